@@ -1,0 +1,118 @@
+//! What a kernel is: hand-written WGSL text, its bindings and its needs. No tensor has a meaning here.
+
+/// One binding of a kernel, in binding order from 0, all in group 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bind {
+    /// `var<uniform>`: the kernel's parameter struct, fixed when the plan is built.
+    Params,
+    /// `var<uniform>` with a dynamic offset: the row of per-step scalars ([`crate::gpu::step::StepRow`]).
+    Step,
+    /// `var<storage, read>`.
+    In,
+    /// `var<storage, read_write>`, fully overwritten by one dispatch.
+    Out,
+    /// `var<storage, read_write>`, state updated in place (Adam, EMA, running statistics).
+    InOut,
+}
+
+/// An optional device feature that a kernel cannot run without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// Subgroup operations, with a fixed subgroup size of [`Kernel::LANES`] proven by the start-up lane test.
+    Subgroup,
+    /// 64-bit integers in shaders (eight floats a load).
+    Int64,
+}
+
+/// A compute kernel: one entry point, named as the kernel, in the last of its parts.
+///
+/// `parts` are WGSL texts that are joined in the order given; most kernels have one. Where variants share a loader or an epilogue, the
+/// list names the shared parts first.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Entry point, file stem of the last part, twin, and label in profilers.
+    pub name: &'static str,
+    /// Which variant of the kernel this is (`"vec4"`, `"u64"`, …); empty for kernels with only one.
+    pub variant: &'static str,
+    /// WGSL parts as (file stem, text), in the order in which they are joined.
+    pub parts: &'static [(&'static str, &'static str)],
+    /// Bindings in order.
+    pub bindings: &'static [Bind],
+    /// Workgroup size, as the WGSL text states it (checked by the shader contract test).
+    pub workgroup: [u32; 3],
+    /// Features that the kernel cannot run without.
+    pub features: &'static [Feature],
+}
+
+impl Kernel {
+    /// Lanes of a subgroup that the broadcast kernels are written for.
+    pub const LANES: u32 = 8;
+
+    /// The joined WGSL text.
+    pub fn wgsl(&self) -> String {
+        self.parts.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Name and variant: `"gemm_rows_broadcast/u64"`.
+    pub fn label(&self) -> String {
+        if self.variant.is_empty() { self.name.to_string() } else { format!("{}/{}", self.name, self.variant) }
+    }
+}
+
+/// Includes a shader as a kernel part: `part!("adam")` is `("adam", text of shaders/adam.wgsl)`.
+#[macro_export]
+macro_rules! part {
+    ($stem:literal) => {
+        ($stem, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $stem, ".wgsl")))
+    };
+}
+
+/// One dispatch of a kernel over operands of type `B` (virtual while a plan is built, buffer slices once it is bound).
+#[derive(Debug, Clone)]
+pub struct Dispatch<B> {
+    /// The kernel that runs.
+    pub kernel: &'static Kernel,
+    /// Pipeline overrides by WGSL name, in name order.
+    pub overrides: Vec<(&'static str, f64)>,
+    /// Bytes of the kernel's parameter struct; empty if it has none.
+    pub params: Vec<u8>,
+    /// Storage operands in binding order ([`Bind::Params`] and [`Bind::Step`] take none).
+    pub operands: Vec<B>,
+    /// Number of workgroups.
+    pub workgroups: [u32; 3],
+    /// Arithmetic and traffic, for the printed plan and the profiler.
+    pub cost: Cost,
+}
+
+impl<B> Dispatch<B> {
+    /// The same dispatch over other operands.
+    pub fn map<C>(self, f: impl FnMut(B) -> C) -> Dispatch<C> {
+        Dispatch {
+            kernel: self.kernel,
+            overrides: self.overrides,
+            params: self.params,
+            operands: self.operands.into_iter().map(f).collect(),
+            workgroups: self.workgroups,
+            cost: self.cost,
+        }
+    }
+}
+
+/// Useful floating-point operations and compulsory traffic of a dispatch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations that the mathematics asks for (a multiply-add counts two); padding is not counted.
+    pub flops: u64,
+    /// Bytes read plus bytes written if every operand moves once.
+    pub bytes: u64,
+}
+
+/// Workgroups for `items` invocations in groups of `per_group`, folded into y where x would pass 65,535.
+///
+/// A kernel recovers the flat index as `(wid.y * num_workgroups.x + wid.x) * WG_SIZE + lid`, and must guard it.
+pub fn grid(items: usize, per_group: u32) -> [u32; 3] {
+    let groups = items.div_ceil(per_group as usize).max(1);
+    let y = groups.div_ceil(65_535);
+    let x = groups.div_ceil(y);
+    [x as u32, y as u32, 1]
+}

@@ -1,0 +1,45 @@
+//! The row of per-step scalars: the only thing that a training step uploads.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Host-computed scalars of one training step (512 bytes), bound as [`crate::gpu::kernel::Bind::Step`] with a dynamic offset.
+///
+/// WGSL declares it as
+/// ```wgsl
+/// struct StepRow { slots: array<vec4<u32>, 32> }
+/// ```
+/// and reads floats by `bitcast<f32>`. A kernel that uses it has the slot number in its parameters.
+///
+/// | slot | x | y | z | w |
+/// |---|---|---|---|---|
+/// | 0 | step, low 32 bits | step, high 32 bits | EMA decay (f32) | 0 |
+/// | 1 + 2u | lr (f32) | 1 / (1 - beta1^t) (f32) | 1 / (1 - beta2^t) (f32) | t, saturating (u32) |
+/// | 2 + 2u | epoch (u32) | index of the batch's first image in the epoch (u32) | draw counter (u32) | 0 |
+///
+/// `u` counts the updates of a step: the discriminator's `d_steps` first, then the generator's. The draw counter differs between any two
+/// draws of noise in a run: it is `step * (d_steps + 1) + u`, modulo 2^32.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct StepRow {
+    /// Slots as described above.
+    pub slots: [[u32; 4]; 32],
+}
+
+impl StepRow {
+    /// Size of a row in bytes; a multiple of every adapter's uniform offset alignment.
+    pub const BYTES: usize = 512;
+    /// Most discriminator updates that a row has room for.
+    pub const MAX_D_STEPS: usize = 14;
+    /// Slot of the step counter and the EMA decay.
+    pub const STEP: u32 = 0;
+
+    /// Slot of update `u`'s optimiser scalars.
+    pub fn optimiser(u: usize) -> u32 {
+        1 + 2 * u as u32
+    }
+
+    /// Slot of update `u`'s batch position and draw counter.
+    pub fn draw(u: usize) -> u32 {
+        2 + 2 * u as u32
+    }
+}

@@ -1,0 +1,95 @@
+//! What ops lower to: dispatches over virtual operands.
+
+use super::NodeId;
+use crate::gpu::kernel::Dispatch;
+
+/// What the adapter offers, as far as the choice of kernels depends on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caps {
+    /// Subgroups have exactly [`crate::gpu::kernel::Kernel::LANES`] lanes, in invocation order (proven by the start-up lane test).
+    pub fixed_subgroup: bool,
+    /// 64-bit integers in shaders.
+    pub int64: bool,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// The adapter is a software rasteriser (lavapipe, SwiftShader, WARP).
+    pub software: bool,
+}
+
+impl Caps {
+    /// An adapter with no optional feature and WebGPU's default limits.
+    pub fn minimal() -> Self {
+        Caps { fixed_subgroup: false, int64: false, max_binding: 128 << 20, software: false }
+    }
+}
+
+/// A declared buffer of a program (parameter stores, inputs, state).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub usize);
+
+/// A range of a declared buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Offset in 32-bit words; a multiple of 64 (256 bytes, the largest storage offset alignment).
+    pub offset: usize,
+    /// Length in 32-bit words.
+    pub len: usize,
+}
+
+/// A storage operand of a dispatch while a plan is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// The value of a node.
+    Node(NodeId),
+    /// A scratch buffer of [`Lowering::scratch`].
+    Scratch(usize),
+    /// A constant table of [`Lowering::constant`].
+    Constant(usize),
+    /// A range of a declared buffer.
+    Place(Place),
+}
+
+/// Collects dispatches, scratch buffers and constant tables.
+#[derive(Debug)]
+pub struct Lowering {
+    /// What the adapter offers.
+    pub caps: Caps,
+    /// Dispatches in order, each with the label it will carry.
+    pub dispatches: Vec<(String, Dispatch<Operand>)>,
+    /// Lengths of scratch buffers in 32-bit words.
+    pub scratch: Vec<usize>,
+    /// Constant tables.
+    pub constants: Vec<Vec<u8>>,
+    /// Prefix of the labels of what is being lowered: `"D/real/conv2"`.
+    pub label: String,
+}
+
+impl Lowering {
+    /// An empty collection.
+    pub fn new(caps: Caps) -> Self {
+        Lowering { caps, dispatches: Vec::new(), scratch: Vec::new(), constants: Vec::new(), label: String::new() }
+    }
+
+    /// A scratch buffer of `words` 32-bit words, whose life is the dispatches that name it.
+    pub fn scratch(&mut self, words: usize) -> Operand {
+        self.scratch.push(words);
+        Operand::Scratch(self.scratch.len() - 1)
+    }
+
+    /// A read-only table, shared with equal ones.
+    pub fn constant(&mut self, bytes: Vec<u8>) -> Operand {
+        let index = self.constants.iter().position(|c| *c == bytes).unwrap_or_else(|| {
+            self.constants.push(bytes);
+            self.constants.len() - 1
+        });
+        Operand::Constant(index)
+    }
+
+    /// Appends a dispatch.
+    pub fn push(&mut self, dispatch: Dispatch<Operand>) {
+        let label = format!("{}.{}", self.label, dispatch.kernel.name);
+        self.dispatches.push((label, dispatch));
+    }
+}
