@@ -54,6 +54,7 @@ pub struct Graph {
     index: HashMap<(String, Vec<NodeId>), NodeId>,
     scopes: Vec<String>,
     add: AddRule,
+    adjoints: Vec<(NodeId, NodeId)>,
 }
 
 /// How differentiation adds two gradients of one node: the only op that a graph needs, and [`crate::ops`] supplies it.
@@ -62,7 +63,7 @@ pub type AddRule = fn(&mut Graph, NodeId, NodeId) -> Result<NodeId>;
 impl Graph {
     /// An empty graph whose gradients are summed by `add`; see [`crate::ops::new_graph`].
     pub fn new(add: AddRule) -> Self {
-        Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), add }
+        Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), add, adjoints: Vec::new() }
     }
 
     /// Adds a leaf; names are unique.
@@ -133,6 +134,20 @@ impl Graph {
         }
     }
 
+    /// Lowers a node's op over the given operands.
+    pub fn lower(
+        &self,
+        id: NodeId,
+        lowering: &mut lower::Lowering,
+        inputs: &[(lower::Operand, Shape)],
+        output: (lower::Operand, Shape),
+    ) -> Result<()> {
+        match &self.nodes[id.0].kind {
+            Kind::Leaf { name, .. } => Err(Error::internal(format!("leaf {name} cannot be computed"))),
+            Kind::Apply { op, .. } => op.lower(lowering, inputs, output),
+        }
+    }
+
     /// Number of nodes. Node ids are 0 to `len() - 1`, and every node's inputs come before it.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -141,6 +156,23 @@ impl Graph {
     /// True if there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// Upstream gradients that differentiation has met so far: `(node, d(loss)/d(node))`. Fusion finds the backward pass of a fused forward by it.
+    pub fn adjoints(&self) -> &[(NodeId, NodeId)] {
+        &self.adjoints
+    }
+
+    /// The node whose memory `id` is: follows aliases (reshapes that move nothing) to the node that is really computed.
+    pub fn storage(&self, mut id: NodeId) -> NodeId {
+        while let Kind::Apply { op, inputs } = &self.nodes[id.0].kind {
+            let shapes: Vec<&Shape> = inputs.iter().map(|i| &self.nodes[i.0].shape).collect();
+            if !op.is_alias(&shapes, &self.nodes[id.0].shape) {
+                break;
+            }
+            id = inputs[0];
+        }
+        id
     }
 
     /// Reverse-mode differentiation as a graph transform: nodes for d(sum of `seeds`)/d(`wrt`).
@@ -173,6 +205,7 @@ impl Graph {
             if !wanted.contains(&true) {
                 continue;
             }
+            self.adjoints.push((id, dy));
             let at = Application { node: id, inputs: inputs.clone() };
             let label = format!("{}'", self.nodes[id.0].label.trim_end_matches('\''));
             let outer = std::mem::replace(&mut self.scopes, vec![label]);
