@@ -1,0 +1,373 @@
+//! One training step as a program.
+//!
+//! [`build`] is the algorithm; [`StepBuilder`] holds its parts, so that tests can put them together wrongly and see the suite notice.
+
+use super::config::GanConfig;
+use crate::error::{Error, Result};
+use crate::gpu::step::StepRow;
+use crate::graph::NodeId;
+use crate::graph::lower::{BufferId, Operand, Place};
+use crate::graph::shape::Shape;
+use crate::nn::network::{Forward, Mode, NORM_MOMENTUM, Network, Params};
+use crate::nn::store::{Layout, Role, Store};
+use crate::ops::batch::{ConcatBatch, SliceBatch};
+use crate::ops::elementwise::Add;
+use crate::ops::loss::{Target, bce_with_logits_mean};
+use crate::ops::optimiser::{self, AdamParams};
+use crate::ops::reshape::Reshape;
+use crate::ops::{gather, noise, running_stats, stats};
+use crate::plan::Program;
+
+/// Where the inputs of a step come from.
+#[derive(Debug, Clone)]
+pub enum Inputs {
+    /// z is drawn and batches are gathered on the device from a resident data set.
+    Device(gather::Resident),
+    /// Both are uploaded before each step (tests, streaming).
+    Given,
+}
+
+/// Buffers of one network.
+#[derive(Debug, Clone)]
+pub struct NetworkStores {
+    /// `"G"` or `"D"`.
+    pub name: String,
+    /// Layout of the parameter stores.
+    pub parameters: Layout,
+    /// Layout of the running statistics.
+    pub running: Layout,
+    /// Parameter values.
+    pub values: Store,
+    /// Gradients of the last update.
+    pub grads: Store,
+    /// Adam's first moments.
+    pub m: Store,
+    /// Adam's second moments.
+    pub v: Store,
+    /// Running statistics.
+    pub stats: Store,
+    /// Moving average of parameters and running statistics (generator only).
+    pub ema: Option<(Store, Store)>,
+    /// Slot in the tick statistics.
+    id: stats::StoreId,
+}
+
+impl NetworkStores {
+    fn declare(program: &mut Program, network: &Network, id: stats::StoreId, max_bytes: u64, ema: bool) -> Result<Self> {
+        let tensors = network.tensors()?;
+        let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
+        let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
+        let running = Layout::new(of(Role::Running), max_bytes)?;
+        let name = &network.name;
+        let ema = ema.then(|| {
+            (
+                Store::declare(program, &format!("{name}.ema"), &parameters),
+                Store::declare(program, &format!("{name}.ema_stats"), &running),
+            )
+        });
+        Ok(NetworkStores {
+            name: name.clone(),
+            values: Store::declare(program, &format!("{name}.values"), &parameters),
+            grads: Store::declare(program, &format!("{name}.grads"), &parameters),
+            m: Store::declare(program, &format!("{name}.m"), &parameters),
+            v: Store::declare(program, &format!("{name}.v"), &parameters),
+            stats: Store::declare(program, &format!("{name}.stats"), &running),
+            ema,
+            parameters,
+            running,
+            id,
+        })
+    }
+}
+
+/// A step program and the places that the trainer talks to.
+#[derive(Debug)]
+pub struct Step {
+    /// The program.
+    pub program: Program,
+    /// The generator's buffers.
+    pub generator: NetworkStores,
+    /// The discriminator's buffers.
+    pub discriminator: NetworkStores,
+    /// z of each discriminator update.
+    pub z: Vec<Place>,
+    /// Real batch of each discriminator update.
+    pub real: Vec<Place>,
+    /// Statistics of the tick.
+    pub stats: stats::Buffers,
+    /// Losses of this step: D on real, D on fake (last D update), G.
+    pub losses: [Place; 3],
+    /// The resident data set's buffers, in segments.
+    pub data: Vec<BufferId>,
+}
+
+/// Builds the training step: the discriminator's `d_steps` updates, then the generator's.
+pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step> {
+    let mut step = StepBuilder::new(config, inputs, max_bytes)?;
+    let generator = step.parameters(Which::Generator)?;
+    let mut fake = None;
+    for update in 0..config.d_steps {
+        // D learns to tell a batch of reals from a batch of fakes; nothing flows back into G here.
+        let (z, real) = step.draw(update)?;
+        let generated = step.generate(&generator, z)?;
+        let discriminator = step.parameters(Which::Discriminator)?;
+        let logits = step.discriminate_pair(&discriminator, real, generated)?;
+        let loss = step.discriminator_loss(logits)?;
+        step.update(Which::Discriminator, &discriminator, loss, update)?;
+        fake = Some(generated);
+    }
+    // G learns to pass the updated D, which is only looked through: its parameters get no gradient.
+    let fake = fake.ok_or_else(|| Error::internal("a step without discriminator updates"))?;
+    let discriminator = step.parameters(Which::Discriminator)?;
+    let logits = step.discriminate(&discriminator, fake)?;
+    let loss = step.generator_loss(logits)?;
+    step.update(Which::Generator, &generator, loss, config.d_steps)?;
+    step.average()?;
+    Ok(step.finish())
+}
+
+/// One of the two networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The generator.
+    Generator,
+    /// The discriminator.
+    Discriminator,
+}
+
+/// The parts of a step.
+pub struct StepBuilder<'a> {
+    config: &'a GanConfig,
+    inputs: &'a Inputs,
+    step: Step,
+    image: Shape,
+    versions: usize,
+}
+
+impl<'a> StepBuilder<'a> {
+    /// Declares the buffers of a step.
+    pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
+        config.validate()?;
+        let mut program = Program::new();
+        let generator = NetworkStores::declare(&mut program, &config.generator, stats::StoreId::Generator, max_bytes, true)?;
+        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, stats::StoreId::Discriminator, max_bytes, false)?;
+        let image = config.discriminator.input_shape(config.batch)?;
+        let z_shape = Shape::new(&[config.batch, config.z_dim])?;
+        let mut z = Vec::new();
+        let mut real = Vec::new();
+        for update in 0..config.d_steps {
+            z.push(program.tensor_buffer(format!("z.{update}"), &z_shape));
+            real.push(program.tensor_buffer(format!("real.{update}"), &image));
+        }
+        let scalar = Shape::new(&[1, 1])?;
+        let losses = ["D.real", "D.fake", "G"].map(|name| program.tensor_buffer(format!("loss.{name}"), &scalar));
+        let stats = stats::Buffers::declare(&mut |name, words| program.buffer(name, words));
+        let data = match inputs {
+            Inputs::Device(resident) => {
+                (0..resident.segments()).map(|i| program.buffer(format!("data.{i}"), resident.segment_words(i))).collect()
+            }
+            Inputs::Given => Vec::new(),
+        };
+        let step = Step { program, generator, discriminator, z, real, stats, losses, data };
+        Ok(StepBuilder { config, inputs, step, image, versions: 0 })
+    }
+
+    /// Leaves for a network's parameters as they are at this point of the step.
+    pub fn parameters(&mut self, which: Which) -> Result<Params> {
+        let stores = self.stores(which).clone();
+        self.versions += 1;
+        let mut params = Params::new();
+        for stored in &stores.parameters.tensors {
+            let name = format!("{}.{}@{}", stores.name, stored.spec.name, self.versions);
+            let leaf = self.step.program.leaf(&name, &stored.spec.shape, stores.values.place(stored))?;
+            params.insert(stored.spec.name.clone(), leaf);
+        }
+        Ok(params)
+    }
+
+    /// Draws z and a batch of reals for a discriminator update.
+    pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
+        let (z, real) = (self.step.z[update], self.step.real[update]);
+        let z_shape = Shape::new(&[self.config.batch, self.config.z_dim])?;
+        if let Inputs::Device(resident) = self.inputs {
+            let (shape, seed, slot) = (z_shape.clone(), self.config.seed, StepRow::draw(update));
+            self.step.program.effect("z", move |l| {
+                noise::lower_noise(l, Operand::Place(z), &shape, noise::Distribution::Normal, noise::key(seed, noise::Stream::Z), slot)
+            });
+            let (shape, resident) = (self.image.clone(), resident.clone());
+            let data: Vec<Operand> = self.step.data.iter().enumerate().map(|(i, &b)| whole(b, resident.segment_words(i))).collect();
+            self.step.program.effect("real", move |l| {
+                gather::lower_gather_batch(l, &resident, &data, Operand::Place(real), &shape, seed, slot)
+            });
+        }
+        let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
+        let real = self.step.program.leaf(&format!("real@{update}"), &self.image.clone(), real)?;
+        Ok((z, real))
+    }
+
+    /// G(z) in training mode; its running statistics move.
+    pub fn generate(&mut self, params: &Params, z: NodeId) -> Result<NodeId> {
+        let network = &self.config.generator;
+        let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
+        if self.step.program.graph.shape(forward.output) != &self.image {
+            return Err(Error::input(format!(
+                "the generator makes {}, the discriminator takes {}",
+                self.step.program.graph.shape(forward.output),
+                self.image
+            )));
+        }
+        self.track(Which::Generator, &forward)?;
+        Ok(forward.output)
+    }
+
+    /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
+    pub fn discriminate_pair(&mut self, params: &Params, real: NodeId, fake: NodeId) -> Result<NodeId> {
+        let both = self.step.program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))?;
+        self.logits(params, both, 2, "D/pair")
+    }
+
+    /// D on one batch. Returns logits (N, 1).
+    pub fn discriminate(&mut self, params: &Params, images: NodeId) -> Result<NodeId> {
+        self.logits(params, images, 1, "G/D")
+    }
+
+    fn logits(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<NodeId> {
+        let network = &self.config.discriminator;
+        let forward = network.forward(&mut self.step.program, params, images, Mode::Train { groups }, scope)?;
+        self.track(Which::Discriminator, &forward)?;
+        let g = &mut self.step.program.graph;
+        let shape = g.shape(forward.output).clone();
+        let n = shape.dims()[0];
+        if shape.len() != n {
+            return Err(Error::input(format!("the discriminator gives {shape}; expected one logit an image")));
+        }
+        g.scope(scope, |g| g.apply(Reshape { shape: Shape::new(&[n, 1])? }, &[forward.output]))
+    }
+
+    /// Moves a network's running statistics by the batch statistics of a forward pass.
+    pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
+        let stores = self.stores(which).clone();
+        for (layer, norm) in &forward.norms {
+            let place = |key: &str| -> Result<Operand> {
+                let name = format!("{layer}.{key}");
+                let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
+                let stored = stored.ok_or_else(|| Error::internal(format!("{} keeps no {name}", stores.name)))?;
+                Ok(Operand::Place(stores.stats.place(stored)))
+            };
+            let (mean, var) = (place("running_mean")?, place("running_var")?);
+            let g = &self.step.program.graph;
+            let shape = g.shape(norm.mean).clone();
+            let count = g.shape(norm.x).rows() / norm.groups;
+            let (batch_mean, batch_var) = (Operand::Node(norm.mean), Operand::Node(norm.var));
+            self.step.program.effect(format!("{}/{layer}", stores.name), move |l| {
+                running_stats::lower_running_stats(l, batch_mean, batch_var, &shape, count, NORM_MOMENTUM, mean, var)
+            });
+        }
+        Ok(())
+    }
+
+    /// The discriminator's loss on logits of [`StepBuilder::discriminate_pair`]: BCE of reals against 1 plus BCE of fakes against 0.
+    pub fn discriminator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
+        let n = self.config.batch;
+        let [at_real, at_fake, _] = self.step.losses;
+        let (real, fake, loss) = self.step.program.graph.scope("D/loss", |g| {
+            let real = g.apply(SliceBatch { start: 0, len: n }, &[logits])?;
+            let fake = g.apply(SliceBatch { start: n, len: n }, &[logits])?;
+            let real = bce_with_logits_mean(g, real, Target::Real)?;
+            let fake = bce_with_logits_mean(g, fake, Target::Fake)?;
+            Ok((real, fake, g.apply(Add, &[real, fake])?))
+        })?;
+        self.step.program.compute(real, at_real);
+        self.step.program.compute(fake, at_fake);
+        self.score(logits, 0, n, stats::Score::DiscriminatorReal);
+        self.score(logits, n, n, stats::Score::DiscriminatorFake);
+        Ok(loss)
+    }
+
+    /// The generator's non-saturating loss: BCE of fakes against 1 (Goodfellow et al. 2014, section 3).
+    pub fn generator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
+        let loss = self.step.program.graph.scope("G/loss", |g| bce_with_logits_mean(g, logits, Target::Real))?;
+        let [_, _, at] = self.step.losses;
+        self.step.program.compute(loss, at);
+        self.score(logits, 0, self.config.batch, stats::Score::Generator);
+        Ok(loss)
+    }
+
+    fn score(&mut self, logits: NodeId, start: usize, len: usize, score: stats::Score) {
+        let buffers = self.step.stats.clone();
+        self.step.program.effect("score", move |l| stats::lower_score_stats(l, Operand::Node(logits), start, len, score, &buffers));
+    }
+
+    /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.
+    pub fn update(&mut self, which: Which, params: &Params, loss: NodeId, update: usize) -> Result<()> {
+        let stores = self.stores(which).clone();
+        let program = &mut self.step.program;
+        let one = program.graph.scope("one", |g| crate::ops::loss::ones_like(g, loss))?;
+        let wrt: Vec<NodeId> = stores.parameters.tensors.iter().map(|t| params[&t.spec.name]).collect();
+        let gradients = program.graph.gradients(&[(loss, one)], &wrt)?;
+        for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
+            let gradient = gradient
+                .ok_or_else(|| Error::input(format!("{}.{} does not influence the loss; remove it", stores.name, stored.spec.name)))?;
+            program.compute(gradient, stores.grads.place(stored));
+        }
+        let (layout, grads, stats, id) = (stores.parameters.clone(), stores.grads.clone(), self.step.stats.clone(), stores.id);
+        program.effect(format!("{}/norms", stores.name), move |l| {
+            for (index, _) in layout.segments.iter().enumerate() {
+                let tensors = layout.tensors.iter().enumerate().filter(|(_, t)| t.segment == index);
+                let blocks: Vec<stats::TensorBlocks> = tensors
+                    .map(|(tensor, t)| stats::TensorBlocks { tensor: tensor as u32, offset: t.offset, words: t.spec.shape.physical_len() })
+                    .collect();
+                stats::lower_grad_stats(l, Operand::Place(grads.segment(&layout, index)), layout.segments[index], &blocks, id, &stats)?;
+            }
+            Ok(())
+        });
+        let adam = AdamParams {
+            slot: StepRow::optimiser(update),
+            beta1: self.config.adam.beta1 as f32,
+            beta2: self.config.adam.beta2 as f32,
+            eps: self.config.adam.eps as f32,
+        };
+        self.step.program.effect(format!("{}/adam", stores.name), move |l| {
+            for (index, &words) in stores.parameters.segments.iter().enumerate() {
+                let [grads, values, m, v] =
+                    [&stores.grads, &stores.values, &stores.m, &stores.v].map(|s| Operand::Place(s.segment(&stores.parameters, index)));
+                optimiser::lower_adam(l, &adam, words, grads, values, m, v)?;
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Moves the generator's average of parameters and running statistics.
+    pub fn average(&mut self) -> Result<()> {
+        let stores = self.step.generator.clone();
+        let (ema, ema_stats) = stores.ema.clone().ok_or_else(|| Error::internal("the generator has no average"))?;
+        self.step.program.effect("G/ema", move |l| {
+            let pairs = [(&stores.parameters, &stores.values, &ema), (&stores.running, &stores.stats, &ema_stats)];
+            for (layout, from, to) in pairs {
+                for (index, &words) in layout.segments.iter().enumerate() {
+                    let [from, to] = [from, to].map(|s| Operand::Place(s.segment(layout, index)));
+                    optimiser::lower_ema(l, words, from, to)?;
+                }
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn stores(&self, which: Which) -> &NetworkStores {
+        match which {
+            Which::Generator => &self.step.generator,
+            Which::Discriminator => &self.step.discriminator,
+        }
+    }
+
+    /// The finished step.
+    pub fn finish(self) -> Step {
+        self.step
+    }
+}
+
+fn whole(buffer: BufferId, words: usize) -> Operand {
+    Operand::Place(Place { buffer, offset: 0, len: words })
+}
