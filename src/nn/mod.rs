@@ -3,4 +3,5 @@
 pub mod init;
 pub mod network;
 pub mod presets;
+pub mod state;
 pub mod store;
