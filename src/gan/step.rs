@@ -223,25 +223,37 @@ impl<'a> StepBuilder<'a> {
     /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
     pub fn discriminate_pair(&mut self, params: &Params, real: NodeId, fake: NodeId) -> Result<NodeId> {
         let both = self.step.program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))?;
-        self.logits(params, both, 2, "D/pair")
+        let forward = self.discriminator_forward(params, both, 2, "D/pair")?;
+        self.track(Which::Discriminator, &forward)?;
+        self.logits(&forward)
     }
 
     /// D on one batch. Returns logits (N, 1).
     pub fn discriminate(&mut self, params: &Params, images: NodeId) -> Result<NodeId> {
-        self.logits(params, images, 1, "G/D")
+        let forward = self.discriminator_forward(params, images, 1, "G/D")?;
+        self.track(Which::Discriminator, &forward)?;
+        self.logits(&forward)
     }
 
-    fn logits(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<NodeId> {
-        let network = &self.config.discriminator;
-        let forward = network.forward(&mut self.step.program, params, images, Mode::Train { groups }, scope)?;
-        self.track(Which::Discriminator, &forward)?;
+    /// A training pass of D, with batch statistics for each of `groups` equal parts; its running statistics stay.
+    pub fn discriminator_forward(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<Forward> {
+        self.config.discriminator.forward(&mut self.step.program, params, images, Mode::Train { groups }, scope)
+    }
+
+    /// The logits (N, 1) of a pass of D.
+    pub fn logits(&mut self, forward: &Forward) -> Result<NodeId> {
         let g = &mut self.step.program.graph;
         let shape = g.shape(forward.output).clone();
         let n = shape.dims()[0];
         if shape.len() != n {
             return Err(Error::input(format!("the discriminator gives {shape}; expected one logit an image")));
         }
-        g.scope(scope, |g| g.apply(Reshape { shape: Shape::new(&[n, 1])? }, &[forward.output]))
+        g.apply(Reshape { shape: Shape::new(&[n, 1])? }, &[forward.output])
+    }
+
+    /// The program so far.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.step.program
     }
 
     /// Moves a network's running statistics by the batch statistics of a forward pass.
