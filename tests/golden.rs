@@ -13,7 +13,7 @@ use ganymede::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use ganymede::ops::loss::{Target, bce_with_logits_mean};
 use ganymede::ops::matmul::Matmul;
 use ganymede::ops::{batch_norm, elementwise, reduce, reshape};
-use ganymede::plan::{Executor, Program, compile};
+use ganymede::plan::{Executor, NormSite, Program, compile};
 use std::collections::HashMap;
 
 /// Twins compute in f64, but an op's constants (slopes, 1/n, eps) are the f32 values that its kernel uses.
@@ -287,7 +287,7 @@ fn batch_norm_training() {
         let (x, weight, bias) = (t.input("x")?, t.input("weight")?, t.input("bias")?);
         let eps = number(t.fixture, "eps") as f32;
         let norm = batch_norm::batch_norm(t.graph(), x, weight, bias, eps, 1)?;
-        t.program.note_norm(norm.clone());
+        t.program.note_norm(NormSite { norm, x, weight, bias, eps, groups: 1 });
         t.expect_with_gradients(norm.y, &[(x, "dx"), (weight, "dweight"), (bias, "dbias")])
     });
 }
@@ -344,7 +344,7 @@ fn gradient_penalties() {
         let h = g.apply(Matmul { transpose_a: false, transpose_b: true }, &[h, p[4]])?;
         let y = add_bias(g, h, p[5])?;
         let total = reduce::sum(g, y)?;
-        let one = ganymede::ops::loss::ones_like(g, total)?;
+        let one = ganymede::ops::constant::ones_like(g, total)?;
         let grad = g.gradients(&[(total, one)], &[x])?[0].expect("x matters");
         let square = elementwise::mul(g, grad, grad)?;
         let squared_norm = reduce::sum_axes(g, square, &[1, 2, 3])?;
@@ -362,7 +362,7 @@ fn gradient_penalties() {
             }
             _ => panic!("a penalty has gamma or lambda"),
         };
-        let one = ganymede::ops::loss::ones_like(g, penalty)?;
+        let one = ganymede::ops::constant::ones_like(g, penalty)?;
         let gradients = g.gradients(&[(penalty, one)], &p)?;
         t.expect("y", y);
         t.expect("grad", grad);

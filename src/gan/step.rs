@@ -259,7 +259,7 @@ impl<'a> StepBuilder<'a> {
     /// Moves a network's running statistics by the batch statistics of a forward pass.
     pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
         let stores = self.stores(which).clone();
-        for (layer, norm) in &forward.norms {
+        for (layer, site) in &forward.norms {
             let place = |key: &str| -> Result<Operand> {
                 let name = format!("{layer}.{key}");
                 let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
@@ -268,9 +268,9 @@ impl<'a> StepBuilder<'a> {
             };
             let (mean, var) = (place("running_mean")?, place("running_var")?);
             let g = &self.step.program.graph;
-            let shape = g.shape(norm.mean).clone();
-            let count = g.shape(norm.x).rows() / norm.groups;
-            let (batch_mean, batch_var) = (Operand::Node(norm.mean), Operand::Node(norm.var));
+            let shape = g.shape(site.norm.mean).clone();
+            let count = g.shape(site.x).rows() / site.groups;
+            let (batch_mean, batch_var) = (Operand::Node(site.norm.mean), Operand::Node(site.norm.var));
             self.step.program.effect(format!("{}/{layer}", stores.name), move |l| {
                 running_stats::lower_running_stats(l, batch_mean, batch_var, &shape, count, NORM_MOMENTUM, mean, var)
             });
@@ -314,7 +314,7 @@ impl<'a> StepBuilder<'a> {
     pub fn update(&mut self, which: Which, params: &Params, loss: NodeId, update: usize) -> Result<()> {
         let stores = self.stores(which).clone();
         let program = &mut self.step.program;
-        let one = program.graph.scope("one", |g| crate::ops::loss::ones_like(g, loss))?;
+        let one = program.graph.scope("one", |g| crate::ops::constant::ones_like(g, loss))?;
         let wrt: Vec<NodeId> = stores.parameters.tensors.iter().map(|t| params[&t.spec.name]).collect();
         let gradients = program.graph.gradients(&[(loss, one)], &wrt)?;
         for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {

@@ -5,13 +5,13 @@ use super::store::{Role, TensorSpec};
 use crate::error::{Error, Result};
 use crate::graph::NodeId;
 use crate::graph::shape::Shape;
-use crate::ops::batch_norm::{self, BatchNorm};
+use crate::ops::batch_norm;
 use crate::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use crate::ops::elementwise::{Add, LeakyRelu, Sigmoid, Tanh};
 use crate::ops::matmul::Matmul;
 use crate::ops::reduce::GroupBroadcast;
 use crate::ops::reshape::Reshape;
-use crate::plan::Program;
+use crate::plan::{NormSite, Program};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -95,7 +95,7 @@ pub struct Forward {
     /// The output.
     pub output: NodeId,
     /// Batch norms of a training pass with their layer index, for the running statistics.
-    pub norms: Vec<(usize, BatchNorm)>,
+    pub norms: Vec<(usize, NormSite)>,
 }
 
 impl Network {
@@ -221,10 +221,10 @@ impl Network {
                         }
                         Layer::BatchNorm { .. } => match mode {
                             Mode::Train { groups } => {
-                                let bn = batch_norm::batch_norm(g, x, param("weight")?, param("bias")?, NORM_EPS, groups)?;
-                                let y = bn.y;
-                                norm = Some(bn);
-                                Ok(y)
+                                let (weight, bias) = (param("weight")?, param("bias")?);
+                                let nodes = batch_norm::batch_norm(g, x, weight, bias, NORM_EPS, groups)?;
+                                norm = Some(NormSite { norm: nodes, x, weight, bias, eps: NORM_EPS, groups });
+                                Ok(nodes.y)
                             }
                             Mode::Eval => batch_norm::batch_norm_eval(
                                 g,
@@ -253,7 +253,7 @@ impl Network {
                 })
                 .map_err(|e| at_layer(e, &self.name, index, layer))?;
             if let Some(norm) = norm {
-                program.note_norm(norm.clone());
+                program.note_norm(norm);
                 forward.norms.push((index, norm));
             }
         }

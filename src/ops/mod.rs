@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod batch_norm;
 pub mod case;
+pub mod constant;
 pub mod elementwise;
 pub mod loss;
 pub mod reduce;
