@@ -1,4 +1,19 @@
 //! The GPU below everything: adapters, buffers, pipelines, recording. Knows nothing of tensors.
+//!
+//! A run opens one [`Gpu`], allocates [`Buffer`]s, turns a list of dispatches into a [`Sequence`] once, and then calls [`Gpu::submit`] for
+//! every few steps. Errors that the driver reports out of turn (device lost, out of memory) surface as the result of the next call.
 
+mod adapter;
+mod device;
+mod fault;
 pub mod kernel;
+mod pipeline;
+mod sequence;
 pub mod step;
+#[doc(hidden)]
+pub mod testing;
+
+pub use adapter::{Backend, GpuOptions};
+pub use device::{Buffer, BufferRange, Gpu, PendingRead};
+pub use pipeline::Pipeline;
+pub use sequence::Sequence;

@@ -1,0 +1,449 @@
+//! The open device: buffers, transfers, waiting.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wgpu::{AdapterInfo, BufferUsages, ErrorFilter, Features, PollType, SubmissionIndex};
+
+use super::adapter::{self, GpuOptions};
+use super::fault::{Faults, out_of_memory};
+use super::kernel::{Bind, Cost, Dispatch, Feature, Kernel};
+use super::pipeline::{Module, Pipeline, PipelineKey};
+use crate::error::{Error, Result};
+use crate::graph::lower::Caps;
+
+/// Most submits that the GPU may be behind; more would only delay errors and Ctrl-C.
+const IN_FLIGHT: usize = 2;
+/// Transfers are cut into pieces of this size, which bounds the host-visible memory that they need.
+const PIECE: usize = 64 << 20;
+
+/// An open GPU: adapter, device, queue and the pipelines built so far. Safe to share between threads.
+#[derive(Debug)]
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) info: AdapterInfo,
+    pub(super) features: Features,
+    pub(super) limits: wgpu::Limits,
+    pub(super) options: GpuOptions,
+    pub(super) faults: Arc<Faults>,
+    pub(super) modules: Mutex<HashMap<String, Arc<Module>>>,
+    pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    caps: Caps,
+    in_flight: Mutex<VecDeque<SubmissionIndex>>,
+}
+
+/// A storage or uniform buffer; clones share the memory.
+#[derive(Debug, Clone)]
+pub struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+    label: Arc<str>,
+}
+
+impl Buffer {
+    /// Size in bytes, a multiple of 4.
+    pub fn size(&self) -> u64 {
+        self.raw.size()
+    }
+
+    /// The name it was allocated under.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// All of it.
+    pub fn whole(&self) -> BufferRange {
+        BufferRange {
+            buffer: self.clone(),
+            offset: 0,
+            len: self.size(),
+        }
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+/// A part of a buffer, in bytes. As an operand of a dispatch, the offset is a multiple of 256.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BufferRange {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// A read that was ordered and will be there once the work before it is done.
+#[derive(Debug)]
+#[must_use = "the data is lost if nobody waits for it"]
+pub struct PendingRead {
+    staging: wgpu::Buffer,
+    submission: SubmissionIndex,
+    mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
+    state: Option<Result<(), wgpu::BufferAsyncError>>,
+}
+
+/// A poisoned lock only means that another thread panicked; the maps and queues here are whole after every statement.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    /// Opens the adapter that the options ask for.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] if there is no adapter or it cannot be opened; [`Error::Input`] if the named adapter is not there or the name
+    /// is ambiguous.
+    pub fn open(options: &GpuOptions) -> Result<Gpu> {
+        let adapters = adapter::enumerate(options);
+        let infos: Vec<AdapterInfo> = adapters.iter().map(wgpu::Adapter::get_info).collect();
+        let index = adapter::choose(&infos, options)?;
+        let (adapter, info) = (&adapters[index], infos[index].clone());
+
+        // Every feature here has a path without it.
+        let wanted = Features::SUBGROUP
+            | Features::SHADER_INT64
+            | Features::TIMESTAMP_QUERY
+            | Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | Features::PIPELINE_CACHE;
+        let features = adapter.features() & wanted;
+        let best = adapter.limits();
+        let limits = wgpu::Limits {
+            max_buffer_size: best.max_buffer_size,
+            max_storage_buffer_binding_size: best.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default()
+        };
+        let request = wgpu::DeviceDescriptor {
+            label: Some("ganymede"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&request))
+            .map_err(|e| Error::environment(format!("cannot open {}: {e}", adapter::one_line(&info))))?;
+
+        let faults = Arc::new(Faults::default());
+        let kept = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error| kept.uncaptured(&error)));
+        let kept = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // Dropping the device is reported as its destruction.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                kept.lost(&message);
+            }
+        });
+
+        let caps = Caps {
+            fixed_subgroup: false,
+            int64: features.contains(Features::SHADER_INT64),
+            max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            software: adapter::is_software(&info),
+        };
+        let mut gpu = Gpu {
+            device,
+            queue,
+            info,
+            features,
+            limits,
+            options: options.clone(),
+            faults,
+            modules: Mutex::default(),
+            pipelines: Mutex::default(),
+            caps,
+            in_flight: Mutex::default(),
+        };
+        gpu.caps.fixed_subgroup = gpu.lane_test()?;
+        Ok(gpu)
+    }
+
+    /// What the choice of kernels may depend on.
+    pub fn caps(&self) -> Caps {
+        self.caps.clone()
+    }
+
+    /// Whether the kernel's features are all there.
+    pub fn supports(&self, kernel: &Kernel) -> bool {
+        kernel.features.iter().all(|feature| match feature {
+            Feature::Subgroup => self.caps.fixed_subgroup,
+            Feature::Int64 => self.caps.int64,
+        })
+    }
+
+    /// Name, type, API and driver of the adapter, in one line.
+    pub fn adapter_summary(&self) -> String {
+        adapter::one_line(&self.info)
+    }
+
+    /// Allocates a storage buffer of at least `bytes` bytes (rounded up to a multiple of 4), which reads as zero.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] if the adapter cannot have a buffer of this size or is out of memory.
+    pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.allocate(
+            label,
+            bytes,
+            BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        )
+    }
+
+    /// Allocates a uniform buffer of at least `bytes` bytes (rounded up to a multiple of 4).
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn uniform(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.allocate(
+            label,
+            bytes,
+            BufferUsages::UNIFORM | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        )
+    }
+
+    pub(super) fn allocate(&self, label: &str, bytes: u64, usage: BufferUsages) -> Result<Buffer> {
+        self.faults.check()?;
+        if bytes == 0 {
+            return Err(Error::internal(format!("buffer '{label}' was asked for with zero bytes")));
+        }
+        if bytes > self.limits.max_buffer_size {
+            return Err(Error::environment(format!(
+                "buffer '{label}' needs {}, but {} allows at most {} in one buffer. Use a smaller batch, image size or network",
+                mib(bytes),
+                self.info.name,
+                mib(self.limits.max_buffer_size)
+            )));
+        }
+        let scope = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes.next_multiple_of(4),
+            usage,
+            mapped_at_creation: false,
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(out_of_memory(&format!(
+                "no room for buffer '{label}' of {} on {} ({error})",
+                mib(bytes),
+                self.info.name
+            )));
+        }
+        self.faults.check()?;
+        Ok(Buffer { raw, label: label.into() })
+    }
+
+    /// Copies bytes into a buffer before everything that is submitted later. `offset` and the length are multiples of 4.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the range is not in the buffer; [`Error::Environment`] if the device is lost or out of memory.
+    pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.faults.check()?;
+        check_range("write to", buffer, offset, bytes.len() as u64)?;
+        for (piece, bytes) in bytes.chunks(PIECE).enumerate() {
+            if piece > 0 {
+                // Lets the staging memory of the piece before go.
+                let done = self.queue.submit(None);
+                self.wait_for(done)?;
+            }
+            self.queue.write_buffer(&buffer.raw, offset + (piece * PIECE) as u64, bytes);
+        }
+        self.faults.check()
+    }
+
+    /// Reads bytes of a buffer, after all work submitted so far. `offset` and `len` are multiples of 4.
+    ///
+    /// # Errors
+    /// As [`Gpu::write`].
+    pub fn read(&self, buffer: &Buffer, offset: u64, len: u64) -> Result<Vec<u8>> {
+        check_range("read from", buffer, offset, len)?;
+        let mut bytes = Vec::with_capacity(len as usize);
+        while (bytes.len() as u64) < len {
+            let done = bytes.len() as u64;
+            bytes.extend(self.read_later(buffer, offset + done, (len - done).min(PIECE as u64))?.wait(self)?);
+        }
+        Ok(bytes)
+    }
+
+    /// Orders a read of a buffer after all work submitted so far, and returns at once. `offset` and `len` are multiples of 4, `len` not 0.
+    ///
+    /// # Errors
+    /// As [`Gpu::write`].
+    pub fn read_later(&self, buffer: &Buffer, offset: u64, len: u64) -> Result<PendingRead> {
+        check_range("read from", buffer, offset, len)?;
+        let staging = self.allocate("readback", len, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?.raw;
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
+        encoder.copy_buffer_to_buffer(&buffer.raw, offset, &staging, 0, len);
+        let submission = self.queue.submit([encoder.finish()]);
+        self.faults.check()?;
+        let (send, mapped) = channel();
+        // The receiver may be gone by then; nobody wants the data in that case.
+        staging.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
+        self.faults.check()?;
+        Ok(PendingRead {
+            staging,
+            submission,
+            mapped,
+            state: None,
+        })
+    }
+
+    /// Waits until the GPU has done all that was submitted.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] if the device is lost or out of memory, [`Error::Internal`] if the API rejected a command.
+    pub fn wait(&self) -> Result<()> {
+        self.faults.check()?;
+        lock(&self.in_flight).clear();
+        self.poll(PollType::wait_indefinitely())
+    }
+
+    /// Remembers a submit, after waiting for the one before the last so that at most [`IN_FLIGHT`] are under way.
+    pub(super) fn throttle(&self, submit: impl FnOnce() -> SubmissionIndex) -> Result<()> {
+        let oldest = {
+            let mut queue = lock(&self.in_flight);
+            if queue.len() < IN_FLIGHT { None } else { queue.pop_front() }
+        };
+        if let Some(index) = oldest {
+            self.wait_for(index)?;
+        }
+        lock(&self.in_flight).push_back(submit());
+        self.faults.check()
+    }
+
+    pub(super) fn wait_for(&self, index: SubmissionIndex) -> Result<()> {
+        self.poll(PollType::Wait {
+            submission_index: Some(index),
+            timeout: None,
+        })
+    }
+
+    /// The one place that polls. wgpu panics there when the device is lost, which becomes an error here.
+    fn poll(&self, how: PollType) -> Result<()> {
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(how))) {
+            Ok(Ok(_)) => self.faults.check(),
+            Ok(Err(error)) => {
+                self.faults.check()?;
+                Err(Error::internal(format!("waiting for the GPU failed: {error}")))
+            }
+            Err(panic) => {
+                let text = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or_else(|| panic.downcast_ref::<&str>().copied());
+                self.faults.lost(text.unwrap_or("waiting for it failed"));
+                self.faults.check()
+            }
+        }
+    }
+
+    /// Whether a workgroup of [`Kernel::LANES`] is one subgroup with its lanes in invocation order, by features and by trial.
+    fn lane_test(&self) -> Result<bool> {
+        const GROUPS: u32 = 64;
+        const WORDS: u32 = 10;
+        let fixed = self.info.subgroup_min_size == Kernel::LANES && self.info.subgroup_max_size == Kernel::LANES;
+        if !self.features.contains(Features::SUBGROUP) || !fixed {
+            return Ok(false);
+        }
+        let words = self.buffer("lane test", u64::from(GROUPS * Kernel::LANES * WORDS * 4))?;
+        let dispatch = Dispatch {
+            kernel: &LANE_TEST,
+            overrides: Vec::new(),
+            params: Vec::new(),
+            operands: vec![words.whole()],
+            workgroups: [GROUPS, 1, 1],
+            cost: Cost::default(),
+        };
+        // A driver that cannot compile the test has no use for the kernels that depend on it.
+        let Ok(sequence) = self.sequence("lane test", vec![("lane test".to_string(), dispatch)], None) else {
+            return Ok(false);
+        };
+        self.submit(&sequence, 0..1)?;
+        let got: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(&words, 0, words.size())?);
+        let expected = (0..GROUPS).flat_map(|group| {
+            (0..Kernel::LANES).flat_map(move |lane| {
+                [lane, Kernel::LANES]
+                    .into_iter()
+                    .chain((0..Kernel::LANES).map(move |k| group * 64 + 7 * k + 1))
+            })
+        });
+        Ok(expected.eq(got))
+    }
+}
+
+static LANE_TEST: Kernel = Kernel {
+    name: "lane_test",
+    variant: "",
+    parts: &[crate::part!("lane_test")],
+    bindings: &[Bind::Out],
+    workgroup: [Kernel::LANES, 1, 1],
+    // Its result is what `Feature::Subgroup` means, so it cannot ask for it.
+    features: &[],
+};
+
+impl PendingRead {
+    /// Whether [`PendingRead::wait`] would return at once. Does not block.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn is_ready(&mut self, gpu: &Gpu) -> Result<bool> {
+        gpu.poll(PollType::Poll)?;
+        if self.state.is_none() {
+            self.state = match self.mapped.try_recv() {
+                Ok(state) => Some(state),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(Err(wgpu::BufferAsyncError)),
+            };
+        }
+        Ok(self.state.is_some())
+    }
+
+    /// Waits for the data.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub fn wait(self, gpu: &Gpu) -> Result<Vec<u8>> {
+        gpu.faults.check()?;
+        let mapped = match self.state {
+            Some(state) => state,
+            None => {
+                gpu.wait_for(self.submission)?;
+                // Another thread's poll may run the callback, so this waits for the message rather than take its absence for a failure.
+                self.mapped.recv().unwrap_or(Err(wgpu::BufferAsyncError))
+            }
+        };
+        gpu.faults.check()?;
+        let failed = |e: &dyn std::fmt::Display| Error::internal(format!("mapping a readback buffer failed: {e}"));
+        mapped.map_err(|e| failed(&e))?;
+        let bytes = self.staging.slice(..).get_mapped_range().map_err(|e| failed(&e))?.to_vec();
+        self.staging.unmap();
+        Ok(bytes)
+    }
+}
+
+fn check_range(what: &str, buffer: &Buffer, offset: u64, len: u64) -> Result<()> {
+    let end = offset.checked_add(len);
+    if end.is_none_or(|end| end > buffer.size()) || !offset.is_multiple_of(4) || !len.is_multiple_of(4) || len == 0 {
+        return Err(Error::internal(format!(
+            "cannot {what} buffer '{}' of {} bytes at offset {offset}, length {len}: the range must be non-empty, inside, and in whole words",
+            buffer.label(),
+            buffer.size()
+        )));
+    }
+    Ok(())
+}
+
+/// A size for people.
+pub(super) fn mib(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        format!("{bytes} bytes")
+    } else {
+        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    }
+}
