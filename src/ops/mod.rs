@@ -3,11 +3,17 @@
 pub mod batch;
 pub mod batch_norm;
 pub mod case;
+pub mod case_builder;
 pub mod constant;
 pub mod elementwise;
+pub mod gather;
 pub mod loss;
+pub mod noise;
+pub mod optimiser;
 pub mod reduce;
 pub mod reshape;
+pub mod running_stats;
+pub mod stats;
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::Kernel;
@@ -23,7 +29,19 @@ pub fn new_graph() -> Graph {
 
 /// Every kernel of every family.
 pub fn kernels() -> Vec<&'static Kernel> {
-    [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS].concat()
+    [
+        elementwise::KERNELS,
+        reduce::KERNELS,
+        reshape::KERNELS,
+        batch::KERNELS,
+        batch_norm::KERNELS,
+        optimiser::KERNELS,
+        noise::KERNELS,
+        gather::KERNELS,
+        stats::KERNELS,
+        running_stats::KERNELS,
+    ]
+    .concat()
 }
 
 /// Every validated use of the kernels that an adapter with these capabilities can run, including variants that it would not pick by itself.
