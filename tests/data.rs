@@ -12,7 +12,7 @@ fn sheets() {
         let (w, h) = (i.width(), i.height());
         i.resize(w * k, h * k, image::imageops::FilterType::Nearest)
     };
-    big(d.contact_sheet(16, 20, SheetOrder::ByClass), 2)
+    big(d.contact_sheet(10, 10, SheetOrder::ByClass), 4)
         .save(format!("{dir}/digits.png"))
         .unwrap();
     big(s.contact_sheet(12, 16, SheetOrder::ByClass), 2)

@@ -187,3 +187,126 @@ fn polygon(corners: &[(f32, f32)], x: f32, y: f32) -> f32 {
     }
     if inside { -nearest.sqrt() } else { nearest.sqrt() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_depend_on_seed_split_and_index_alone() {
+        let set = generate(200, 32, 1, Split::Train).unwrap();
+        let prefix = generate(77, 32, 1, Split::Train).unwrap();
+        assert_eq!(prefix.images[..], set.images[..77 * 32 * 32 * 3]);
+        assert_eq!(prefix.labels.unwrap()[..], set.labels.as_ref().unwrap()[..77]);
+        for other in [
+            generate(200, 32, 2, Split::Train).unwrap(),
+            generate(200, 32, 1, Split::Test).unwrap(),
+        ] {
+            assert!((0..200).all(|i| other.image(i) != set.image(i)), "two streams share an image");
+        }
+        assert!(generate(8, 0, 0, Split::Train).unwrap_err().to_string().contains("empty"));
+    }
+
+    /// The bytes are promised to be the same on every platform, and to change only together with `GENERATOR_VERSION`.
+    #[test]
+    fn the_bytes_of_this_generator_version_are_pinned() {
+        assert_eq!(GENERATOR_VERSION, 1, "pin the new version's fingerprint below");
+        assert_eq!(generate(64, 32, 0, Split::Train).unwrap().fingerprint(), "PIN_SHAPES");
+        assert_eq!(generate(16, 64, 0, Split::Train).unwrap().fingerprint(), "PIN_SIXTYFOUR");
+    }
+
+    /// What the random fields promise: along the frame's edge there is background only, and the shape differs from it.
+    #[test]
+    fn shapes_stay_inside_and_stand_out() {
+        let side = 32;
+        let set = generate(800, side, 5, Split::Train).unwrap();
+        let mut faint = 0;
+        for i in 0..set.count {
+            let image = set.image(i);
+            let pixel = |x: usize, y: usize| &image[3 * (y * side + x)..3 * (y * side + x) + 3];
+            // Along an edge a linear gradient has no jumps; a shape that was cut would make one.
+            for k in 1..side {
+                for (a, b) in [
+                    ((k - 1, 0), (k, 0)),
+                    ((k - 1, 31), (k, 31)),
+                    ((0, k - 1), (0, k)),
+                    ((31, k - 1), (31, k)),
+                ] {
+                    let jump = pixel(a.0, a.1)
+                        .iter()
+                        .zip(pixel(b.0, b.1))
+                        .map(|(&p, &q)| p.abs_diff(q))
+                        .max()
+                        .unwrap();
+                    assert!(
+                        jump <= 8,
+                        "image {i} ({}) is cut at {b:?}",
+                        CLASSES[set.labels.as_ref().unwrap()[i] as usize]
+                    );
+                }
+            }
+            let farthest = image
+                .chunks_exact(3)
+                .map(|p| p.iter().zip(pixel(0, 0)).map(|(&p, &q)| u32::from(p.abs_diff(q))).sum::<u32>())
+                .max();
+            faint += usize::from(farthest.unwrap() < 120);
+        }
+        assert_eq!(faint, 0, "shapes that do not stand out from their background");
+    }
+
+    /// Each outline against the area it must have (unit: radius squared), counted on a fine grid.
+    #[test]
+    fn outlines_enclose_their_areas() {
+        let steps = 1000;
+        let area = |class: usize| {
+            let at = |k: usize| (k as f32 + 0.5) / steps as f32 * 2.4 - 1.2;
+            let inside = (0..steps * steps)
+                .filter(|i| distance(class, at(i % steps), at(i / steps)) < 0.0)
+                .count();
+            inside as f64 * (2.4 / steps as f64).powi(2)
+        };
+        let pi = std::f64::consts::PI;
+        // Circle; ring; square; triangle (half base times height); star (10 triangles with 36 degrees at the centre); cross; heart (square and
+        // two half discs). The crescent's lens has no short form: it lies between its disc less the whole bite, and its disc.
+        let star = 10.0 * 0.5 * 1.05 * 0.48 * (pi / 5.0).sin();
+        let heart = 2.0 * 0.76 * 0.76 + pi * 0.76 * 0.76 / 2.0;
+        let exact = [
+            pi * 0.92 * 0.92,
+            pi * (0.94 * 0.94 - 0.25),
+            1.52 * 1.52,
+            0.917_99 * 1.59,
+            star,
+            2.0 * 1.92 * 0.6 - 0.36,
+            heart,
+        ];
+        for (class, expected) in exact.into_iter().enumerate() {
+            let got = area(class);
+            assert!((got - expected).abs() < 0.01, "{}: {got} is not {expected}", CLASSES[class]);
+        }
+        let crescent = area(7);
+        assert!(
+            crescent > pi * (0.95 * 0.95 - 0.74 * 0.74) && crescent < 0.6 * pi * 0.95 * 0.95,
+            "{crescent}"
+        );
+        // Nothing reaches further than the margin that `paint` leaves.
+        for class in 0..CLASSES.len() {
+            for k in 0..360 {
+                let (x, y) = (
+                    1.11 * (f64::from(k) * pi / 180.0).cos() as f32,
+                    1.11 * (f64::from(k) * pi / 180.0).sin() as f32,
+                );
+                assert!(distance(class, x, y) > 0.0, "{} reaches too far", CLASSES[class]);
+            }
+        }
+    }
+
+    #[test]
+    fn colours_of_the_circle() {
+        let close = |a: Colour, b: Colour| a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-5);
+        assert!(close(hsv(0.0, 1.0, 1.0), [1.0, 0.0, 0.0]));
+        assert!(close(hsv(1.0 / 3.0, 1.0, 0.5), [0.0, 0.5, 0.0]));
+        assert!(close(hsv(-1.0 / 3.0, 1.0, 1.0), [0.0, 0.0, 1.0]));
+        assert!(close(hsv(1.0 / 6.0, 0.5, 1.0), [1.0, 1.0, 0.5]));
+        assert!(close(hsv(0.7, 0.0, 0.3), [0.3; 3]));
+    }
+}
