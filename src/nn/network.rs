@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// Momentum of batch norm's running statistics: PyTorch's default.
-pub const NORM_MOMENTUM: f32 = 0.1;
+pub const NORM_MOMENTUM: f64 = 0.1;
 /// Batch norm's eps: PyTorch's default.
 pub const NORM_EPS: f32 = 1e-5;
 

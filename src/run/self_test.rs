@@ -8,7 +8,7 @@ use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::graph::lower::Caps;
 use crate::nn::presets::PRESETS;
-use crate::ops::{self, case, gather};
+use crate::ops::{self, case};
 use std::collections::BTreeSet;
 
 /// A kernel and its overrides, as text: what a pipeline is built from.
@@ -97,8 +97,7 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
                 ema_half_life_kimg: 1.0,
                 seed: 0,
             };
-            let inputs = Inputs::Device(gather::Resident::bytes(4, preset.image, preset.image, channels, caps.max_binding)?);
-            let plan = trainer::plan(&config, &inputs, caps)?;
+            let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
             used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));
         }
     }
