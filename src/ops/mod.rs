@@ -1,13 +1,17 @@
 //! Ops: one file per family, with parameters, shape rule, gradient rule, f64 twin and kernel table entries.
 
+pub mod activation;
 pub mod batch;
 pub mod batch_norm;
 pub mod case;
 pub mod case_builder;
 pub mod constant;
+pub mod conv2d;
 pub mod elementwise;
 pub mod gather;
+pub mod gemm;
 pub mod loss;
+pub mod matmul;
 pub mod noise;
 pub mod optimiser;
 pub mod reduce;
