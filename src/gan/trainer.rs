@@ -132,10 +132,7 @@ impl Trainer {
                 let tensors: Vec<Tensor> = layout
                     .tensors
                     .iter()
-                    .map(|t| {
-                        let values = t.spec.init.values(seed, &format!("{}.{}", stores.name, t.spec.name), t.spec.shape.dims())?;
-                        Ok(Tensor::new(t.spec.shape.clone(), values.into_iter().map(f64::from).collect()))
-                    })
+                    .map(|t| t.spec.init.draw(&t.spec.shape, seed, &format!("{}.{}", stores.name, t.spec.name)))
                     .collect::<Result<_>>()?;
                 for index in 0..layout.segments.len() {
                     let image = pack_segment(layout, index, &tensors);

@@ -63,16 +63,7 @@ pub type AddRule = fn(&mut Graph, NodeId, NodeId) -> Result<NodeId>;
 impl Graph {
     /// An empty graph whose gradients are summed by `add`; see [`crate::ops::new_graph`].
     pub fn new(add: AddRule) -> Self {
-<<<<<<< HEAD
         Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), add, adjoints: Vec::new() }
-=======
-        Graph {
-            nodes: Vec::new(),
-            index: HashMap::new(),
-            scopes: Vec::new(),
-            add,
-        }
->>>>>>> effects
     }
 
     /// Adds a leaf; names are unique.
@@ -230,15 +221,8 @@ impl Graph {
             if !wanted.contains(&true) {
                 continue;
             }
-<<<<<<< HEAD
             self.adjoints.push((id, dy));
             let at = Application { node: id, inputs: inputs.clone() };
-=======
-            let at = Application {
-                node: id,
-                inputs: inputs.clone(),
-            };
->>>>>>> effects
             let label = format!("{}'", self.nodes[id.0].label.trim_end_matches('\''));
             let outer = std::mem::replace(&mut self.scopes, vec![label]);
             let result = op.gradient(self, &at, dy, &wanted);

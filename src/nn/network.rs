@@ -109,21 +109,24 @@ impl Network {
             };
             match *layer {
                 Layer::Linear { inputs, outputs, bias } => {
-                    push("weight", &[outputs, inputs], Role::Parameter, self.weight_init())?;
+                    let weight = [outputs, inputs];
+                    push("weight", &weight, Role::Parameter, self.weight_init())?;
                     if bias {
-                        push("bias", &[outputs], Role::Parameter, self.bias_init(inputs))?;
+                        push("bias", &[outputs], Role::Parameter, self.bias_init(&weight)?)?;
                     }
                 }
                 Layer::Conv2d { inputs, outputs, kernel, bias, .. } => {
-                    push("weight", &[outputs, inputs, kernel, kernel], Role::Parameter, self.weight_init())?;
+                    let weight = [outputs, inputs, kernel, kernel];
+                    push("weight", &weight, Role::Parameter, self.weight_init())?;
                     if bias {
-                        push("bias", &[outputs], Role::Parameter, self.bias_init(inputs * kernel * kernel))?;
+                        push("bias", &[outputs], Role::Parameter, self.bias_init(&weight)?)?;
                     }
                 }
                 Layer::ConvTranspose2d { inputs, outputs, kernel, bias, .. } => {
-                    push("weight", &[inputs, outputs, kernel, kernel], Role::Parameter, self.weight_init())?;
+                    let weight = [inputs, outputs, kernel, kernel];
+                    push("weight", &weight, Role::Parameter, self.weight_init())?;
                     if bias {
-                        push("bias", &[outputs], Role::Parameter, self.bias_init(outputs * kernel * kernel))?;
+                        push("bias", &[outputs], Role::Parameter, self.bias_init(&weight)?)?;
                     }
                 }
                 Layer::BatchNorm { features } => {
@@ -145,18 +148,15 @@ impl Network {
     fn weight_init(&self) -> Init {
         match self.init {
             InitScheme::Dcgan => Init::Normal { mean: 0.0, std: 0.02 },
-            InitScheme::PyTorch => Init::PyTorchDefault,
+            InitScheme::PyTorch => Init::pytorch_weight(),
             InitScheme::Keras => Init::XavierUniform { gain: 1.0 },
         }
     }
 
-    fn bias_init(&self, fan_in: usize) -> Init {
+    fn bias_init(&self, weight: &[usize]) -> Result<Init> {
         match self.init {
-            InitScheme::PyTorch => {
-                let bound = 1.0 / (fan_in as f64).sqrt();
-                Init::Uniform { low: -bound, high: bound }
-            }
-            InitScheme::Dcgan | InitScheme::Keras => Init::Zeros,
+            InitScheme::PyTorch => Init::pytorch_bias(&Shape::new(weight)?),
+            InitScheme::Dcgan | InitScheme::Keras => Ok(Init::Zeros),
         }
     }
 

@@ -34,6 +34,7 @@ pub fn new_graph() -> Graph {
 /// Every kernel of every family.
 pub fn kernels() -> Vec<&'static Kernel> {
     [
+        &gemm::kernels(),
         elementwise::KERNELS,
         reduce::KERNELS,
         reshape::KERNELS,
