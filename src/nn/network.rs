@@ -210,13 +210,9 @@ impl Network {
                             with_bias(g, y, bias)
                         }
                         Layer::ConvTranspose2d { stride, padding, output_padding, bias, .. } => {
-                            let y = conv_transpose2d(
-                                g,
-                                self.as_image(g, x)?,
-                                param("weight")?,
-                                Conv2d::square(stride, padding),
-                                [output_padding; 2],
-                            )?;
+                            let x = self.as_image(g, x)?;
+                            let conv = Conv2d::square(stride, padding);
+                            let y = conv_transpose2d(g, x, param("weight")?, conv, [output_padding; 2])?;
                             with_bias(g, y, bias)
                         }
                         Layer::BatchNorm { .. } => match mode {

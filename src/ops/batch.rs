@@ -1,8 +1,10 @@
 //! Ops along the batch axis: join, slice and pad. Batches are contiguous in memory, so these are copies of runs.
 
+use super::case::Case;
+use super::{op_case, random, shape};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
-use crate::graph::lower::{Lowering, Operand};
+use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -98,7 +100,9 @@ pub struct PadBatch {
 /// `shape` with another batch extent.
 fn with_batch(name: &str, shape: &Shape, n: usize) -> Result<Shape> {
     if shape.rank() < 2 {
-        return Err(Error::internal(format!("{name}: the tensor has shape {shape}, expected a batch (N, C) or (N, C, H, W)")));
+        return Err(Error::internal(format!(
+            "{name}: the tensor has shape {shape}, expected a batch (N, C) or (N, C, H, W)"
+        )));
     }
     let mut dims = shape.dims().to_vec();
     dims[0] = n;
@@ -118,7 +122,9 @@ impl Op for ConcatBatch {
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [a, b] = super::expect_inputs(self.name(), inputs)?;
         if a.rank() != b.rank() || a.rank() < 2 || a.dims()[1..] != b.dims()[1..] {
-            return Err(Error::internal(format!("concat_batch: the inputs have shapes {a} and {b}, expected images of one shape")));
+            return Err(Error::internal(format!(
+                "concat_batch: the inputs have shapes {a} and {b}, expected images of one shape"
+            )));
         }
         with_batch(self.name(), a, a.dims()[0] + b.dims()[0])
     }
@@ -148,7 +154,10 @@ impl Op for ConcatBatch {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![inputs[0].0, inputs[1].0, output.0],
             workgroups: grid(count, 64),
-            cost: Cost { flops: 0, bytes: 32 * count as u64 },
+            cost: Cost {
+                flops: 0,
+                bytes: 32 * count as u64,
+            },
         });
         Ok(())
     }
@@ -163,7 +172,10 @@ impl Op for SliceBatch {
         let [x] = super::expect_inputs(self.name(), inputs)?;
         let y = with_batch(self.name(), x, self.len)?;
         if self.start.checked_add(self.len).is_none_or(|end| end > x.dims()[0]) {
-            return Err(Error::internal(format!("slice_batch: {} images from {} on are not in a batch of shape {x}", self.len, self.start)));
+            return Err(Error::internal(format!(
+                "slice_batch: {} images from {} on are not in a batch of shape {x}",
+                self.len, self.start
+            )));
         }
         Ok(y)
     }
@@ -192,7 +204,10 @@ impl Op for SliceBatch {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![inputs[0].0, output.0],
             workgroups: grid(count, 64),
-            cost: Cost { flops: 0, bytes: 32 * count as u64 },
+            cost: Cost {
+                flops: 0,
+                bytes: 32 * count as u64,
+            },
         });
         Ok(())
     }
@@ -207,7 +222,10 @@ impl Op for PadBatch {
         let [x] = super::expect_inputs(self.name(), inputs)?;
         let y = with_batch(self.name(), x, self.total)?;
         if self.start.checked_add(x.dims()[0]).is_none_or(|end| end > self.total) {
-            return Err(Error::internal(format!("pad_batch: {x} at image {} does not fit a batch of {}", self.start, self.total)));
+            return Err(Error::internal(format!(
+                "pad_batch: {x} at image {} does not fit a batch of {}",
+                self.start, self.total
+            )));
         }
         Ok(y)
     }
@@ -242,7 +260,10 @@ impl Op for PadBatch {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
             workgroups: grid(count, 64),
-            cost: Cost { flops: 0, bytes: 4 * (shape.physical_len() + output.1.physical_len()) as u64 },
+            cost: Cost {
+                flops: 0,
+                bytes: 4 * (shape.physical_len() + output.1.physical_len()) as u64,
+            },
         });
         Ok(())
     }
@@ -255,10 +276,90 @@ pub fn concat_batch(g: &mut Graph, a: NodeId, b: NodeId) -> Result<NodeId> {
 
 /// Images `start` to `start + len` of x; x itself if that is all of it.
 pub fn slice_batch(g: &mut Graph, x: NodeId, start: usize, len: usize) -> Result<NodeId> {
-    if start == 0 && g.shape(x).dims().first() == Some(&len) { Ok(x) } else { g.apply(SliceBatch { start, len }, &[x]) }
+    if start == 0 && g.shape(x).dims().first() == Some(&len) {
+        Ok(x)
+    } else {
+        g.apply(SliceBatch { start, len }, &[x])
+    }
 }
 
 /// x at image `start` of a batch of `total` that is zero elsewhere; x itself if it fills the batch.
 pub fn pad_batch(g: &mut Graph, x: NodeId, start: usize, total: usize) -> Result<NodeId> {
-    if start == 0 && g.shape(x).dims().first() == Some(&total) { Ok(x) } else { g.apply(PadBatch { start, total }, &[x]) }
+    if start == 0 && g.shape(x).dims().first() == Some(&total) {
+        Ok(x)
+    } else {
+        g.apply(PadBatch { start, total }, &[x])
+    }
+}
+
+/// Validated uses of the kernels of this file.
+pub(super) fn cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (i, image) in [&[1][..], &[6], &[3, 2, 5], &[16, 3, 3]].into_iter().enumerate() {
+        let batch = |n: usize, seed: u64| random(&shape(&[&[n], image].concat()), seed + i as u64, -1.0, 1.0);
+        cases.push(op_case(caps, &ConcatBatch, &[batch(3, 1), batch(2, 9)]));
+        cases.push(op_case(caps, &ConcatBatch, &[batch(1, 1), batch(1, 9)]));
+        for start in [0, 2, 4] {
+            cases.push(op_case(caps, &SliceBatch { start, len: 3 }, &[batch(7, 2)]));
+            cases.push(op_case(caps, &PadBatch { start, total: 7 }, &[batch(3, 3)]));
+        }
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::gradient_check::check;
+    use crate::ops::new_graph;
+
+    #[test]
+    fn rules_are_derivatives() {
+        let inputs = [
+            random(&shape(&[2, 3, 1, 2]), 1, -1.0, 1.0),
+            random(&shape(&[3, 3, 1, 2]), 2, -1.0, 1.0),
+        ];
+        check("concat_batch", &inputs, |g, x| concat_batch(g, x[0], x[1]));
+        check("slice_batch", &inputs[1..], |g, x| slice_batch(g, x[0], 1, 2));
+        check("pad_batch", &inputs[..1], |g, x| pad_batch(g, x[0], 1, 4));
+    }
+
+    #[test]
+    fn twins_take_and_place_images() {
+        let mut g = new_graph();
+        let x = g.leaf("x", shape(&[3, 2]), None).unwrap();
+        let values = [("x".to_string(), Tensor::from_fn(shape(&[3, 2]), |i| i as f64))].into();
+        let slice = slice_batch(&mut g, x, 1, 2).unwrap();
+        let pad = pad_batch(&mut g, slice, 2, 5).unwrap();
+        let both = concat_batch(&mut g, slice, x).unwrap();
+        let results = g.evaluate(&values, &[slice, pad, both]).unwrap();
+        assert_eq!(results[0].data, [2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(results[1].data, [0.0, 0.0, 0.0, 0.0, 2.0, 3.0, 4.0, 5.0, 0.0, 0.0]);
+        assert_eq!(results[2].data, [2.0, 3.0, 4.0, 5.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(slice_batch(&mut g, x, 0, 3).unwrap(), x);
+        assert_eq!(pad_batch(&mut g, x, 0, 3).unwrap(), x);
+    }
+
+    #[test]
+    fn impossible_inputs_are_named() {
+        let mut g = new_graph();
+        let x = g.leaf("x", shape(&[3, 2]), None).unwrap();
+        let other = g.leaf("other", shape(&[3, 4]), None).unwrap();
+        let v = g.leaf("v", shape(&[3]), None).unwrap();
+        let text = slice_batch(&mut g, x, 2, 2).unwrap_err().to_string();
+        assert!(
+            text.starts_with("slice_batch: 2 images from 2 on are not in a batch of shape (3, 2)"),
+            "{text}"
+        );
+        assert!(slice_batch(&mut g, x, usize::MAX, 2).is_err());
+        assert!(slice_batch(&mut g, x, 1, 0).is_err());
+        assert!(
+            pad_batch(&mut g, x, 2, 4)
+                .unwrap_err()
+                .to_string()
+                .contains("does not fit a batch of 4")
+        );
+        assert!(concat_batch(&mut g, x, other).is_err());
+        assert!(concat_batch(&mut g, v, v).is_err());
+    }
 }

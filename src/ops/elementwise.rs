@@ -3,7 +3,8 @@
 //! Gradient rules refer to the op's output where the derivative can be had from it, so that a forward pass need not keep what went into an
 //! activation.
 
-use super::reduce;
+use super::case::Case;
+use super::{op_case, random, reduce, shape, widths};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
@@ -175,7 +176,10 @@ impl Unary for Affine {
     fn check(&self) -> Result<()> {
         match self.scale.is_finite() && self.shift.is_finite() {
             true => Ok(()),
-            false => Err(Error::internal(format!("affine: scale {} and shift {} must be finite", self.scale, self.shift))),
+            false => Err(Error::internal(format!(
+                "affine: scale {} and shift {} must be finite",
+                self.scale, self.shift
+            ))),
         }
     }
 
@@ -184,7 +188,11 @@ impl Unary for Affine {
     }
 
     fn derivative(&self, g: &mut Graph, _x: NodeId, _y: NodeId, dy: NodeId) -> Result<Option<NodeId>> {
-        if self.scale == 0.0 { Ok(None) } else { affine(g, dy, self.scale, 0.0).map(Some) }
+        if self.scale == 0.0 {
+            Ok(None)
+        } else {
+            affine(g, dy, self.scale, 0.0).map(Some)
+        }
     }
 }
 
@@ -418,7 +426,11 @@ impl Binary for LeakyReluBackward {
 
     fn derivative(&self, g: &mut Graph, at: &Application, dy: NodeId, wanted: &[bool]) -> Result<[Option<NodeId>; 2]> {
         // The mask is constant almost everywhere, so y gets nothing.
-        let d = if wanted[1] { Some(leaky_relu_backward(g, at.inputs[0], dy, self.slope)?) } else { None };
+        let d = if wanted[1] {
+            Some(leaky_relu_backward(g, at.inputs[0], dy, self.slope)?)
+        } else {
+            None
+        };
         Ok([None, d])
     }
 }
@@ -427,7 +439,9 @@ fn check_slope(name: &str, slope: f32) -> Result<()> {
     if slope.is_finite() && slope >= 0.0 {
         return Ok(());
     }
-    Err(Error::input(format!("{name}: the slope is {slope}, expected a finite number of at least 0")))
+    Err(Error::input(format!(
+        "{name}: the slope is {slope}, expected a finite number of at least 0"
+    )))
 }
 
 macro_rules! unary_ops {
@@ -508,8 +522,14 @@ fn binary_shape(name: &str, broadcasts: bool, a: &Shape, b: &Shape) -> Result<Sh
     }
     let fits = |(&p, &q): (&usize, &usize)| p == q || p == 1 || q == 1;
     if !broadcasts || a.rank() != b.rank() || !a.dims().iter().zip(b.dims()).all(fits) {
-        let rule = if broadcasts { "equal ranks, and on each axis equal extents or 1" } else { "equal shapes" };
-        return Err(Error::internal(format!("{name}: the inputs have shapes {a} and {b}, expected {rule}")));
+        let rule = if broadcasts {
+            "equal ranks, and on each axis equal extents or 1"
+        } else {
+            "equal shapes"
+        };
+        return Err(Error::internal(format!(
+            "{name}: the inputs have shapes {a} and {b}, expected {rule}"
+        )));
     }
     let dims: Vec<usize> = a.dims().iter().zip(b.dims()).map(|(&p, &q)| p.max(q)).collect();
     Shape::new(&dims)
@@ -554,7 +574,10 @@ fn lower_unary(l: &mut Lowering, function: u32, [a, b]: [f32; 2], x: Operand, y:
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, y.0],
         workgroups: grid(count, 64),
-        cost: Cost { flops: shape.len() as u64, bytes: 8 * shape.physical_len() as u64 },
+        cost: Cost {
+            flops: shape.len() as u64,
+            bytes: 8 * shape.physical_len() as u64,
+        },
     });
 }
 
@@ -599,13 +622,20 @@ fn lower_binary(l: &mut Lowering, function: u32, slope: f32, a: &(Operand, Shape
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![a.0, b.0, y.0],
         workgroups: grid(count, 64),
-        cost: Cost { flops: shape.len() as u64, bytes: 4 * (a.1.physical_len() + b.1.physical_len() + shape.physical_len()) as u64 },
+        cost: Cost {
+            flops: shape.len() as u64,
+            bytes: 4 * (a.1.physical_len() + b.1.physical_len() + shape.physical_len()) as u64,
+        },
     });
 }
 
 /// `scale * x + shift`; x itself for (1, 0).
 pub fn affine(g: &mut Graph, x: NodeId, scale: f32, shift: f32) -> Result<NodeId> {
-    if scale == 1.0 && shift == 0.0 { Ok(x) } else { g.apply(Affine { scale, shift }, &[x]) }
+    if scale == 1.0 && shift == 0.0 {
+        Ok(x)
+    } else {
+        g.apply(Affine { scale, shift }, &[x])
+    }
 }
 
 /// Leaky ReLU.
@@ -673,48 +703,171 @@ pub fn mul(g: &mut Graph, a: NodeId, b: NodeId) -> Result<NodeId> {
     g.apply(Mul, &[a, b])
 }
 
-/// An activation that fused kernels offer behind their own arithmetic.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Activation {
-    /// The identity.
-    None,
-    /// [`LeakyRelu`].
-    LeakyRelu {
-        /// Slope for x <= 0.
-        slope: f32,
-    },
-    /// [`Tanh`].
-    Tanh,
-    /// [`Sigmoid`].
-    Sigmoid,
+/// Validated uses of the kernels of this file.
+pub(super) fn cases(caps: &Caps) -> Vec<Case> {
+    // Scalar, vector, one channel, C not a multiple of 4, C = 8 (wide rows), H != W, more than one workgroup.
+    let shapes: [&[usize]; 8] = [&[], &[7], &[1, 1], &[5, 1], &[66, 4], &[2, 3, 4, 5], &[3, 8, 1, 1], &[2, 13, 5, 3]];
+    let mut cases = Vec::new();
+    for caps in widths(caps) {
+        for (i, dims) in shapes.iter().enumerate() {
+            let (shape, seed) = (shape(dims), i as u64);
+            let x = random(&shape, seed, -4.0, 4.0);
+            let positive = random(&shape, seed, 0.05, 9.0);
+            let far = random(&shape, seed, -200.0, 200.0);
+            cases.push(op_case(&caps, &Affine { scale: -1.5, shift: 0.75 }, std::slice::from_ref(&x)));
+            cases.push(op_case(&caps, &LeakyRelu { slope: 0.2 }, std::slice::from_ref(&x)));
+            cases.push(op_case(&caps, &Tanh, std::slice::from_ref(&x)));
+            cases.push(op_case(&caps, &Tanh, std::slice::from_ref(&far)));
+            cases.push(op_case(&caps, &Sigmoid, std::slice::from_ref(&x)));
+            cases.push(op_case(&caps, &Sigmoid, std::slice::from_ref(&far)));
+            cases.push(op_case(&caps, &Softplus, std::slice::from_ref(&x)));
+            cases.push(op_case(&caps, &Softplus, std::slice::from_ref(&far)));
+            cases.push(op_case(&caps, &Sqrt, std::slice::from_ref(&positive)));
+            cases.push(op_case(&caps, &Rsqrt, std::slice::from_ref(&positive)));
+            cases.push(op_case(&caps, &Exp, std::slice::from_ref(&x)));
+            cases.push(op_case(&caps, &Log, std::slice::from_ref(&positive)));
+            let pair = [x, random(&shape, 100 + seed, -4.0, 4.0)];
+            cases.push(op_case(&caps, &Add, &pair));
+            cases.push(op_case(&caps, &Sub, &pair));
+            cases.push(op_case(&caps, &Mul, &pair));
+            cases.push(op_case(&caps, &LeakyReluBackward { slope: 0.2 }, &pair));
+        }
+    }
+    let whole: &[usize] = &[3, 6, 2, 5];
+    let parts: [&[usize]; 8] = [
+        &[1, 6, 2, 5],
+        &[3, 1, 2, 5],
+        &[3, 6, 1, 5],
+        &[3, 6, 2, 1],
+        &[3, 1, 1, 1],
+        &[1, 6, 1, 1],
+        &[1, 1, 2, 5],
+        &[1; 4],
+    ];
+    let both_ways: [[&[usize]; 2]; 6] = [
+        [&[3, 1, 2, 1], &[1, 6, 1, 5]],
+        [&[4, 5], &[1, 5]],
+        [&[4, 5], &[4, 1]],
+        [&[4, 1], &[1, 5]],
+        [&[6], &[1]],
+        [&[16, 1, 2, 2], &[16, 3, 2, 2]],
+    ];
+    let pairs = parts.iter().map(|part| [whole, *part]).chain(both_ways);
+    for (i, [a, b]) in pairs.enumerate() {
+        let (a, b) = (random(&shape(a), i as u64, -2.0, 2.0), random(&shape(b), 50 + i as u64, -2.0, 2.0));
+        for inputs in [[a.clone(), b.clone()], [b, a]] {
+            cases.push(op_case(caps, &Add, &inputs));
+            cases.push(op_case(caps, &Sub, &inputs));
+            cases.push(op_case(caps, &Mul, &inputs));
+        }
+    }
+    cases
 }
 
-impl Activation {
-    /// Its number in the kernels.
-    pub fn code(&self) -> u32 {
-        match self {
-            Activation::None => 0,
-            Activation::LeakyRelu { .. } => 1,
-            Activation::Tanh => 2,
-            Activation::Sigmoid => 3,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::gradient_check::check;
+    use crate::ops::new_graph;
+
+    fn away_from_zero(dims: &[usize], seed: u64) -> Tensor {
+        let x = random(&shape(dims), seed, -2.0, 2.0);
+        Tensor::new(x.shape, x.data.iter().map(|v| v + 0.01f64.copysign(*v)).collect())
+    }
+
+    #[test]
+    fn unary_rules_are_derivatives() {
+        let x = [away_from_zero(&[2, 3, 2, 2], 1)];
+        let positive = [random(&shape(&[2, 3]), 2, 0.3, 3.0)];
+        check("affine", &x, |g, x| affine(g, x[0], -1.5, 0.5));
+        check("leaky_relu", &x, |g, x| leaky_relu(g, x[0], 0.2));
+        check("relu", &x, |g, x| relu(g, x[0]));
+        check("tanh", &x, |g, x| tanh(g, x[0]));
+        check("sigmoid", &x, |g, x| sigmoid(g, x[0]));
+        check("softplus", &x, |g, x| softplus(g, x[0]));
+        check("exp", &x, |g, x| exp(g, x[0]));
+        check("sqrt", &positive, |g, x| sqrt(g, x[0]));
+        check("rsqrt", &positive, |g, x| rsqrt(g, x[0]));
+        check("log", &positive, |g, x| log(g, x[0]));
+    }
+
+    #[test]
+    fn binary_rules_are_derivatives() {
+        let pairs: [[&[usize]; 2]; 4] = [
+            [&[2, 3, 2, 2], &[2, 3, 2, 2]],
+            [&[2, 3, 2, 2], &[1, 3, 1, 1]],
+            [&[2, 1, 2, 1], &[1, 3, 1, 2]],
+            [&[3, 2], &[3, 1]],
+        ];
+        for (i, [a, b]) in pairs.iter().enumerate() {
+            let inputs = [away_from_zero(a, i as u64), away_from_zero(b, 9 + i as u64)];
+            check("add", &inputs, |g, x| add(g, x[0], x[1]));
+            check("sub", &inputs, |g, x| sub(g, x[0], x[1]));
+            check("mul", &inputs, |g, x| mul(g, x[0], x[1]));
+            check("mul reversed", &inputs, |g, x| mul(g, x[1], x[0]));
+        }
+        let inputs = [away_from_zero(&[2, 3], 1), away_from_zero(&[2, 3], 2)];
+        check("square", &inputs[..1], |g, x| mul(g, x[0], x[0]));
+        check("leaky_relu_backward", &inputs, |g, x| leaky_relu_backward(g, x[0], x[1], 0.2));
+    }
+
+    #[test]
+    fn gradients_use_the_output() {
+        let mut g = new_graph();
+        let x = g.leaf("x", shape(&[2, 3]), None).unwrap();
+        let dy = g.leaf("dy", shape(&[2, 3]), None).unwrap();
+        for build in [
+            |g: &mut Graph, x| leaky_relu(g, x, 0.2),
+            |g: &mut Graph, x| tanh(g, x),
+            |g: &mut Graph, x| sigmoid(g, x),
+        ] {
+            let y = build(&mut g, x).unwrap();
+            let first = g.len();
+            let dx = g.gradients(&[(y, dy)], &[x]).unwrap()[0].unwrap();
+            for node in (first..=dx.0).map(NodeId) {
+                assert!(
+                    !g.inputs(node).contains(&x),
+                    "the gradient of {:?} reads the pre-activation",
+                    g.node(y).kind
+                );
+            }
         }
     }
 
-    /// The slope; 0 for those without.
-    pub fn slope(&self) -> f32 {
-        match *self {
-            Activation::LeakyRelu { slope } => slope,
-            _ => 0.0,
-        }
+    #[test]
+    fn impossible_inputs_are_named() {
+        let mut g = new_graph();
+        let a = g.leaf("a", shape(&[2, 3]), None).unwrap();
+        let b = g.leaf("b", shape(&[2, 4]), None).unwrap();
+        let c = g.leaf("c", shape(&[3]), None).unwrap();
+        let text = add(&mut g, a, b).unwrap_err().to_string();
+        assert!(
+            text.starts_with("add: the inputs have shapes (2, 3) and (2, 4), expected equal ranks"),
+            "{text}"
+        );
+        assert!(mul(&mut g, a, c).is_err());
+        let ones = g.leaf("ones", shape(&[2, 1]), None).unwrap();
+        let text = leaky_relu_backward(&mut g, a, ones, 0.2).unwrap_err().to_string();
+        assert!(
+            text.starts_with("leaky_relu_backward: the inputs have shapes (2, 3) and (2, 1), expected equal shapes"),
+            "{text}"
+        );
+        let text = leaky_relu(&mut g, a, -0.5).unwrap_err().to_string();
+        assert!(text.contains("the slope is -0.5, expected a finite number of at least 0"), "{text}");
+        assert!(affine(&mut g, a, f32::NAN, 0.0).is_err());
+        assert!(
+            g.apply(Tanh, &[a, a])
+                .unwrap_err()
+                .to_string()
+                .contains("tanh takes 1 inputs, got 2")
+        );
     }
 
-    /// The function, in f64.
-    pub fn value(&self, x: f64) -> f64 {
-        match *self {
-            Activation::None => x,
-            Activation::LeakyRelu { slope } => LeakyRelu { slope }.value(x),
-            Activation::Tanh => Tanh.value(x),
-            Activation::Sigmoid => Sigmoid.value(x),
-        }
+    #[test]
+    fn twins_do_not_overflow() {
+        assert_eq!(Softplus.value(1000.0), 1000.0);
+        assert_eq!(Softplus.value(-1000.0), 0.0);
+        assert!((Softplus.value(-20.0) - (-20.0f64).exp()).abs() < 1e-17);
+        assert_eq!(Sigmoid.value(-1000.0), 0.0);
     }
 }

@@ -3,10 +3,12 @@
 //! Every sum runs in two barrier-free stages, chunks and then chunk order, with chunk lengths that follow from the shape alone: equal shapes sum in
 //! equal order on every adapter.
 
+use super::case::Case;
 use super::elementwise::{affine, broadcast_strides};
+use super::{op_case, random, shape};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
-use crate::graph::lower::{Lowering, Operand};
+use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -171,7 +173,13 @@ impl Chunks {
         let rows = shape.rows() / groups;
         let columns = shape.padded() / 4;
         let (chunk, chunks) = chunking(groups * columns, rows, 256);
-        Chunks { groups, rows, columns, chunk, chunks }
+        Chunks {
+            groups,
+            rows,
+            columns,
+            chunk,
+            chunks,
+        }
     }
 
     /// Parameters of a kernel that walks one vec4 column of one chunk per invocation.
@@ -197,11 +205,15 @@ impl Chunks {
 /// Checks that a tensor has a batch axis that divides into groups.
 pub(super) fn check_groups(name: &str, x: &Shape, groups: usize) -> Result<()> {
     if x.rank() < 2 {
-        return Err(Error::internal(format!("{name}: the tensor has shape {x}, expected a batch (N, C) or (N, C, H, W)")));
+        return Err(Error::internal(format!(
+            "{name}: the tensor has shape {x}, expected a batch (N, C) or (N, C, H, W)"
+        )));
     }
     let n = x.dims()[0];
     if groups == 0 || !n.is_multiple_of(groups) {
-        return Err(Error::internal(format!("{name}: a batch of {n} does not divide into {groups} groups")));
+        return Err(Error::internal(format!(
+            "{name}: a batch of {n} does not divide into {groups} groups"
+        )));
     }
     Ok(())
 }
@@ -268,31 +280,54 @@ impl Op for GroupSum {
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let (x, shape) = &inputs[0];
         let chunks = Chunks::new(shape, self.groups);
-        let partial = if chunks.chunks == 1 { output.0 } else { l.scratch(chunks.invocations() * 4) };
+        let partial = if chunks.chunks == 1 {
+            output.0
+        } else {
+            l.scratch(chunks.invocations() * 4)
+        };
         l.push(Dispatch {
             kernel: &GROUP_SUM_PARTIAL,
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&chunks.params()).to_vec(),
             operands: vec![*x, partial],
             workgroups: grid(chunks.invocations(), 64),
-            cost: Cost { flops: shape.len() as u64, bytes: 4 * (shape.physical_len() + chunks.invocations() * 4) as u64 },
+            cost: Cost {
+                flops: shape.len() as u64,
+                bytes: 4 * (shape.physical_len() + chunks.invocations() * 4) as u64,
+            },
         });
         if chunks.chunks > 1 {
-            lower_finish(l, partial, output.0, self.groups * chunks.columns, chunks.columns, chunks.chunks, false);
+            lower_finish(
+                l,
+                partial,
+                output.0,
+                self.groups * chunks.columns,
+                chunks.columns,
+                chunks.chunks,
+                false,
+            );
         }
         Ok(())
     }
 }
 
 fn lower_finish(l: &mut Lowering, partial: Operand, sum: Operand, count: usize, columns: usize, chunks: usize, lanes: bool) {
-    let params = GroupSumFinishParams { count: count as u32, columns: columns as u32, chunks: chunks as u32, reserved0: 0 };
+    let params = GroupSumFinishParams {
+        count: count as u32,
+        columns: columns as u32,
+        chunks: chunks as u32,
+        reserved0: 0,
+    };
     l.push(Dispatch {
         kernel: &GROUP_SUM_FINISH,
         overrides: vec![("LANES", lanes as u32 as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![partial, sum],
         workgroups: grid(count, 64),
-        cost: Cost { flops: 4 * (count * chunks) as u64, bytes: 16 * (count * (chunks + 1)) as u64 },
+        cost: Cost {
+            flops: 4 * (count * chunks) as u64,
+            bytes: 16 * (count * (chunks + 1)) as u64,
+        },
     });
 }
 
@@ -304,11 +339,16 @@ impl Op for GroupBroadcast {
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [x] = super::expect_inputs(self.name(), inputs)?;
         let [groups, channels] = *x.dims() else {
-            return Err(Error::internal(format!("group_broadcast: the input has shape {x}, expected (groups, C)")));
+            return Err(Error::internal(format!(
+                "group_broadcast: the input has shape {x}, expected (groups, C)"
+            )));
         };
         check_groups(self.name(), &self.shape, groups)?;
         if self.shape.channels() != channels {
-            return Err(Error::internal(format!("group_broadcast: {x} does not broadcast to {}: the channels differ", self.shape)));
+            return Err(Error::internal(format!(
+                "group_broadcast: {x} does not broadcast to {}: the channels differ",
+                self.shape
+            )));
         }
         Ok(self.shape.clone())
     }
@@ -340,7 +380,10 @@ impl Op for GroupBroadcast {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
             workgroups: grid(count, 64),
-            cost: Cost { flops: 0, bytes: 4 * (x_shape.physical_len() + output.1.physical_len()) as u64 },
+            cost: Cost {
+                flops: 0,
+                bytes: 4 * (x_shape.physical_len() + output.1.physical_len()) as u64,
+            },
         });
         Ok(())
     }
@@ -355,9 +398,17 @@ impl Op for SumAxes {
         let [x] = super::expect_inputs(self.name(), inputs)?;
         let increasing = self.axes.windows(2).all(|w| w[0] < w[1]);
         if self.axes.is_empty() || !increasing || self.axes.iter().any(|&a| a >= x.rank()) {
-            return Err(Error::internal(format!("sum_axes: cannot sum {x} over the axes {:?}; expected axes in increasing order", self.axes)));
+            return Err(Error::internal(format!(
+                "sum_axes: cannot sum {x} over the axes {:?}; expected axes in increasing order",
+                self.axes
+            )));
         }
-        let dims: Vec<usize> = x.dims().iter().enumerate().map(|(axis, &d)| if self.axes.contains(&axis) { 1 } else { d }).collect();
+        let dims: Vec<usize> = x
+            .dims()
+            .iter()
+            .enumerate()
+            .map(|(axis, &d)| if self.axes.contains(&axis) { 1 } else { d })
+            .collect();
         Shape::new(&dims)
     }
 
@@ -416,7 +467,10 @@ impl Op for SumAxes {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, partial],
             workgroups: grid(outputs * chunks, 64),
-            cost: Cost { flops: shape.len() as u64, bytes: 4 * (shape.physical_len() + outputs * chunks * 4) as u64 },
+            cost: Cost {
+                flops: shape.len() as u64,
+                bytes: 4 * (shape.physical_len() + outputs * chunks * 4) as u64,
+            },
         });
         if chunks > 1 {
             lower_finish(l, partial, output.0, outputs, columns, chunks, lanes);
@@ -483,7 +537,10 @@ impl Op for BroadcastAxes {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
             workgroups: grid(count, 64),
-            cost: Cost { flops: 0, bytes: 4 * (x_shape.physical_len() + y.physical_len()) as u64 },
+            cost: Cost {
+                flops: 0,
+                bytes: 4 * (x_shape.physical_len() + y.physical_len()) as u64,
+            },
         });
         Ok(())
     }
@@ -496,7 +553,11 @@ pub fn group_sum(g: &mut Graph, x: NodeId, groups: usize) -> Result<NodeId> {
 
 /// (groups, C) to `shape` = (groups * n, C[, H, W]).
 pub fn group_broadcast(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
-    if g.shape(x) == shape { Ok(x) } else { g.apply(GroupBroadcast { shape: shape.clone() }, &[x]) }
+    if g.shape(x) == shape {
+        Ok(x)
+    } else {
+        g.apply(GroupBroadcast { shape: shape.clone() }, &[x])
+    }
 }
 
 /// Sum over axes, which keep extent 1. Axes that already have extent 1 are left out; x itself if that leaves none.
@@ -535,5 +596,145 @@ pub fn sum_to(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
 
 /// Expands extents of 1 to those of `shape`; x itself if it has that shape.
 pub fn broadcast_axes(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
-    if g.shape(x) == shape { Ok(x) } else { g.apply(BroadcastAxes { shape: shape.clone() }, &[x]) }
+    if g.shape(x) == shape {
+        Ok(x)
+    } else {
+        g.apply(BroadcastAxes { shape: shape.clone() }, &[x])
+    }
+}
+
+/// Validated uses of the kernels of this file.
+pub(super) fn cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    // One row, one channel, unequal H and W, rows in several chunks of which the last is short, more columns than a workgroup.
+    let grouped: [(&[usize], usize); 8] = [
+        (&[1, 1], 1),
+        (&[6, 5, 3, 2], 1),
+        (&[6, 5, 3, 2], 2),
+        (&[6, 1, 3, 2], 3),
+        (&[40, 7], 2),
+        (&[2, 6, 33, 31], 2),
+        (&[4, 3, 40, 27], 1),
+        (&[6, 270], 2),
+    ];
+    for (i, (dims, groups)) in grouped.into_iter().enumerate() {
+        let (x, seed) = (shape(dims), i as u64);
+        cases.push(op_case(caps, &GroupSum { groups }, &[random(&x, seed, -1.0, 1.0)]));
+        let rows = random(&shape(&[groups, x.channels()]), seed, -1.0, 1.0);
+        cases.push(op_case(caps, &GroupBroadcast { shape: x }, &[rows]));
+    }
+    for (i, dims) in [&[3, 6, 2, 5], &[2, 9, 12, 17], &[3, 1, 4, 2]].iter().enumerate() {
+        let x = shape(*dims);
+        for set in 1..16usize {
+            let axes: Vec<usize> = (0..4).filter(|axis| set >> axis & 1 == 1).collect();
+            let op = SumAxes { axes };
+            let y = op.shape(&[&x]).expect("the axes are in range");
+            cases.push(op_case(caps, &op, &[random(&x, i as u64, -1.0, 1.0)]));
+            cases.push(op_case(
+                caps,
+                &BroadcastAxes { shape: x.clone() },
+                &[random(&y, i as u64, -1.0, 1.0)],
+            ));
+        }
+    }
+    let others: [(&[usize], &[usize]); 7] = [
+        (&[7], &[0]),
+        (&[70, 1], &[0]),
+        (&[5, 7], &[1]),
+        (&[5, 7], &[0]),
+        (&[5, 7], &[0, 1]),
+        (&[4, 3, 64, 64], &[0, 1, 2, 3]),
+        (&[64, 3, 16, 16], &[1, 2, 3]),
+    ];
+    for (dims, axes) in others {
+        let (x, op) = (shape(dims), SumAxes { axes: axes.to_vec() });
+        let y = op.shape(&[&x]).expect("the axes are in range");
+        cases.push(op_case(caps, &op, &[random(&x, 5, -1.0, 1.0)]));
+        cases.push(op_case(caps, &BroadcastAxes { shape: x }, &[random(&y, 6, -1.0, 1.0)]));
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::gradient_check::check;
+    use crate::ops::new_graph;
+
+    #[test]
+    fn rules_are_derivatives() {
+        let x = [random(&shape(&[4, 3, 2, 2]), 1, -1.0, 1.0)];
+        for groups in [1, 2, 4] {
+            check("group_sum", &x, |g, x| group_sum(g, x[0], groups));
+            let rows = [random(&shape(&[groups, 3]), 2, -1.0, 1.0)];
+            check("group_broadcast", &rows, |g, x| group_broadcast(g, x[0], &shape(&[4, 3, 2, 2])));
+        }
+        for axes in [&[0][..], &[1], &[2, 3], &[1, 2, 3], &[0, 1, 2, 3]] {
+            check("sum_axes", &x, |g, x| sum_axes(g, x[0], axes));
+            check("mean_axes of a square", &x, |g, x| {
+                let square = crate::ops::elementwise::mul(g, x[0], x[0])?;
+                mean_axes(g, square, axes)
+            });
+        }
+        let part = [random(&shape(&[1, 3, 1, 2]), 3, -1.0, 1.0)];
+        check("broadcast_axes", &part, |g, x| broadcast_axes(g, x[0], &shape(&[2, 3, 4, 2])));
+    }
+
+    #[test]
+    fn sums_and_means_are_what_they_say() {
+        let mut g = new_graph();
+        let x = g.leaf("x", shape(&[2, 2, 1, 2]), None).unwrap();
+        let values = [("x".to_string(), Tensor::from_fn(shape(&[2, 2, 1, 2]), |i| i as f64))].into();
+        let nodes = [
+            sum(&mut g, x).unwrap(),
+            mean(&mut g, x).unwrap(),
+            group_sum(&mut g, x, 1).unwrap(),
+            mean_axes(&mut g, x, &[1, 3]).unwrap(),
+        ];
+        let results = g.evaluate(&values, &nodes).unwrap();
+        assert_eq!(results[0], Tensor::new(shape(&[1; 4]), vec![28.0]));
+        assert_eq!(results[1], Tensor::new(shape(&[1; 4]), vec![3.5]));
+        assert_eq!(results[2], Tensor::new(shape(&[1, 2]), vec![10.0, 18.0]));
+        assert_eq!(results[3], Tensor::new(shape(&[2, 1, 1, 1]), vec![1.5, 5.5]));
+        assert_eq!(sum_axes(&mut g, x, &[2]).unwrap(), x, "an axis of extent 1 needs no sum");
+        assert_eq!(sum_axes(&mut g, x, &[3, 0, 3]).unwrap(), sum_axes(&mut g, x, &[0, 3]).unwrap());
+    }
+
+    #[test]
+    fn chunks_cover_all_terms() {
+        for (outputs, terms, longest) in [
+            (1, 1, 256),
+            (1, 17, 256),
+            (4, 1024, 256),
+            (3000, 5000, 256),
+            (1, 1 << 24, usize::MAX),
+            (16, 65536, 256),
+        ] {
+            let (chunk, chunks) = chunking(outputs, terms, longest);
+            assert!(
+                chunk * chunks >= terms && chunk * (chunks - 1) < terms,
+                "{outputs} {terms}: {chunks} chunks of {chunk}"
+            );
+            assert!(chunk >= 16.min(terms) && chunk <= longest);
+        }
+        assert_eq!(chunking(16, 65536, 256), (256, 256));
+        assert_eq!(chunking(1, 1 << 24, usize::MAX), (8192, 2048));
+    }
+
+    #[test]
+    fn impossible_inputs_are_named() {
+        let mut g = new_graph();
+        let x = g.leaf("x", shape(&[6, 5, 3, 2]), None).unwrap();
+        let v = g.leaf("v", shape(&[5]), None).unwrap();
+        let text = group_sum(&mut g, x, 4).unwrap_err().to_string();
+        assert!(text.starts_with("group_sum: a batch of 6 does not divide into 4 groups"), "{text}");
+        assert!(group_sum(&mut g, x, 0).is_err());
+        assert!(group_sum(&mut g, v, 1).is_err());
+        assert!(group_broadcast(&mut g, v, &shape(&[6, 5])).is_err());
+        let rows = g.leaf("rows", shape(&[2, 4]), None).unwrap();
+        let text = group_broadcast(&mut g, rows, &shape(&[6, 5])).unwrap_err().to_string();
+        assert!(text.contains("(2, 4) does not broadcast to (6, 5)"), "{text}");
+        assert!(sum_axes(&mut g, x, &[4]).is_err());
+        assert!(broadcast_axes(&mut g, rows, &shape(&[2, 8])).is_err());
+    }
 }
