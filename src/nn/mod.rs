@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Networks: layers, parameter stores, initialisers.
+
+pub mod init;
