@@ -54,6 +54,14 @@ fn main() -> Result<()> {
         left -= tick;
     }
 
+    if let Some(spans) = trainer.time_step()? {
+        let plan = trainer.plan();
+        for (span, (_, d)) in spans.iter().zip(&plan.dispatches) {
+            let ms = span.ns.unwrap_or(0.0) / 1e6;
+            println!("{ms:8.3} ms {:7.1} GF/s {:7.2} GB/s {:>6} {:?} {}", d.cost.flops as f64 / ms / 1e6, d.cost.bytes as f64 / ms / 1e6, d.kernel.variant, d.workgroups, span.label);
+        }
+    }
+
     // The z of a grid: the same numbers on the host as on the device.
     let source = Source { seed: 1, stream: Z_STREAM };
     let z: Vec<f32> = noise_twin(source, Distribution::Normal, 0, 64 * preset.z_dim).into_iter().map(|v| v as f32).collect();
