@@ -9,7 +9,7 @@
 //! | 4 | training produced a non-finite number |
 //! | 130 | stopped by Ctrl-C or SIGTERM, with a checkpoint |
 //!
-//! Each verb is one file; what they need of the engine goes through [`wiring`], so that this module knows flags and texts only.
+//! Each verb is one file; what they need of the engine goes through `wiring`, so that this module knows flags and texts only.
 
 mod args;
 mod check;

@@ -10,7 +10,10 @@ pub fn run() -> Result<()> {
     for name in PRESETS {
         let d = preset_defaults(name)?;
         let mark = if *name == DEFAULT_PRESET { '*' } else { ' ' };
-        text.push_str(&format!("{mark} {name:width$}  {} (batch {}, lr {}, {} kimg, {})\n", d.summary, d.batch, d.lr, d.kimg, d.data));
+        text.push_str(&format!(
+            "{mark} {name:width$}  {} (batch {}, lr {}, {} kimg, {})\n",
+            d.summary, d.batch, d.lr, d.kimg, d.data
+        ));
     }
     super::print(&text)
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::args::{Grid, SampleArgs, Seeds};
-use super::check::device;
 use super::wiring;
 use crate::error::{Error, Result};
 use crate::run::{checkpoint, folder, grid, train};
@@ -13,21 +12,30 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     let (seeds, grid) = layout(args.seeds.clone(), args.grid)?;
     let found = folder::find(Path::new("runs"), &args.model)?;
     let Some(path) = found.checkpoint else {
-        return Err(Error::input(format!("{} has no checkpoint yet; train on with `--resume` until it has one", found.folder.display())));
+        return Err(Error::input(format!(
+            "{} has no checkpoint yet; train on with `--resume` until it has one",
+            found.folder.display()
+        )));
     };
     let state = checkpoint::read(&path)?;
-    let mut sampler = wiring::sampler(&state, &path, &device(&args.device))?;
+    let mut sampler = wiring::sampler(&state, &path, &args.device)?;
     let images = sampler.sample(&seeds)?;
     let is_png = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
     if is_png {
         if let Some(parent) = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(|error| Error::environment(format!("cannot make the folder {}: {error}", parent.display())))?;
+            std::fs::create_dir_all(parent)
+                .map_err(|error| Error::environment(format!("cannot make the folder {}: {error}", parent.display())))?;
         }
         grid::write(&args.out, &images, grid.rows, grid.columns)?;
     } else {
         train::write_each(&args.out, &images, &seeds)?;
     }
-    super::print(&format!("{} images of {} are in {}", seeds.len(), path.display(), args.out.display()))
+    super::print(&format!(
+        "{} images of {} are in {}",
+        seeds.len(),
+        path.display(),
+        args.out.display()
+    ))
 }
 
 /// Seeds and grid, each from the other where it is not given.

@@ -1,21 +1,12 @@
-//! Where the command meets the engine: data sets, trainers, samplers, adapters. Everything that a verb needs from below `run` comes through here.
+//! Where the command meets the engine: data sets, trainers, samplers, adapters. Everything that a verb needs from below `run` comes
+//! through here.
 
+use super::args::DeviceArgs;
 use crate::error::{Error, Result};
 use crate::run::config::TrainConfig;
 use crate::run::grid::Images;
 use crate::run::state::{DataId, TrainState};
 use crate::run::train::Engine;
-
-/// Which adapter to use, and how.
-#[derive(Debug, Clone, Default)]
-pub struct Device {
-    /// Index or part of the name; `None` for the best one.
-    pub adapter: Option<String>,
-    /// `vulkan`, `metal` or `dx12`; `None` for any.
-    pub backend: Option<String>,
-    /// Compile shaders with all run-time checks.
-    pub checked: bool,
-}
 
 /// A data set, read and ready.
 pub trait Data {
@@ -74,7 +65,7 @@ pub fn build(_config: &TrainConfig, _data: &dyn Data) -> Result<Built> {
 ///
 /// # Errors
 /// [`Error::Input`] if the checkpoint does not fit its preset's networks, [`Error::Environment`] as for [`build`].
-pub fn sampler(_state: &TrainState, _origin: &std::path::Path, _device: &Device) -> Result<Box<dyn Sampler>> {
+pub fn sampler(_state: &TrainState, _origin: &std::path::Path, _device: &DeviceArgs) -> Result<Box<dyn Sampler>> {
     Err(not_wired())
 }
 
@@ -87,7 +78,7 @@ pub fn devices() -> Result<String> {
 ///
 /// # Errors
 /// [`Error::SelfTest`] if anything fails or has no case.
-pub fn check(_device: &Device, _print: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+pub fn check(_device: &DeviceArgs, _print: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
     Err(not_wired())
 }
 

@@ -1,8 +1,8 @@
 //! Checkpoints: one safetensors file with the whole [`TrainState`], equal bytes for equal runs.
 //!
-//! The file has a single metadata key, [`METADATA_KEY`], whose value is JSON with sorted keys: the format version, the counters, the data set's identity and the
-//! settings that shape training. One key, because the safetensors writer orders several at random. The settings are TOML text inside that JSON, because
-//! the TOML reader gives back every bit of a float and the JSON reader may not.
+//! The file has a single metadata key, [`METADATA_KEY`], whose value is JSON with sorted keys: the format version, the counters, the data
+//! set's identity and the settings that shape training. One key, because the safetensors writer orders several at random. The settings
+//! are TOML text inside that JSON, because the TOML reader gives back every bit of a float and the JSON reader may not.
 //!
 //! Nothing here tells of time, paths, run length, tick, adapter or anything else in which two equal runs may differ.
 
@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensorError, View};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, SafeTensorError, View};
 use serde::{Deserialize, Serialize};
 
 use super::config::Recipe;
@@ -80,16 +80,21 @@ pub fn list(folder: &Path) -> Result<Vec<CheckpointFile>> {
 /// Writes the checkpoint of `state` into `folder`, and once it is safely on disk removes all but the `keep` newest.
 ///
 /// # Errors
-/// [`Error::Diverged`] naming the tensor if a value is not finite, [`Error::Environment`] if the disk refuses. Either way the checkpoints that were there
-/// still are.
+/// [`Error::Diverged`] naming the tensor if a value is not finite, [`Error::Environment`] if the disk refuses. Either way the checkpoints
+/// that were there still are.
 pub fn write(folder: &Path, state: &TrainState, keep: usize) -> Result<PathBuf> {
     let bytes = encode(state)?;
     let path = folder.join(file_name(state.images_seen));
     disk::replace(&path, &bytes)?;
     let all = list(folder)?;
     for old in &all[..all.len().saturating_sub(keep.max(1))] {
-        fs::remove_file(&old.path)
-            .map_err(|error| Error::environment(format!("cannot remove the old checkpoint {}: {}", old.path.display(), disk::plain(&error))))?;
+        fs::remove_file(&old.path).map_err(|error| {
+            Error::environment(format!(
+                "cannot remove the old checkpoint {}: {}",
+                old.path.display(),
+                disk::plain(&error)
+            ))
+        })?;
     }
     Ok(path)
 }
@@ -115,7 +120,10 @@ pub fn read(path: &Path) -> Result<TrainState> {
 pub fn encode(state: &TrainState) -> Result<Vec<u8>> {
     for (name, tensor) in &state.tensors {
         if let Some((index, value)) = tensor.first_non_finite() {
-            return Err(Error::Diverged(format!("tensor {name} holds {value} (element {index}) at step {}", state.step)));
+            return Err(Error::Diverged(format!(
+                "tensor {name} holds {value} (element {index}) at step {}",
+                state.step
+            )));
         }
     }
     let config = toml::to_string(&state.recipe).map_err(|error| Error::internal(format!("settings have no TOML form: {error}")))?;
@@ -143,13 +151,20 @@ pub fn decode(bytes: &[u8], origin: &Path) -> Result<TrainState> {
     let bad = |why: String| Error::input(format!("{}: {why}", origin.display()));
     let (_, listing) = SafeTensors::read_metadata(bytes).map_err(|error| bad(explain(bytes, &error)))?;
     let text = listing.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or_else(|| {
-        bad(format!("it is a safetensors file, but not a checkpoint made by ganymede (its metadata has no key {METADATA_KEY:?})"))
+        bad(format!(
+            "it is a safetensors file, but not a checkpoint made by ganymede (its metadata has no key {METADATA_KEY:?})"
+        ))
     })?;
     let damaged = |error: &dyn std::fmt::Display| bad(format!("its metadata is damaged ({error}); use another checkpoint"));
     let value: serde_json::Value = serde_json::from_str(text).map_err(|error| damaged(&error))?;
-    let format = value.get("format").and_then(serde_json::Value::as_u64).ok_or_else(|| damaged(&"no format version"))?;
+    let format = value
+        .get("format")
+        .and_then(serde_json::Value::as_u64)
+        .ok_or_else(|| damaged(&"no format version"))?;
     if format > FORMAT {
-        return Err(bad(format!("it was made by a newer ganymede: format {format}, and this one reads up to {FORMAT}; upgrade ganymede")));
+        return Err(bad(format!(
+            "it was made by a newer ganymede: format {format}, and this one reads up to {FORMAT}; upgrade ganymede"
+        )));
     }
     let metadata: Metadata = serde_json::from_value(value).map_err(|error| damaged(&error))?;
     let recipe: Recipe = toml::from_str(&metadata.config).map_err(|error| damaged(&error.message().replace('\n', " ")))?;
@@ -161,9 +176,19 @@ pub fn decode(bytes: &[u8], origin: &Path) -> Result<TrainState> {
         let data = match view.dtype() {
             Dtype::F32 => HostData::F32(words.map(f32::from_le_bytes).collect()),
             Dtype::U32 => HostData::U32(words.map(u32::from_le_bytes).collect()),
-            other => return Err(bad(format!("tensor {name} has type {other:?}, but checkpoints hold F32 and U32 only"))),
+            other => {
+                return Err(bad(format!(
+                    "tensor {name} has type {other:?}, but checkpoints hold F32 and U32 only"
+                )));
+            }
         };
-        tensors.insert(name.to_string(), HostTensor { shape: view.shape().to_vec(), data });
+        tensors.insert(
+            name.to_string(),
+            HostTensor {
+                shape: view.shape().to_vec(),
+                data,
+            },
+        );
     }
     Ok(TrainState {
         tensors,
@@ -179,10 +204,18 @@ pub fn decode(bytes: &[u8], origin: &Path) -> Result<TrainState> {
 fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
     let stranger = || "it is not a safetensors file, so not a checkpoint".to_string();
     let cut = |expected: u64| {
-        format!("it is cut short: {} bytes, and its header says {expected}; it was not copied whole, so copy it again or use another checkpoint", bytes.len())
+        format!(
+            "it is cut short: {} bytes, and its header says {expected}; it was not copied whole, so copy it again or \
+             use another checkpoint",
+            bytes.len()
+        )
     };
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return if bytes.is_empty() { "it is empty; use another checkpoint".into() } else { stranger() };
+        return if bytes.is_empty() {
+            "it is empty; use another checkpoint".into()
+        } else {
+            stranger()
+        };
     };
     let header = u64::from_le_bytes(*length);
     match error {
@@ -191,7 +224,10 @@ fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
         SafeTensorError::MetadataIncompleteBuffer => match declared_size(bytes, header) {
             Some(declared) if declared > bytes.len() as u64 => cut(declared),
             Some(declared) => {
-                format!("it is damaged: {} bytes, and its header says {declared}; copy it again or use another checkpoint", bytes.len())
+                format!(
+                    "it is damaged: {} bytes, and its header says {declared}; copy it again or use another checkpoint",
+                    bytes.len()
+                )
             }
             None => "it is damaged: its header does not fit its length; use another checkpoint".into(),
         },
@@ -246,14 +282,23 @@ mod tests {
         config.training.eps = 1.000_000_000_000_000_2e-8;
         TrainState {
             tensors: BTreeMap::from([
-                ("G.main.0.weight".into(), HostTensor::f32([2, 3], vec![1.0, -2.5, 3e-41, f32::MIN_POSITIVE, -0.0, 7.0])),
+                (
+                    "G.main.0.weight".into(),
+                    HostTensor::f32([2, 3], vec![1.0, -2.5, 3e-41, f32::MIN_POSITIVE, -0.0, 7.0]),
+                ),
                 ("D.main.0.weight".into(), HostTensor::f32([1], vec![0.5])),
                 ("stats.count".into(), HostTensor::u32([], vec![u32::MAX])),
             ]),
             step: 700,
             images_seen: 44_800,
             recipe: config.recipe(),
-            data: DataId { source: "builtin:digits".into(), fingerprint: "f00d".into(), channels: 1, height: 28, width: 28 },
+            data: DataId {
+                source: "builtin:digits".into(),
+                fingerprint: "f00d".into(),
+                channels: 1,
+                height: 28,
+                width: 28,
+            },
             extra: BTreeMap::from([("b".into(), "2".into()), ("a".into(), "1".into())]),
         }
     }
@@ -268,7 +313,11 @@ mod tests {
 
     /// A file like `state()`'s with other metadata.
     fn with_metadata(metadata: &str) -> Vec<u8> {
-        safetensors::serialize(&state().tensors, Some(HashMap::from([(METADATA_KEY.to_string(), metadata.to_string())]))).unwrap()
+        safetensors::serialize(
+            &state().tensors,
+            Some(HashMap::from([(METADATA_KEY.to_string(), metadata.to_string())])),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -308,7 +357,12 @@ mod tests {
         for images in [0, 1, 76_800, 1_234_567_890_123_456] {
             assert_eq!(parse_name(&file_name(images)), Some(images));
         }
-        for name in ["checkpoint-64.safetensors", ".checkpoint-000000000064.safetensors.tmp", "checkpoint-000000000064.safetensors.bak", "best.safetensors"] {
+        for name in [
+            "checkpoint-64.safetensors",
+            ".checkpoint-000000000064.safetensors.tmp",
+            "checkpoint-000000000064.safetensors.bak",
+            "best.safetensors",
+        ] {
             assert_eq!(parse_name(name), None, "{name}");
         }
     }
@@ -352,7 +406,10 @@ mod tests {
     #[test]
     fn versions_types_and_damaged_metadata() {
         let text = refused(&with_metadata(r#"{"format":2,"something":"new"}"#));
-        assert!(text.contains("made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede"), "{text}");
+        assert!(
+            text.contains("made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede"),
+            "{text}"
+        );
         assert!(refused(&with_metadata("{")).contains("metadata is damaged"));
         assert!(refused(&with_metadata(r#"{"step":1}"#)).contains("no format version"));
         assert!(refused(&with_metadata(r#"{"format":1}"#)).contains("metadata is damaged (missing field"));
@@ -377,13 +434,22 @@ mod tests {
             error.to_string()
         };
         let text = refused(&|t| drop(t.insert("G.main.0.weight".into(), HostTensor::f32([3, 2], vec![0.0; 6]))));
-        assert!(text.contains("c.safetensors: tensor G.main.0.weight is F32 (2, 3), but here it must be F32 (3, 2)"), "{text}");
+        assert!(
+            text.contains("c.safetensors: tensor G.main.0.weight is F32 (2, 3), but here it must be F32 (3, 2)"),
+            "{text}"
+        );
         let text = refused(&|t| drop(t.insert("stats.count".into(), HostTensor::f32([], vec![0.0]))));
         assert!(text.contains("stats.count is U32 (), but here it must be F32 ()"), "{text}");
         let text = refused(&|t| drop(t.insert("G.new".into(), HostTensor::f32([1], vec![0.0]))));
-        assert!(text.contains("tensor G.new is missing, which preset dcgan-28-small needs as F32 (1)"), "{text}");
+        assert!(
+            text.contains("tensor G.new is missing, which preset dcgan-28-small needs as F32 (1)"),
+            "{text}"
+        );
         let text = refused(&|t| drop(t.remove("D.main.0.weight")));
-        assert!(text.contains("tensor D.main.0.weight has no place in preset dcgan-28-small"), "{text}");
+        assert!(
+            text.contains("tensor D.main.0.weight has no place in preset dcgan-28-small"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -395,10 +461,14 @@ mod tests {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut bad = good.clone();
             bad.images_seen += 64;
-            bad.tensors.insert("G.main.3.bias".into(), HostTensor::f32([3], vec![0.0, value, 0.0]));
+            bad.tensors
+                .insert("G.main.3.bias".into(), HostTensor::f32([3], vec![0.0, value, 0.0]));
             let error = write(folder.path(), &bad, 1).unwrap_err();
             assert_eq!(error.exit_code(), 4);
-            assert!(error.to_string().contains("tensor G.main.3.bias holds") && error.to_string().contains("element 1"), "{error}");
+            assert!(
+                error.to_string().contains("tensor G.main.3.bias holds") && error.to_string().contains("element 1"),
+                "{error}"
+            );
         }
         assert_eq!(list(folder.path()).unwrap().len(), 1);
         assert_eq!(fs::read(&path).unwrap(), before);

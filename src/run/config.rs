@@ -1,9 +1,9 @@
 //! Settings of a run: what was given by flags and by a config file, and what that resolves to.
 //!
-//! Settings come in three layers, later ones winning: the preset's defaults (or, when a run is resumed or forked, what the checkpoint says), a
-//! `--config` file, flags. [`Layers::resolve`] flattens them into a [`TrainConfig`], in which nothing is left open; that is what `config.toml`
-//! in the run folder holds. The sections `[data]`, `[networks]` and `[training]` shape training; `[run]` holds what may change when a run is
-//! resumed, and no checkpoint holds it.
+//! Settings come in three layers, later ones winning: the preset's defaults (or, when a run is resumed or forked, what the checkpoint
+//! says), a `--config` file, flags. [`Layers::resolve`] flattens them into a [`TrainConfig`], in which nothing is left open; that is what
+//! `config.toml` in the run folder holds. The sections `[data]`, `[networks]` and `[training]` shape training; `[run]` holds what may
+//! change when a run is resumed, and no checkpoint holds it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,20 +45,58 @@ pub struct Defaults {
 /// # Errors
 /// [`Error::Input`] for an unknown name, with the nearest one and the list.
 pub fn preset_defaults(name: &str) -> Result<Defaults> {
-    let adam = |summary, data, image_size, kimg| Defaults { summary, data, batch: 64, lr: 2e-4, beta1: 0.5, kimg, image_size };
+    let adam = |summary, data, image_size, kimg| Defaults {
+        summary,
+        data,
+        batch: 64,
+        lr: 2e-4,
+        beta1: 0.5,
+        kimg,
+        image_size,
+    };
     Ok(match name {
-        "mlp" => adam("28x28: fully connected, the smallest GAN that there is", "builtin:digits", 28, 1000.0),
-        "dcgan-28-small" => adam("28x28: narrow DCGAN (64 and 32 channels), minutes on a processor; the default", "builtin:digits", 28, 76.8),
+        "mlp" => adam(
+            "28x28: fully connected, the smallest GAN that there is",
+            "builtin:digits",
+            28,
+            1000.0,
+        ),
+        "dcgan-28-small" => adam(
+            "28x28: narrow DCGAN (64 and 32 channels), minutes on a processor; the default",
+            "builtin:digits",
+            28,
+            76.8,
+        ),
         "dcgan-28" => Defaults {
             batch: 256,
             lr: 1e-4,
-            ..adam("28x28: DCGAN with 5x5 kernels and the widths of TensorFlow's tutorial", "builtin:digits", 28, 3000.0)
+            ..adam(
+                "28x28: DCGAN with 5x5 kernels and the widths of TensorFlow's tutorial",
+                "builtin:digits",
+                28,
+                3000.0,
+            )
         },
-        "dcgan-32" => adam("32x32: DCGAN, generator 256-128-64, discriminator 64-128-256; the benchmark network", "builtin:digits", 32, 3000.0),
-        "dcgan-64" => adam("64x64: DCGAN of PyTorch's example, 512 to 64 channels", "builtin:shapes", 64, 5000.0),
+        "dcgan-32" => adam(
+            "32x32: DCGAN, generator 256-128-64, discriminator 64-128-256; the benchmark network",
+            "builtin:digits",
+            32,
+            3000.0,
+        ),
+        "dcgan-64" => adam(
+            "64x64: DCGAN of PyTorch's example, 512 to 64 channels",
+            "builtin:shapes",
+            64,
+            5000.0,
+        ),
         _ => {
-            let hint = nearest(name, PRESETS.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
-            return Err(Error::input(format!("there is no preset {name:?}; {hint}presets are {}", PRESETS.join(", "))));
+            let hint = nearest(name, PRESETS.iter().copied())
+                .map(|near| format!("did you mean {near}? "))
+                .unwrap_or_default();
+            return Err(Error::input(format!(
+                "there is no preset {name:?}; {hint}presets are {}",
+                PRESETS.join(", ")
+            )));
         }
     })
 }
@@ -178,8 +216,8 @@ pub struct TrainConfig {
     pub run: RunConfig,
 }
 
-/// The part of a [`TrainConfig`] that shapes training, as checkpoints hold it. The data set is not here, because its path may differ between equal
-/// runs: checkpoints identify it by [`super::state::DataId`].
+/// The part of a [`TrainConfig`] that shapes training, as checkpoints hold it. The data set is not here, because its path may differ
+/// between equal runs: checkpoints identify it by [`super::state::DataId`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -247,7 +285,10 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 impl TrainConfig {
     /// The part that shapes training.
     pub fn recipe(&self) -> Recipe {
-        Recipe { networks: self.networks.clone(), training: self.training.clone() }
+        Recipe {
+            networks: self.networks.clone(),
+            training: self.training.clone(),
+        }
     }
 
     /// The text of `config.toml`.
@@ -279,7 +320,8 @@ impl TrainConfig {
         ((self.run.tick_kimg * 1000.0 / f64::from(self.training.batch)).round() as u64).max(1)
     }
 
-    /// The step at which the run ends, for a run that is at `step` with `images_seen` images seen. A length in kimg is rounded up to whole steps.
+    /// The step at which the run ends, for a run that is at `step` with `images_seen` images seen. A length in kimg is rounded up to
+    /// whole steps.
     pub fn last_step(&self, step: u64, images_seen: u64) -> u64 {
         match (self.run.steps, self.run.kimg) {
             (Some(steps), _) => steps,
@@ -302,11 +344,15 @@ impl TrainingConfig {
         }
     }
 
-    /// Decay of the generator's moving average for the step that follows `images_seen` images: `0.5^(batch / half-life)`, where the half-life is at
-    /// most `ema_ramp` of the images seen (StyleGAN2-ADA's ramp). 0 at the first step: the average starts as a copy.
+    /// Decay of the generator's moving average for the step that follows `images_seen` images: `0.5^(batch / half-life)`, where the
+    /// half-life is at most `ema_ramp` of the images seen (StyleGAN2-ADA's ramp). 0 at the first step: the average starts as a copy.
     pub fn ema_decay(&self, images_seen: u64) -> f64 {
         let half_life = (self.ema_half_life_kimg * 1000.0).min(self.ema_ramp * images_seen as f64);
-        if half_life > 0.0 { 0.5f64.powf(f64::from(self.batch) / half_life) } else { 0.0 }
+        if half_life > 0.0 {
+            0.5f64.powf(f64::from(self.batch) / half_life)
+        } else {
+            0.0
+        }
     }
 }
 
@@ -328,13 +374,22 @@ impl Given {
     /// Whether `section.key` is given.
     fn has(&self, key: &str) -> bool {
         let (section, field) = key.split_once('.').unwrap_or((key, ""));
-        table(self).get(section).and_then(|section| section.get(field)).is_some()
+        // Integers that TOML cannot hold are refused later; here they must not hide that they were given.
+        let mut given = self.clone();
+        given.training.seed = given.training.seed.map(|seed| seed.min(i64::MAX as u64));
+        given.run.steps = given.run.steps.map(|steps| steps.map(|steps| steps.min(i64::MAX as u64)));
+        table(&given).get(section).and_then(|section| section.get(field)).is_some()
     }
 }
 
 impl From<TrainConfig> for Given {
     fn from(full: TrainConfig) -> Self {
-        Given { data: full.data.into(), networks: full.networks.into(), training: full.training.into(), run: full.run.into() }
+        Given {
+            data: full.data.into(),
+            networks: full.networks.into(),
+            training: full.training.into(),
+            run: full.run.into(),
+        }
     }
 }
 
@@ -350,11 +405,18 @@ impl ConfigFile {
             return Err(unreadable("it is not a file; a run's settings are in its config.toml".into()));
         }
         if metadata.len() > MAX_CONFIG_BYTES {
-            return Err(unreadable(format!("it has {} bytes, more than any config file (at most {MAX_CONFIG_BYTES})", metadata.len())));
+            return Err(unreadable(format!(
+                "it has {} bytes, more than any config file (at most {MAX_CONFIG_BYTES})",
+                metadata.len()
+            )));
         }
         let bytes = std::fs::read(path).map_err(|error| unreadable(plain(&error)))?;
-        let text = String::from_utf8(bytes).map_err(|error| unreadable(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to())))?;
-        Ok(ConfigFile { path: path.to_path_buf(), given: parse(&text, path)? })
+        let text = String::from_utf8(bytes)
+            .map_err(|error| unreadable(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to())))?;
+        Ok(ConfigFile {
+            path: path.to_path_buf(),
+            given: parse(&text, path)?,
+        })
     }
 
     /// The settings of a file in which nothing is left open, as `config.toml` of a run folder.
@@ -362,20 +424,32 @@ impl ConfigFile {
     /// # Errors
     /// [`Error::Input`] as for [`Layers::resolve`].
     pub fn resolve(self) -> Result<TrainConfig> {
-        Layers { flags: Given::default(), file: Some(self) }.resolve(None)
+        Layers {
+            flags: Given::default(),
+            file: Some(self),
+        }
+        .resolve(None)
     }
 }
 
 impl Layers {
-    /// Flattens the layers, over `base` if there is one (what a checkpoint says), else over the preset's defaults, and checks every value.
+    /// Flattens the layers, over `base` if there is one (what a checkpoint says), else over the preset's defaults, and checks every
+    /// value.
     ///
     /// # Errors
     /// [`Error::Input`] naming the flag, or the file and key, with what was got, what was expected and what to do.
     pub fn resolve(&self, base: Option<&TrainConfig>) -> Result<TrainConfig> {
         let mut given = base.cloned().map(Given::from).unwrap_or_default();
-        for layer in [self.file.as_ref().map(|file| &file.given), Some(&self.flags)].into_iter().flatten() {
+        for layer in [self.file.as_ref().map(|file| &file.given), Some(&self.flags)]
+            .into_iter()
+            .flatten()
+        {
             if layer.run.kimg.flatten().is_some() && layer.run.steps.flatten().is_some() {
-                return Err(Error::input(format!("{} and {} are both given; a run has one length", self.label("run.kimg"), self.label("run.steps"))));
+                return Err(Error::input(format!(
+                    "{} and {} are both given; a run has one length",
+                    self.label("run.kimg"),
+                    self.label("run.steps")
+                )));
             }
             given = layer.clone().over(given);
         }
@@ -386,7 +460,9 @@ impl Layers {
         let batch = training.batch.unwrap_or(defaults.batch);
         let steps = run.steps.flatten();
         let config = TrainConfig {
-            data: DataConfig { source: resolve_source(data.source.unwrap_or_else(|| defaults.data.to_string()))? },
+            data: DataConfig {
+                source: resolve_source(data.source.unwrap_or_else(|| defaults.data.to_string()))?,
+            },
             networks: NetworksConfig { preset },
             training: TrainingConfig {
                 batch,
@@ -403,7 +479,11 @@ impl Layers {
                 ema_ramp: training.ema_ramp.unwrap_or(0.05),
             },
             run: RunConfig {
-                kimg: if steps.is_some() { None } else { Some(run.kimg.flatten().unwrap_or(defaults.kimg)) },
+                kimg: if steps.is_some() {
+                    None
+                } else {
+                    Some(run.kimg.flatten().unwrap_or(defaults.kimg))
+                },
                 steps,
                 tick_kimg: run.tick_kimg.unwrap_or(3.2),
                 snap_ticks: run.snap_ticks.unwrap_or(10),
@@ -420,20 +500,31 @@ impl Layers {
         Ok(config)
     }
 
-    /// Refuses settings that shape training and differ from what a run was trained with. `run` says which run, and `checkpoint` is the file that a
-    /// fork would start from.
+    /// Refuses settings that shape training and differ from what a run was trained with. `run` says which run, and `checkpoint` is the
+    /// file that a fork would start from.
     ///
     /// # Errors
     /// [`Error::Input`] naming the flag, both values and `--fork`.
     pub fn check_unchanged(&self, resolved: &TrainConfig, stored: &TrainConfig, run: &Path, checkpoint: Option<&Path>) -> Result<()> {
         let (new, old) = (table(resolved), table(stored));
         for section in ["networks", "training"] {
-            let (Some(new), Some(old)) = (new.get(section).and_then(|v| v.as_table()), old.get(section).and_then(|v| v.as_table())) else { continue };
+            let (Some(new), Some(old)) = (
+                new.get(section).and_then(|v| v.as_table()),
+                old.get(section).and_then(|v| v.as_table()),
+            ) else {
+                continue;
+            };
             let keys: std::collections::BTreeSet<&String> = new.keys().chain(old.keys()).collect();
             for key in keys {
                 if new.get(key) != old.get(key) {
                     let show = |value: Option<&toml::Value>| value.map_or("nothing".to_string(), |value| value.to_string());
-                    return Err(self.changed(&format!("{section}.{key}"), &show(new.get(key)), &show(old.get(key)), run, checkpoint));
+                    return Err(self.changed(
+                        &format!("{section}.{key}"),
+                        &show(new.get(key)),
+                        &show(old.get(key)),
+                        run,
+                        checkpoint,
+                    ));
                 }
             }
         }
@@ -452,8 +543,8 @@ impl Layers {
             None => "`--fork FILE` with a checkpoint".to_string(),
         };
         Error::input(format!(
-            "{} is {new}, but {} was trained with {old}; a resumed run continues exactly as it began, so leave it out, or start a new run from the \
-             checkpoint with {fork} instead of --resume",
+            "{} is {new}, but {} was trained with {old}; a resumed run continues exactly as it began, so leave it out, or start \
+             a new run from the checkpoint with {fork} instead of --resume",
             self.label(key),
             run.display(),
         ))
@@ -480,7 +571,11 @@ impl Layers {
             bad("training.batch", &t.batch, "at least 2 images")?;
         }
         if t.batch == 1 {
-            bad("training.batch", &t.batch, "at least 2 images, because batch norm has no variance over one")?;
+            bad(
+                "training.batch",
+                &t.batch,
+                "at least 2 images, because batch norm has no variance over one",
+            )?;
         }
         if t.batch > 1 << 20 {
             bad("training.batch", &t.batch, "at most 1048576 images")?;
@@ -491,12 +586,20 @@ impl Layers {
         for (key, lr) in [("training.lr_g", t.lr_g), ("training.lr_d", t.lr_d)] {
             // Shaders compute in f32, so it must also be a finite number above zero there.
             if !(lr.is_finite() && (lr as f32).is_finite() && lr as f32 > 0.0) {
-                bad(key, &lr, "a finite number above 0; most GANs train with 1e-5 to 1e-3, and the preset's own is used when none is given")?;
+                bad(
+                    key,
+                    &lr,
+                    "a finite number above 0; most GANs train with 1e-5 to 1e-3, and the preset's own is used when none is given",
+                )?;
             }
         }
         for (key, beta) in [("training.beta1", t.beta1), ("training.beta2", t.beta2)] {
             if !((0.0..1.0).contains(&beta) && (beta as f32) < 1.0) {
-                bad(key, &beta, "a number from 0 up to but not including 1 (usual: beta1 0.5, beta2 0.999)")?;
+                bad(
+                    key,
+                    &beta,
+                    "a number from 0 up to but not including 1 (usual: beta1 0.5, beta2 0.999)",
+                )?;
             }
         }
         if !(t.eps.is_finite() && (t.eps as f32).is_normal() && t.eps > 0.0) {
@@ -506,7 +609,11 @@ impl Layers {
             bad("training.d_steps", &t.d_steps, &format!("1 to {}", StepRow::MAX_D_STEPS))?;
         }
         if !(t.ema_half_life_kimg.is_finite() && t.ema_half_life_kimg >= 0.0) {
-            bad("training.ema_half_life_kimg", &t.ema_half_life_kimg, "thousands of images, 0 or more (0: no averaging)")?;
+            bad(
+                "training.ema_half_life_kimg",
+                &t.ema_half_life_kimg,
+                "thousands of images, 0 or more (0: no averaging)",
+            )?;
         }
         if !(t.ema_ramp.is_finite() && t.ema_ramp > 0.0) {
             bad("training.ema_ramp", &t.ema_ramp, "a share above 0 (usual: 0.05)")?;
@@ -563,7 +670,9 @@ fn resolve_source(source: String) -> Result<String> {
         return Err(Error::input("--data: got an empty path, expected a folder or builtin:NAME"));
     }
     let path = std::path::absolute(&source).map_err(|error| Error::input(format!("--data: {source}: {}", plain(&error))))?;
-    path.into_os_string().into_string().map_err(|path| Error::input(format!("--data: {} is not UTF-8, which config.toml must be", path.display())))
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Error::input(format!("--data: {} is not UTF-8, which config.toml must be", path.display())))
 }
 
 /// `text` reduced to letters, digits, `_` and `-`, at most 64 of them: what a folder name may hold on every system.
@@ -581,8 +690,7 @@ pub fn slug(text: &str) -> String {
 
 /// Settings as a TOML table; what is not set is not in it.
 fn table(settings: &impl Serialize) -> toml::Table {
-    // Every field is a number, a string, a flag or an option of one, all of which have a TOML form (seeds are range-checked, and one beyond the range merely
-    // leaves its section out of a message).
+    // Every field is a number, a string, a flag or an option of one, all of which have a TOML form once integers are in range.
     toml::Table::try_from(settings).unwrap_or_default()
 }
 
@@ -592,8 +700,15 @@ fn parse(text: &str, path: &Path) -> Result<Given> {
         let before = &text[..text.floor_char_boundary(at)];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        let section = before.lines().rev().find_map(|line| line.trim().strip_prefix('[')?.split(']').next());
-        Error::input(format!("{}:{line}:{column}: {}", path.display(), explain(error.message(), section, text, line)))
+        let section = before
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix('[')?.split(']').next());
+        Error::input(format!(
+            "{}:{line}:{column}: {}",
+            path.display(),
+            explain(error.message(), section, text, line)
+        ))
     })
 }
 
@@ -603,14 +718,28 @@ fn explain(message: &str, section: Option<&str>, text: &str, line: usize) -> Str
     if message.starts_with("unknown field")
         && let Some((name, valid)) = quoted.split_first()
     {
-        let place = section.filter(|s| !s.is_empty()).map(|section| format!(" in [{section}]")).unwrap_or_default();
-        let hint = nearest(name, valid.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+        let place = section
+            .filter(|s| !s.is_empty())
+            .map(|section| format!(" in [{section}]"))
+            .unwrap_or_default();
+        let hint = nearest(name, valid.iter().copied())
+            .map(|near| format!("did you mean {near}? "))
+            .unwrap_or_default();
         return format!("unknown key {name}{place}; {hint}keys here are {}", valid.join(", "));
     }
     let message = message.trim().replace(['\n', '`'], " ");
-    let message = message.replace("expected u32", "expected a whole number, 0 or more").replace("expected u64", "expected a whole number, 0 or more");
-    let message = message.replace("expected f64", "expected a number").replace("expected a boolean", "expected true or false");
-    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim()).filter(|key| !key.is_empty());
+    let message = message
+        .replace("expected u32", "expected a whole number, 0 or more")
+        .replace("expected u64", "expected a whole number, 0 or more");
+    let message = message
+        .replace("expected f64", "expected a number")
+        .replace("expected a boolean", "expected true or false");
+    let key = text
+        .lines()
+        .nth(line - 1)
+        .and_then(|line| line.split_once('='))
+        .map(|(key, _)| key.trim())
+        .filter(|key| !key.is_empty());
     match (section, key) {
         (Some(section), Some(key)) => format!("{section}.{key}: {message}"),
         _ => message,
@@ -623,7 +752,11 @@ mod tests {
 
     fn resolve(text: &str) -> Result<TrainConfig> {
         let path = Path::new("some/config.toml");
-        ConfigFile { path: path.into(), given: parse(text, path)? }.resolve()
+        ConfigFile {
+            path: path.into(),
+            given: parse(text, path)?,
+        }
+        .resolve()
     }
 
     fn refused(text: &str) -> String {
@@ -635,10 +768,20 @@ mod tests {
     #[test]
     fn the_default_run_is_1200_steps_of_the_small_dcgan() {
         let config = resolve("").unwrap();
-        assert_eq!((config.networks.preset.as_str(), config.data.source.as_str()), ("dcgan-28-small", "builtin:digits"));
-        assert_eq!((config.training.batch, config.training.lr_g, config.training.beta1), (64, 2e-4, 0.5));
+        assert_eq!(
+            (config.networks.preset.as_str(), config.data.source.as_str()),
+            ("dcgan-28-small", "builtin:digits")
+        );
+        assert_eq!(
+            (config.training.batch, config.training.lr_g, config.training.beta1),
+            (64, 2e-4, 0.5)
+        );
         assert_eq!(config.last_step(0, 0), 1200);
-        assert_eq!(config.last_step(700, 700 * 64), 1200, "the length counts from the first step, wherever the run stands");
+        assert_eq!(
+            config.last_step(700, 700 * 64),
+            1200,
+            "the length counts from the first step, wherever the run stands"
+        );
         assert_eq!(config.tick_steps(), 50);
     }
 
@@ -661,20 +804,44 @@ mod tests {
         let mut flags = Given::default();
         flags.training.batch = Some(16);
         flags.run.steps = Some(Some(7));
-        let config = Layers { flags, file: Some(ConfigFile { path: path.into(), given: file }) }.resolve(None).unwrap();
-        assert_eq!((config.training.batch, config.training.lr_g, config.training.lr_d), (16, 0.01, 2e-4));
-        assert_eq!((config.run.kimg, config.run.steps), (None, Some(7)), "a length given by flag hides the file's other form");
+        let config = Layers {
+            flags,
+            file: Some(ConfigFile {
+                path: path.into(),
+                given: file,
+            }),
+        }
+        .resolve(None)
+        .unwrap();
+        assert_eq!(
+            (config.training.batch, config.training.lr_g, config.training.lr_d),
+            (16, 0.01, 2e-4)
+        );
+        assert_eq!(
+            (config.run.kimg, config.run.steps),
+            (None, Some(7)),
+            "a length given by flag hides the file's other form"
+        );
         assert_eq!(config.last_step(0, 0), 7);
     }
 
     #[test]
     fn mistakes_in_a_file_are_located() {
         let text = refused("# settings\n[training]\n  bacth = 3\n");
-        assert!(text.starts_with("some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, seed,"), "{text}");
+        assert!(
+            text.starts_with("some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, seed,"),
+            "{text}"
+        );
         let text = refused("[trianing]\nbatch = 3\n");
-        assert!(text.contains("some/config.toml:1:2: unknown key trianing; did you mean training?"), "{text}");
+        assert!(
+            text.contains("some/config.toml:1:2: unknown key trianing; did you mean training?"),
+            "{text}"
+        );
         let text = refused("[training]\nbatch = \"many\"\n");
-        assert!(text.contains(":2:9: training.batch: invalid type: string \"many\", expected a whole number, 0 or more"), "{text}");
+        assert!(
+            text.contains(":2:9: training.batch: invalid type: string \"many\", expected a whole number, 0 or more"),
+            "{text}"
+        );
         let text = refused("[training]\nbatch = -3\n");
         assert!(text.contains("training.batch") && text.contains("-3"), "{text}");
         let text = refused("[training\n");
@@ -684,7 +851,10 @@ mod tests {
     #[test]
     fn bad_values_name_the_file_the_key_and_what_was_expected() {
         for (text, needles) in [
-            ("[training]\nlr_g = nan", &["some/config.toml: training.lr_g: got NaN", "finite number above 0"][..]),
+            (
+                "[training]\nlr_g = nan",
+                &["some/config.toml: training.lr_g: got NaN", "finite number above 0"][..],
+            ),
             ("[training]\nlr_d = inf", &["training.lr_d: got inf"]),
             ("[training]\nlr_g = 0", &["training.lr_g: got 0,"]),
             ("[training]\nlr_g = -1e-4", &["got -0.0001"]),
@@ -705,8 +875,18 @@ mod tests {
             ("[run]\ntick_kimg = -1", &["run.tick_kimg: got -1"]),
             ("[run]\nsnap_ticks = 0", &["run.snap_ticks: got 0"]),
             ("[run]\nkeep = 0", &["run.keep: got 0"]),
-            ("[run]\nbackend = \"cuda\"", &["run.backend: got \"cuda\", expected vulkan, metal or dx12"]),
-            ("[networks]\npreset = \"dcgan28\"", &["networks.preset", "no preset \"dcgan28\"; did you mean dcgan-28?", "mlp, dcgan-28-small"]),
+            (
+                "[run]\nbackend = \"cuda\"",
+                &["run.backend: got \"cuda\", expected vulkan, metal or dx12"],
+            ),
+            (
+                "[networks]\npreset = \"dcgan28\"",
+                &[
+                    "networks.preset",
+                    "no preset \"dcgan28\"; did you mean dcgan-28?",
+                    "mlp, dcgan-28-small",
+                ],
+            ),
         ] {
             let message = refused(text);
             for needle in needles {
@@ -728,7 +908,10 @@ mod tests {
         let config = resolve("").unwrap();
         config.check_data(64).unwrap();
         let message = config.check_data(63).unwrap_err().to_string();
-        assert!(message.contains("--batch") && message.contains("64") && message.contains("only 63 images"), "{message}");
+        assert!(
+            message.contains("--batch") && message.contains("64") && message.contains("only 63 images"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -750,13 +933,22 @@ mod tests {
         })
         .unwrap();
         let text = check(&|f| f.training.batch = Some(32)).unwrap_err().to_string();
-        assert!(text.contains("--batch is 32, but runs/00000-digits was trained with 64") && text.contains("--fork x.safetensors"), "{text}");
+        assert!(
+            text.contains("--batch is 32, but runs/00000-digits was trained with 64") && text.contains("--fork x.safetensors"),
+            "{text}"
+        );
         let text = check(&|f| f.training.lr_d = Some(1e-3)).unwrap_err().to_string();
         assert!(text.contains("--lr is 0.001") && text.contains("0.0002"), "{text}");
         let text = check(&|f| f.training.lr_horizon_kimg = Some(Some(9.0))).unwrap_err().to_string();
-        assert!(text.contains("training.lr_horizon_kimg is 9.0") && text.contains("trained with nothing"), "{text}");
+        assert!(
+            text.contains("training.lr_horizon_kimg is 9.0") && text.contains("trained with nothing"),
+            "{text}"
+        );
         let text = check(&|f| f.data.source = Some("builtin:shapes".into())).unwrap_err().to_string();
-        assert!(text.contains("--data is builtin:shapes") && text.contains("builtin:digits"), "{text}");
+        assert!(
+            text.contains("--data is builtin:shapes") && text.contains("builtin:digits"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -764,7 +956,10 @@ mod tests {
         let mut t = resolve("").unwrap().training;
         assert_eq!((t.lr_factor(0), t.lr_factor(1 << 40)), (1.0, 1.0));
         t.lr_horizon_kimg = Some(10.0);
-        assert_eq!((t.lr_factor(0), t.lr_factor(5000), t.lr_factor(10_000), t.lr_factor(20_000)), (1.0, 0.5, 0.0, 0.0));
+        assert_eq!(
+            (t.lr_factor(0), t.lr_factor(5000), t.lr_factor(10_000), t.lr_factor(20_000)),
+            (1.0, 0.5, 0.0, 0.0)
+        );
         assert_eq!(t.ema_decay(0), 0.0);
         // Ramp: at 64,000 images the half-life is 3,200, and fifty batches of 64 are one half-life.
         assert!((t.ema_decay(64_000).powi(50) - 0.5).abs() < 1e-12);

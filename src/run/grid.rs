@@ -39,7 +39,11 @@ impl Images {
     /// If there are not that many.
     pub fn image(&self, i: usize) -> Images {
         let size = self.c * self.h * self.w;
-        Images { n: 1, data: self.data[i * size..(i + 1) * size].to_vec(), ..*self }
+        Images {
+            n: 1,
+            data: self.data[i * size..(i + 1) * size].to_vec(),
+            ..*self
+        }
     }
 }
 
@@ -52,10 +56,15 @@ pub fn near_square(n: usize) -> (usize, usize) {
 /// Writes the images as a PNG grid, row by row; cells without an image stay dark. A 1x1 grid is the image itself, without a border.
 ///
 /// # Errors
-/// [`Error::Environment`] if the file cannot be written. [`Error::Internal`] if the images do not fit the grid or are neither grey nor RGB.
+/// [`Error::Environment`] if the file cannot be written. [`Error::Internal`] if the images do not fit the grid or are neither grey nor
+/// RGB.
 pub fn write(path: &Path, images: &Images, rows: usize, columns: usize) -> Result<()> {
     let (pixels, width, height) = compose(images, rows, columns)?;
-    let color = if images.c == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let color = if images.c == 1 {
+        ExtendedColorType::L8
+    } else {
+        ExtendedColorType::Rgb8
+    };
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
         .write_image(&pixels, width, height, color)
@@ -67,11 +76,16 @@ pub fn write(path: &Path, images: &Images, rows: usize, columns: usize) -> Resul
 fn compose(images: &Images, rows: usize, columns: usize) -> Result<(Vec<u8>, u32, u32)> {
     let Images { n, c, h, w, ref data } = *images;
     if !matches!(c, 1 | 3) || data.len() != n * c * h * w || n > rows * columns {
-        return Err(Error::internal(format!("{} values are not {n} pictures of {c}x{h}x{w} for a {rows}x{columns} grid", data.len())));
+        return Err(Error::internal(format!(
+            "{} values are not {n} pictures of {c}x{h}x{w} for a {rows}x{columns} grid",
+            data.len()
+        )));
     }
     let gap = if rows * columns == 1 { 0 } else { GAP };
     let (width, height) = (columns * (w + gap) + gap, rows * (h + gap) + gap);
-    let size = |pixels: usize| u32::try_from(pixels).map_err(|_| Error::internal(format!("a {rows}x{columns} grid of {h}x{w} is too large for a picture")));
+    let size = |pixels: usize| {
+        u32::try_from(pixels).map_err(|_| Error::internal(format!("a {rows}x{columns} grid of {h}x{w} is too large for a picture")))
+    };
     let (png_width, png_height) = (size(width)?, size(height)?);
     let mut pixels = vec![0; width * height * c];
     for i in 0..n {
@@ -94,7 +108,16 @@ mod tests {
 
     #[test]
     fn bytes() {
-        let all = [(-1.0, 0), (1.0, 255), (0.0, 128), (-2.0, 0), (2.0, 255), (f32::NAN, 0), (f32::INFINITY, 255), (-0.5, 64)];
+        let all = [
+            (-1.0, 0),
+            (1.0, 255),
+            (0.0, 128),
+            (-2.0, 0),
+            (2.0, 255),
+            (f32::NAN, 0),
+            (f32::INFINITY, 255),
+            (-0.5, 64),
+        ];
         for (value, byte) in all {
             assert_eq!(Images::byte(value), byte, "{value}");
         }
@@ -102,7 +125,10 @@ mod tests {
 
     #[test]
     fn squares() {
-        assert_eq!([near_square(1), near_square(2), near_square(5), near_square(64), near_square(65)], [(1, 1), (1, 2), (2, 3), (8, 8), (8, 9)]);
+        assert_eq!(
+            [near_square(1), near_square(2), near_square(5), near_square(64), near_square(65)],
+            [(1, 1), (1, 2), (2, 3), (8, 8), (8, 9)]
+        );
     }
 
     #[test]
@@ -142,9 +168,38 @@ mod tests {
 
     #[test]
     fn images_that_do_not_fit_are_refused() {
-        let images = Images { n: 5, c: 1, h: 1, w: 1, data: vec![0.0; 5] };
+        let images = Images {
+            n: 5,
+            c: 1,
+            h: 1,
+            w: 1,
+            data: vec![0.0; 5],
+        };
         assert!(compose(&images, 2, 2).is_err());
-        assert!(compose(&Images { data: vec![0.0; 4], ..images.clone() }, 3, 3).is_err());
-        assert!(compose(&Images { n: 1, c: 2, h: 1, w: 1, data: vec![0.0; 2] }, 1, 1).is_err());
+        assert!(
+            compose(
+                &Images {
+                    data: vec![0.0; 4],
+                    ..images.clone()
+                },
+                3,
+                3
+            )
+            .is_err()
+        );
+        assert!(
+            compose(
+                &Images {
+                    n: 1,
+                    c: 2,
+                    h: 1,
+                    w: 1,
+                    data: vec![0.0; 2]
+                },
+                1,
+                1
+            )
+            .is_err()
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! `log.txt` and `stats.jsonl`: every line knows its step, so that a resume can cut what lies beyond its checkpoint.
 //!
-//! A line of `log.txt` is `<step> | <text>`; a line of `stats.jsonl` is a JSON object with a `step`. Cutting keeps the lines up to the first whose step is
-//! beyond the checkpoint's, and drops a torn last line. The line of an unfinished last tick (`"partial":true`) is cut as well: the checkpoint holds that tick's
-//! sums, and the resumed run finishes the tick.
+//! A line of `log.txt` is `<step> | <text>`; a line of `stats.jsonl` is a JSON object with a `step`. Cutting keeps the lines up to the
+//! first whose step is beyond the checkpoint's, and drops a torn last line. The line of an unfinished last tick (`"partial":true`) is cut
+//! as well: the checkpoint holds that tick's sums, and the resumed run finishes the tick.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -31,12 +31,21 @@ pub struct Log {
 impl Log {
     /// A log that prints to standard output.
     pub fn stdout() -> Self {
-        Log { printing: true, step: 0, file: None, pending: String::new(), progress: Progress::default() }
+        Log {
+            printing: true,
+            step: 0,
+            file: None,
+            pending: String::new(),
+            progress: Progress::default(),
+        }
     }
 
     /// A log that prints nothing.
     pub fn quiet() -> Self {
-        Log { printing: false, ..Log::stdout() }
+        Log {
+            printing: false,
+            ..Log::stdout()
+        }
     }
 
     /// Sets the step that following lines belong to.
@@ -82,7 +91,8 @@ impl Log {
     pub fn open(&mut self, path: &Path, step: u64) -> Result<()> {
         let (mut file, _) = open_cut(path, |line| log_step(line).is_none_or(|s| s <= step))?;
         let pending = std::mem::take(&mut self.pending);
-        file.write_all(pending.as_bytes()).map_err(|error| disk::cannot_write(path, &error))?;
+        file.write_all(pending.as_bytes())
+            .map_err(|error| disk::cannot_write(path, &error))?;
         self.file = Some((path.to_path_buf(), file));
         Ok(())
     }
@@ -120,7 +130,11 @@ impl Stats {
         let stamp = |line: &str| serde_json::from_str::<Stamp>(line).ok();
         let (file, last) = open_cut(path, |line| stamp(line).is_some_and(|stamp| stamp.step <= step && !stamp.partial))?;
         let seconds = last.and_then(|line| stamp(&line)).map_or(0.0, |stamp| stamp.seconds);
-        Ok(Stats { path: path.to_path_buf(), file, seconds })
+        Ok(Stats {
+            path: path.to_path_buf(),
+            file,
+            seconds,
+        })
     }
 
     /// Appends a line.
@@ -180,7 +194,10 @@ mod tests {
         }
         drop(log);
         let whole = fs::read_to_string(&path).unwrap();
-        assert!(whole.starts_with("       0 | starting\n       0 |   two lines\n      50 | tick a | b 50\n"), "{whole}");
+        assert!(
+            whole.starts_with("       0 | starting\n       0 |   two lines\n      50 | tick a | b 50\n"),
+            "{whole}"
+        );
         fs::write(&path, format!("{whole}     100 | torn by a ki")).unwrap();
         let mut log = Log::quiet();
         log.set_step(100);
@@ -196,7 +213,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stats.jsonl");
         let good = "{\"step\":50,\"seconds\":1.5}\n{\"step\":100,\"seconds\":3.25}\n";
-        for tail in ["", "{\"step\":150,\"seconds\":9}\n", "{\"step\":100,\"partial\":true,\"seconds\":9}\n", "{\"step\":99,\"sec", "\0\0\0\0\n", "{\"step\":60}"] {
+        for tail in [
+            "",
+            "{\"step\":150,\"seconds\":9}\n",
+            "{\"step\":100,\"partial\":true,\"seconds\":9}\n",
+            "{\"step\":99,\"sec",
+            "\0\0\0\0\n",
+            "{\"step\":60}",
+        ] {
             fs::write(&path, format!("{good}{tail}")).unwrap();
             let mut stats = Stats::open(&path, 100).unwrap();
             assert_eq!(stats.seconds, 3.25);

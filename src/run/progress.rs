@@ -87,8 +87,13 @@ impl Tick {
     pub fn line(&self) -> String {
         let s = &self.stats;
         format!(
-            "tick {:<4} kimg {:<8} time {:<9} s/kimg {:<7} mem {:<9} loss D {:.3} G {:.3}  D(x) {:.3}  D(G(z)) {:.3} / {:.3}  grad D {:.2e} G {:.2e}",
-            if self.partial { format!("{}*", self.tick) } else { self.tick.to_string() },
+            "tick {:<4} kimg {:<8} time {:<9} s/kimg {:<7} mem {:<9} loss D {:.3} G {:.3}  \
+             D(x) {:.3}  D(G(z)) {:.3} / {:.3}  grad D {:.2e} G {:.2e}",
+            if self.partial {
+                format!("{}*", self.tick)
+            } else {
+                self.tick.to_string()
+            },
             format_kimg(self.images_seen),
             format_seconds(self.seconds),
             format!("{:.3}", self.seconds_per_kimg),
@@ -139,8 +144,14 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0, 64, 1000, 76_800].map(format_kimg), ["0", "0.064", "1", "76.8"]);
-        assert_eq!([0.4, 59.4, 187.0, 18_540.0, 176_400.0].map(format_seconds), ["0s", "59s", "3m 07s", "5h 09m 00s", "2d 01h 00m"]);
-        assert_eq!([12, 2048, 3_355_443, 1_879_048_192].map(format_bytes), ["12 B", "2.0 KiB", "3.2 MiB", "1.75 GiB"]);
+        assert_eq!(
+            [0.4, 59.4, 187.0, 18_540.0, 176_400.0].map(format_seconds),
+            ["0s", "59s", "3m 07s", "5h 09m 00s", "2d 01h 00m"]
+        );
+        assert_eq!(
+            [12, 2048, 3_355_443, 1_879_048_192].map(format_bytes),
+            ["12 B", "2.0 KiB", "3.2 MiB", "1.75 GiB"]
+        );
     }
 
     #[test]
@@ -157,14 +168,36 @@ mod tests {
             grad_norm_d: 1.5,
             grad_norm_g: 0.015,
         };
-        let mut tick =
-            Tick { step: 50, images_seen: 3200, tick: 1, partial: false, kimg: 3.2, seconds: 61.0, seconds_per_kimg: 19.0625, memory_bytes: 5 << 20, stats };
+        let mut tick = Tick {
+            step: 50,
+            images_seen: 3200,
+            tick: 1,
+            partial: false,
+            kimg: 3.2,
+            seconds: 61.0,
+            seconds_per_kimg: 19.0625,
+            memory_bytes: 5 << 20,
+            stats,
+        };
         let line = tick.line();
-        for part in ["tick 1 ", "kimg 3.2 ", "time 1m 01s", "s/kimg 19.062", "mem 5.0 MiB", "loss D 1.250 G 0.875", "D(x) 0.625", "D(G(z)) 0.375 / 0.250", "grad D 1.50e0 G 1.50e-2"] {
+        for part in [
+            "tick 1 ",
+            "kimg 3.2 ",
+            "time 1m 01s",
+            "s/kimg 19.062",
+            "mem 5.0 MiB",
+            "loss D 1.250 G 0.875",
+            "D(x) 0.625",
+            "D(G(z)) 0.375 / 0.250",
+            "grad D 1.50e0 G 1.50e-2",
+        ] {
             assert!(line.contains(part), "no {part:?} in {line}");
         }
         let json = serde_json::to_string(&tick).unwrap();
-        assert!(json.starts_with(r#"{"step":50,"images_seen":3200,"tick":1,"kimg":3.2,"#) && json.contains(r#""loss_d":1.25"#), "{json}");
+        assert!(
+            json.starts_with(r#"{"step":50,"images_seen":3200,"tick":1,"kimg":3.2,"#) && json.contains(r#""loss_d":1.25"#),
+            "{json}"
+        );
         tick.partial = true;
         assert!(tick.line().starts_with("tick 1* ") && serde_json::to_string(&tick).unwrap().contains(r#""partial":true"#));
     }

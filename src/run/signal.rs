@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// From here on the first Ctrl-C or SIGTERM only sets the flag, and a second one ends the process at once with exit code 130. Works on
-    /// Windows for Ctrl-C.
+    /// From here on the first Ctrl-C or SIGTERM only sets the flag, and a second one ends the process at once with exit code 130. Works
+    /// on Windows for Ctrl-C.
     ///
     /// # Errors
     /// [`Error::Environment`] if the system refuses.

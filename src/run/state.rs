@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::config::Recipe;
 use crate::error::{Error, Result};
 
-/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, Adam's moments as `adam.G.m.<key>` and
-/// `adam.G.v.<key>`, and whatever else the engine keeps (`stats.…`).
+/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, Adam's moments as
+/// `adam.G.m.<key>` and `adam.G.v.<key>`, and whatever else the engine keeps (`stats.…`).
 pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// A tensor in host memory, row-major.
@@ -146,12 +146,16 @@ impl TrainState {
         let preset = &self.recipe.networks.preset;
         for (name, want) in expected {
             let Some(have) = self.tensors.get(name) else {
-                return Err(Error::input(format!("{origin}: tensor {name} is missing, which preset {preset} needs as {}", want.describe())));
+                return Err(Error::input(format!(
+                    "{origin}: tensor {name} is missing, which preset {preset} needs as {}",
+                    want.describe()
+                )));
             };
             if (have.data.dtype(), &have.shape) != (want.data.dtype(), &want.shape) {
                 let (have, want) = (have.describe(), want.describe());
                 return Err(Error::input(format!(
-                    "{origin}: tensor {name} is {have}, but here it must be {want}; the checkpoint was made with other networks or another data set"
+                    "{origin}: tensor {name} is {have}, but here it must be {want}; the checkpoint was made with other networks \
+                     or another data set"
                 )));
             }
         }

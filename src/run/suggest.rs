@@ -1,6 +1,7 @@
 //! "Did you mean …": the nearest valid word to a mistyped one.
 
-/// The candidate nearest to `word`, if any is near enough to be what was meant (at most a third of its letters changed, and at least two allowed).
+/// The candidate nearest to `word`, if any is near enough to be what was meant (at most a third of its letters changed, and at least two
+/// allowed).
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     candidates

@@ -1,8 +1,8 @@
 //! The run loop: drives an [`Engine`] from tick to tick, and keeps the promises of the run folder.
 //!
-//! Ticks, snapshots and the end fall on steps that the settings alone decide, so that equal runs write equal checkpoints and a resumed run equals one that never
-//! stopped. Three things may come at any step, because they change no number: the checkpoint that is due by the clock, the one that Ctrl-C or
-//! `--stop-after` asks for, and the split of steps into submits.
+//! Ticks, snapshots and the end fall on steps that the settings alone decide, so that equal runs write equal checkpoints and a resumed
+//! run equals one that never stopped. Three things may come at any step, because they change no number: the checkpoint that is due by the
+//! clock, the one that Ctrl-C or `--stop-after` asks for, and the split of steps into submits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,19 +20,23 @@ use super::state::{DataId, Tensors, TrainState};
 use super::{checkpoint, disk};
 use crate::error::{Error, Result};
 
-/// A checkpoint is written this long after the last one at the latest, so that with the time of a submit and of writing it is at least one every 15 minutes.
+/// A checkpoint is written this long after the last one at the latest, so that with the time of a submit and of writing it is at least
+/// one every 15 minutes.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(14 * 60);
 
-/// Images in `reals.png`, `fakes_init.png` and the pictures of fakes. The fakes are those of seeds 0 to 63, as `ganymede sample` makes them.
+/// Images in `reals.png`, `fakes_init.png` and the pictures of fakes. The fakes are those of seeds 0 to 63, as `ganymede sample` makes
+/// them.
 pub const GRID_IMAGES: usize = 64;
 
-/// How long one submit should keep the device busy, where its length is not fixed by the settings: short enough for watchdogs and for Ctrl-C.
+/// How long one submit should keep the device busy, where its length is not fixed by the settings: short enough for watchdogs and for
+/// Ctrl-C.
 const SUBMIT_TARGET: Duration = Duration::from_millis(250);
 
 /// Most steps in one submit, where the settings do not fix it.
 const SUBMIT_MOST: u32 = 64;
 
-/// What the run loop needs of a trainer. Given the same settings and data, everything but time must come out the same, however the steps are split into calls.
+/// What the run loop needs of a trainer. Given the same settings and data, everything but time must come out the same, however the steps
+/// are split into calls.
 pub trait Engine {
     /// Does `n` more training steps in one submit. May return before the device is done, but with at most one submit still under way.
     ///
@@ -61,8 +65,8 @@ pub trait Engine {
     /// [`Error::Environment`] if the device is lost.
     fn state(&mut self) -> Result<Tensors>;
 
-    /// Goes to a state whose tensors have the names, types and shapes of [`Engine::state`] (the caller has checked that), to its step and to the
-    /// data position after its images seen.
+    /// Goes to a state whose tensors have the names, types and shapes of [`Engine::state`] (the caller has checked that), to its step and
+    /// to the data position after its images seen.
     ///
     /// # Errors
     /// [`Error::Input`] if a value cannot be, [`Error::Environment`] if the device is lost.
@@ -176,8 +180,9 @@ pub enum Outcome {
 /// Trains to the end of the run, or until it is stopped. The folder's files are complete whenever this returns.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after Ctrl-C, with the checkpoint written. [`Error::Diverged`] for non-finite values, [`Error::Environment`] for a lost device or
-/// a full disk; the message then names the last good checkpoint. [`Error::Input`] for a checkpoint that does not fit the networks.
+/// [`Error::Interrupted`] after Ctrl-C, with the checkpoint written. [`Error::Diverged`] for non-finite values, [`Error::Environment`]
+/// for a lost device or a full disk; the message then names the last good checkpoint. [`Error::Input`] for a checkpoint that does not fit
+/// the networks.
 pub fn train<'a>(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Result<Outcome> {
     let folder = session.folder;
     let mut run = Run::begin(engine, session)?;
@@ -218,7 +223,17 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Brings engine and folder to the point where the first step can be done.
     fn begin(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Result<Self> {
-        let Session { folder, config, data, origin, reals, log, stop, stop_after, checkpoint_every } = session;
+        let Session {
+            folder,
+            config,
+            data,
+            origin,
+            reals,
+            log,
+            stop,
+            stop_after,
+            checkpoint_every,
+        } = session;
         if let Some((path, state)) = origin.state() {
             state.check_tensors(&engine.state()?, &path.display())?;
             engine.load(state)?;
@@ -230,7 +245,10 @@ impl<'a> Run<'a> {
         log.open(&folder.path().join("log.txt"), start.0)?;
         let stats = Stats::open(&folder.path().join("stats.jsonl"), start.0)?;
         for path in moved {
-            log.line(&format!("Set aside: {}, which is newer than the checkpoint that the run goes on from", path.display()))?;
+            log.line(&format!(
+                "Set aside: {}, which is newer than the checkpoint that the run goes on from",
+                path.display()
+            ))?;
         }
         let now = Instant::now();
         let mut run = Run {
@@ -272,7 +290,10 @@ impl<'a> Run<'a> {
         let tick_steps = self.config.tick_steps();
         let snap_steps = tick_steps.saturating_mul(u64::from(self.config.run.snap_ticks));
         let last = self.config.last_step(self.start.0, self.start.1);
-        self.log.line(&format!("Training to {} kimg (step {last})", format_kimg(self.images_seen_at(last))))?;
+        self.log.line(&format!(
+            "Training to {} kimg (step {last})",
+            format_kimg(self.images_seen_at(last))
+        ))?;
         self.log.progress.start(self.start.0, last);
         self.begun = Instant::now();
         (self.tick_begun.0, self.saved.0) = (self.begun, self.begun);
@@ -300,7 +321,7 @@ impl<'a> Run<'a> {
             self.log.progress.at(step);
             if step == next_tick {
                 self.tick(step / tick_steps, false)?;
-                if step % snap_steps == 0 && step < last {
+                if step.is_multiple_of(snap_steps) && step < last {
                     self.snapshot()?;
                 }
             }
@@ -308,7 +329,7 @@ impl<'a> Run<'a> {
 
         self.snapshot()?;
         // After the checkpoint, because it clears sums that a longer run would still add to.
-        if last % tick_steps != 0 && last > self.start.0 {
+        if !last.is_multiple_of(tick_steps) && last > self.start.0 {
             self.tick(last / tick_steps + 1, true)?;
         }
         let time = format_seconds(self.seconds_before + self.begun.elapsed().as_secs_f64());
@@ -430,11 +451,15 @@ impl Submit {
 
 /// Adds to an error what is left of the run and what to do.
 fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) -> Error {
-    let last = folder.checkpoints().ok().and_then(|mut all| all.pop()).map(|checkpoint| checkpoint.path);
+    let last = folder
+        .checkpoints()
+        .ok()
+        .and_then(|mut all| all.pop())
+        .map(|checkpoint| checkpoint.path);
     match (error, last) {
         (Error::Diverged(what), Some(path)) => Error::Diverged(format!(
-            "training diverged: {what}; the last good checkpoint is {}; to go on from it would end the same way, so start a new run from it with a lower \
-             learning rate: `ganymede train --fork {} --lr {}`",
+            "training diverged: {what}; the last good checkpoint is {}; to go on from it would end the same way, so \
+             start a new run from it with a lower learning rate: `ganymede train --fork {} --lr {}`",
             path.display(),
             quoted(&path),
             config.training.lr_g.max(config.training.lr_d) / 2.0,
@@ -455,7 +480,11 @@ fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) 
 /// A path as it is typed in a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    if text.contains(char::is_whitespace) { format!("\"{text}\"") } else { text }
+    if text.contains(char::is_whitespace) {
+        format!("\"{text}\"")
+    } else {
+        text
+    }
 }
 
 /// Writes the images of [`Engine::sample`] one file each, as `seed-000000.png`.
