@@ -301,13 +301,15 @@ impl<'a> Run<'a> {
         while self.engine.step() < last {
             let step = self.engine.step();
             if self.stop_at.is_some_and(|stop| step >= stop) {
-                return self.stop_here("as --stop-after asks").map(|()| Outcome::Stopped);
+                self.save()?;
+                self.log.progress.end();
+                self.log.line(&format!("Stopped at step {step} as --stop-after asks; {}", self.how_to_resume()))?;
+                return Ok(Outcome::Stopped);
             }
             if self.stop.requested() {
                 self.log.progress.say("stopping");
-                let how_to_resume = self.how_to_resume();
-                self.stop_here("by request")?;
-                return Err(Error::Interrupted(format!("stopped at step {step}; {how_to_resume}")));
+                self.save()?;
+                return Err(Error::Interrupted(format!("stopped at step {step}; {}", self.how_to_resume())));
             }
             if self.saved.0.elapsed() >= self.checkpoint_every {
                 self.save()?;
@@ -404,13 +406,6 @@ impl<'a> Run<'a> {
         let images = self.engine.sample(&seeds)?;
         let (rows, columns) = grid::near_square(images.n);
         grid::write(path, &images, rows, columns)
-    }
-
-    fn stop_here(&mut self, why: &str) -> Result<()> {
-        self.save()?;
-        self.log.progress.end();
-        let text = format!("Stopped at step {} {why}; {}", self.engine.step(), self.how_to_resume());
-        self.log.line(&text)
     }
 
     fn how_to_resume(&self) -> String {
