@@ -303,7 +303,8 @@ impl<'a> Run<'a> {
             if self.stop_at.is_some_and(|stop| step >= stop) {
                 self.save()?;
                 self.log.progress.end();
-                self.log.line(&format!("Stopped at step {step} as --stop-after asks; {}", self.how_to_resume()))?;
+                self.log
+                    .line(&format!("Stopped at step {step} as --stop-after asks; {}", self.how_to_resume()))?;
                 return Ok(Outcome::Stopped);
             }
             if self.stop.requested() {
