@@ -33,6 +33,13 @@ pub struct Conv2d {
     pub groups: usize,
 }
 
+impl Conv2d {
+    /// The same stride and padding in both directions, no dilation, one group.
+    pub fn square(stride: usize, padding: usize) -> Self {
+        Conv2d { stride: [stride; 2], padding: [padding; 2], ..Conv2d::default() }
+    }
+}
+
 impl Default for Conv2d {
     fn default() -> Self {
         Conv2d { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
