@@ -25,8 +25,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # the toolchain. Set-up runs as root; everything after it goes through this function.
 as_owner() {
     if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(owner_of "$root")" = "$SUDO_USER" ]; then
-        sudo -H -u "$SUDO_USER" --preserve-env=GANYMEDE_DATA,GANYMEDE_TEST_GPU,RUSTDOCFLAGS,CARGO_TARGET_DIR,VK_DRIVER_FILES,VK_ICD_FILENAMES \
-            env "PATH=$PATH" "$@"
+        kept=GANYMEDE_DATA,GANYMEDE_TEST_GPU,GANYMEDE_TEST_ADAPTER,RUSTDOCFLAGS,CARGO_TARGET_DIR,VK_DRIVER_FILES,VK_ICD_FILENAMES
+        sudo -H -u "$SUDO_USER" --preserve-env="$kept" env "PATH=$PATH" "$@"
     else
         "$@"
     fi

@@ -2,7 +2,7 @@
 //!
 //! [`build`] is the algorithm; [`StepBuilder`] holds its parts, so that tests can put them together wrongly and see the suite notice.
 
-use super::config::GanConfig;
+use super::config::{AdamConfig, GanConfig};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::graph::NodeId;
@@ -13,16 +13,26 @@ use crate::nn::store::{Layout, Role, Store};
 use crate::ops::batch::{ConcatBatch, SliceBatch};
 use crate::ops::elementwise::Add;
 use crate::ops::loss::{Target, bce_with_logits_mean};
-use crate::ops::optimiser::{self, AdamParams};
+use crate::ops::gather::{self, Resident, Storage};
+use crate::ops::noise::{self, Distribution, Draw, Source};
+use crate::ops::optimiser::{self, Adam, AdamStores};
 use crate::ops::reshape::Reshape;
-use crate::ops::{gather, noise, running_stats, stats};
+use crate::ops::running_stats::{self, RunningStats};
+use crate::ops::stats::{self, BadEvent, GradSegment, ScoreTargets, Stat, StatsLayout, TickBuffers};
 use crate::plan::Program;
+use std::ops::Range;
+
+/// The random stream of z; `ganymede sample` draws from it too.
+pub const Z_STREAM: u32 = 1;
 
 /// Where the inputs of a step come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {
-    /// z is drawn and batches are gathered on the device from a resident data set.
-    Device(gather::Resident),
+    /// z is drawn and batches are gathered on the device, from a resident data set of this many images.
+    Device {
+        /// Number of images.
+        images: usize,
+    },
     /// Both are uploaded before each step (tests, streaming).
     Given,
 }
@@ -48,12 +58,12 @@ pub struct NetworkStores {
     pub stats: Store,
     /// Moving average of parameters and running statistics (generator only).
     pub ema: Option<(Store, Store)>,
-    /// Slot in the tick statistics.
-    id: stats::StoreId,
+    /// Its number in the tick statistics.
+    pub id: u32,
 }
 
 impl NetworkStores {
-    fn declare(program: &mut Program, network: &Network, id: stats::StoreId, max_bytes: u64, ema: bool) -> Result<Self> {
+    fn declare(program: &mut Program, network: &Network, id: u32, max_bytes: u64, ema: bool) -> Result<Self> {
         let tensors = network.tensors()?;
         let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
         let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
@@ -93,12 +103,16 @@ pub struct Step {
     pub z: Vec<Place>,
     /// Real batch of each discriminator update.
     pub real: Vec<Place>,
-    /// Statistics of the tick.
-    pub stats: stats::Buffers,
+    /// Statistics of the tick ([`StatsLayout`]).
+    pub stats: Place,
+    /// The first bad event of the run ([`BadEvent`]).
+    pub events: Place,
     /// Losses of this step: D on real, D on fake (last D update), G.
     pub losses: [Place; 3],
-    /// The resident data set's buffers, in segments.
-    pub data: Vec<BufferId>,
+    /// The resident data set's segments: bytes, four to a word.
+    pub data: Vec<Place>,
+    /// Images in a segment of the data set but the last.
+    pub images_per_segment: usize,
 }
 
 /// Builds the training step: the discriminator's `d_steps` updates, then the generator's.
@@ -130,9 +144,9 @@ pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     /// The generator.
-    Generator,
+    Generator = 0,
     /// The discriminator.
-    Discriminator,
+    Discriminator = 1,
 }
 
 /// The parts of a step.
@@ -149,8 +163,8 @@ impl<'a> StepBuilder<'a> {
     pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
         config.validate()?;
         let mut program = Program::new();
-        let generator = NetworkStores::declare(&mut program, &config.generator, stats::StoreId::Generator, max_bytes, true)?;
-        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, stats::StoreId::Discriminator, max_bytes, false)?;
+        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator as u32, max_bytes, true)?;
+        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator as u32, max_bytes, false)?;
         let image = config.discriminator.input_shape(config.batch)?;
         let z_shape = Shape::new(&[config.batch, config.z_dim])?;
         let mut z = Vec::new();
@@ -161,14 +175,19 @@ impl<'a> StepBuilder<'a> {
         }
         let scalar = Shape::new(&[1, 1])?;
         let losses = ["D.real", "D.fake", "G"].map(|name| program.tensor_buffer(format!("loss.{name}"), &scalar));
-        let stats = stats::Buffers::declare(&mut |name, words| program.buffer(name, words));
-        let data = match inputs {
-            Inputs::Device(resident) => {
-                (0..resident.segments()).map(|i| program.buffer(format!("data.{i}"), resident.segment_words(i))).collect()
+        let stats = whole(program.buffer("tick.stats", StatsLayout::WORDS), StatsLayout::WORDS);
+        let events = whole(program.buffer("tick.events", BadEvent::WORDS), BadEvent::WORDS);
+        let mut data = Vec::new();
+        let mut images_per_segment = 0;
+        if let Inputs::Device { images } = *inputs {
+            let bytes = config.image()?.iter().product();
+            images_per_segment = gather::per_segment(images, bytes, max_bytes)?;
+            for first in (0..images).step_by(images_per_segment.max(1)) {
+                let words = (images_per_segment.min(images - first) * bytes).div_ceil(4);
+                data.push(whole(program.buffer(format!("data.{}", data.len()), words), words));
             }
-            Inputs::Given => Vec::new(),
-        };
-        let step = Step { program, generator, discriminator, z, real, stats, losses, data };
+        }
+        let step = Step { program, generator, discriminator, z, real, stats, events, losses, data, images_per_segment };
         Ok(StepBuilder { config, inputs, step, image, versions: 0 })
     }
 
@@ -189,15 +208,25 @@ impl<'a> StepBuilder<'a> {
     pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
         let (z, real) = (self.step.z[update], self.step.real[update]);
         let z_shape = Shape::new(&[self.config.batch, self.config.z_dim])?;
-        if let Inputs::Device(resident) = self.inputs {
-            let (shape, seed, slot) = (z_shape.clone(), self.config.seed, StepRow::draw(update));
+        if let Inputs::Device { images } = *self.inputs {
+            let (shape, slot) = (z_shape.clone(), StepRow::draw(update));
+            let source = Source { seed: self.config.seed, stream: Z_STREAM };
             self.step.program.effect("z", move |l| {
-                noise::lower_noise(l, Operand::Place(z), &shape, noise::Distribution::Normal, noise::key(seed, noise::Stream::Z), slot)
+                noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot))
             });
-            let (shape, resident) = (self.image.clone(), resident.clone());
-            let data: Vec<Operand> = self.step.data.iter().enumerate().map(|(i, &b)| whole(b, resident.segment_words(i))).collect();
+            let (shape, seed) = (self.image.clone(), self.config.seed);
+            let resident = Resident {
+                segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
+                images,
+                per_segment: self.step.images_per_segment,
+                image: self.config.image()?,
+                storage: Storage::U8,
+                scale: 1.0 / 127.5,
+                shift: -1.0,
+            };
             self.step.program.effect("real", move |l| {
-                gather::lower_gather_batch(l, &resident, &data, Operand::Place(real), &shape, seed, slot)
+                let index = gather::lower_batch_index(l, shape.dims()[0], images, seed, slot)?;
+                gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
             });
         }
         let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
@@ -223,44 +252,60 @@ impl<'a> StepBuilder<'a> {
     /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
     pub fn discriminate_pair(&mut self, params: &Params, real: NodeId, fake: NodeId) -> Result<NodeId> {
         let both = self.step.program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))?;
-        self.logits(params, both, 2, "D/pair")
+        let forward = self.discriminator_forward(params, both, 2, "D/pair")?;
+        self.track(Which::Discriminator, &forward)?;
+        self.logits(&forward)
     }
 
     /// D on one batch. Returns logits (N, 1).
     pub fn discriminate(&mut self, params: &Params, images: NodeId) -> Result<NodeId> {
-        self.logits(params, images, 1, "G/D")
+        let forward = self.discriminator_forward(params, images, 1, "G/D")?;
+        self.track(Which::Discriminator, &forward)?;
+        self.logits(&forward)
     }
 
-    fn logits(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<NodeId> {
-        let network = &self.config.discriminator;
-        let forward = network.forward(&mut self.step.program, params, images, Mode::Train { groups }, scope)?;
-        self.track(Which::Discriminator, &forward)?;
+    /// A training pass of D, with batch statistics for each of `groups` equal parts; its running statistics stay.
+    pub fn discriminator_forward(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<Forward> {
+        self.config.discriminator.forward(&mut self.step.program, params, images, Mode::Train { groups }, scope)
+    }
+
+    /// The logits (N, 1) of a pass of D.
+    pub fn logits(&mut self, forward: &Forward) -> Result<NodeId> {
         let g = &mut self.step.program.graph;
         let shape = g.shape(forward.output).clone();
         let n = shape.dims()[0];
         if shape.len() != n {
             return Err(Error::input(format!("the discriminator gives {shape}; expected one logit an image")));
         }
-        g.scope(scope, |g| g.apply(Reshape { shape: Shape::new(&[n, 1])? }, &[forward.output]))
+        g.apply(Reshape { shape: Shape::new(&[n, 1])? }, &[forward.output])
+    }
+
+    /// The program so far.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.step.program
     }
 
     /// Moves a network's running statistics by the batch statistics of a forward pass.
     pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
         let stores = self.stores(which).clone();
-        for (layer, norm) in &forward.norms {
+        for (layer, site) in &forward.norms {
             let place = |key: &str| -> Result<Operand> {
                 let name = format!("{layer}.{key}");
                 let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
                 let stored = stored.ok_or_else(|| Error::internal(format!("{} keeps no {name}", stores.name)))?;
                 Ok(Operand::Place(stores.stats.place(stored)))
             };
-            let (mean, var) = (place("running_mean")?, place("running_var")?);
             let g = &self.step.program.graph;
-            let shape = g.shape(norm.mean).clone();
-            let count = g.shape(norm.x).rows() / norm.groups;
-            let (batch_mean, batch_var) = (Operand::Node(norm.mean), Operand::Node(norm.var));
+            let shape = g.shape(site.norm.mean).clone();
+            let count = g.shape(site.x).rows() / site.groups;
+            let buffers = RunningStats {
+                mean: Operand::Node(site.norm.mean),
+                variance: Operand::Node(site.norm.var),
+                running_mean: place("running_mean")?,
+                running_var: place("running_var")?,
+            };
             self.step.program.effect(format!("{}/{layer}", stores.name), move |l| {
-                running_stats::lower_running_stats(l, batch_mean, batch_var, &shape, count, NORM_MOMENTUM, mean, var)
+                running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM)
             });
         }
         Ok(())
@@ -279,8 +324,9 @@ impl<'a> StepBuilder<'a> {
         })?;
         self.step.program.compute(real, at_real);
         self.step.program.compute(fake, at_fake);
-        self.score(logits, 0, n, stats::Score::DiscriminatorReal);
-        self.score(logits, n, n, stats::Score::DiscriminatorFake);
+        let targets = |loss, score, signs| ScoreTargets { loss: Some(loss), score: Some(score), signs };
+        self.score(logits, 0..n, true, targets(Stat::LossDReal, Stat::DX, Some(Stat::SignsReal)));
+        self.score(logits, n..2 * n, false, targets(Stat::LossDFake, Stat::DGZ1, Some(Stat::SignsFake)));
         Ok(loss)
     }
 
@@ -289,20 +335,27 @@ impl<'a> StepBuilder<'a> {
         let loss = self.step.program.graph.scope("G/loss", |g| bce_with_logits_mean(g, logits, Target::Real))?;
         let [_, _, at] = self.step.losses;
         self.step.program.compute(loss, at);
-        self.score(logits, 0, self.config.batch, stats::Score::Generator);
+        let targets = ScoreTargets { loss: Some(Stat::LossG), score: Some(Stat::DGZ2), signs: None };
+        self.score(logits, 0..self.config.batch, true, targets);
         Ok(loss)
     }
 
-    fn score(&mut self, logits: NodeId, start: usize, len: usize, score: stats::Score) {
-        let buffers = self.step.stats.clone();
-        self.step.program.effect("score", move |l| stats::lower_score_stats(l, Operand::Node(logits), start, len, score, &buffers));
+    fn tick(&self) -> TickBuffers {
+        TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) }
+    }
+
+    fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
+        let (tick, logits, store) = (self.tick(), Operand::Node(logits), self.step.discriminator.id);
+        self.step
+            .program
+            .effect("score", move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
     }
 
     /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.
     pub fn update(&mut self, which: Which, params: &Params, loss: NodeId, update: usize) -> Result<()> {
         let stores = self.stores(which).clone();
         let program = &mut self.step.program;
-        let one = program.graph.scope("one", |g| crate::ops::loss::ones_like(g, loss))?;
+        let one = program.graph.scope("one", |g| crate::ops::constant::ones_like(g, loss))?;
         let wrt: Vec<NodeId> = stores.parameters.tensors.iter().map(|t| params[&t.spec.name]).collect();
         let gradients = program.graph.gradients(&[(loss, one)], &wrt)?;
         for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
@@ -310,28 +363,34 @@ impl<'a> StepBuilder<'a> {
                 .ok_or_else(|| Error::input(format!("{}.{} does not influence the loss; remove it", stores.name, stored.spec.name)))?;
             program.compute(gradient, stores.grads.place(stored));
         }
-        let (layout, grads, stats, id) = (stores.parameters.clone(), stores.grads.clone(), self.step.stats.clone(), stores.id);
-        program.effect(format!("{}/norms", stores.name), move |l| {
-            for (index, _) in layout.segments.iter().enumerate() {
-                let tensors = layout.tensors.iter().enumerate().filter(|(_, t)| t.segment == index);
-                let blocks: Vec<stats::TensorBlocks> = tensors
-                    .map(|(tensor, t)| stats::TensorBlocks { tensor: tensor as u32, offset: t.offset, words: t.spec.shape.physical_len() })
-                    .collect();
-                stats::lower_grad_stats(l, Operand::Place(grads.segment(&layout, index)), layout.segments[index], &blocks, id, &stats)?;
-            }
-            Ok(())
-        });
-        let adam = AdamParams {
-            slot: StepRow::optimiser(update),
-            beta1: self.config.adam.beta1 as f32,
-            beta2: self.config.adam.beta2 as f32,
-            eps: self.config.adam.eps as f32,
-        };
-        self.step.program.effect(format!("{}/adam", stores.name), move |l| {
+        let (tick, store) = (self.tick(), stores.id);
+        let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };
+        let segments: Vec<GradSegment> = stores
+            .parameters
+            .segments
+            .iter()
+            .enumerate()
+            .map(|(index, &words)| GradSegment {
+                grads: Operand::Place(stores.grads.segment(&stores.parameters, index)),
+                words,
+                tensors: stores
+                    .parameters
+                    .tensors
+                    .iter()
+                    .filter(|t| t.segment == index)
+                    .map(|t| t.offset..t.offset + t.spec.shape.physical_len())
+                    .collect(),
+            })
+            .collect();
+        let program = &mut self.step.program;
+        program.effect(format!("{}/norm", stores.name), move |l| stats::lower_grad_norm(l, &segments, tick, stat, store));
+        let AdamConfig { beta1, beta2, eps } = self.config.adam;
+        program.effect(format!("{}/adam", stores.name), move |l| {
             for (index, &words) in stores.parameters.segments.iter().enumerate() {
                 let [grads, values, m, v] =
                     [&stores.grads, &stores.values, &stores.m, &stores.v].map(|s| Operand::Place(s.segment(&stores.parameters, index)));
-                optimiser::lower_adam(l, &adam, words, grads, values, m, v)?;
+                let adam = Adam { beta1, beta2, eps };
+                optimiser::lower_adam(l, AdamStores { grads, values, m, v }, words, adam, StepRow::optimiser(update))?;
             }
             Ok(())
         });
@@ -347,7 +406,7 @@ impl<'a> StepBuilder<'a> {
             for (layout, from, to) in pairs {
                 for (index, &words) in layout.segments.iter().enumerate() {
                     let [from, to] = [from, to].map(|s| Operand::Place(s.segment(layout, index)));
-                    optimiser::lower_ema(l, words, from, to)?;
+                    optimiser::lower_ema(l, from, to, words)?;
                 }
             }
             Ok(())
@@ -368,6 +427,6 @@ impl<'a> StepBuilder<'a> {
     }
 }
 
-fn whole(buffer: BufferId, words: usize) -> Operand {
-    Operand::Place(Place { buffer, offset: 0, len: words })
+fn whole(buffer: BufferId, words: usize) -> Place {
+    Place { buffer, offset: 0, len: words }
 }

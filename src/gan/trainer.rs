@@ -3,7 +3,7 @@
 use super::config::GanConfig;
 use super::sampler::{Images, Sampler};
 use super::schedule;
-use super::step::{self, Inputs, NetworkStores, Step};
+use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::gpu::{Buffer, Gpu};
@@ -12,7 +12,7 @@ use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::state::{HostData, HostTensor};
 use crate::nn::store::{Layout, Store, pack_segment};
-use crate::ops::stats::{self, TickStats};
+use crate::ops::stats::{BadEvent, Culprit, Stat, StatsLayout, Summary};
 use crate::plan::{Executor, Plan, compile};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,6 +24,9 @@ const MAX_STEPS_PER_SUBMIT: u32 = 8;
 const SUBMIT_TIME: Duration = Duration::from_millis(250);
 /// Images that the sampler makes at once.
 const SAMPLE_BATCH: usize = 64;
+
+/// Name of the tick accumulators in checkpoints: bit patterns, so that resuming goes on with the same ones.
+const TICK: &str = "tick.stats";
 
 /// Trains a GAN on one GPU.
 pub struct Trainer {
@@ -49,9 +52,13 @@ pub fn plan(config: &GanConfig, inputs: &Inputs, caps: &crate::graph::lower::Cap
 impl Trainer {
     /// Compiles the step, allocates its buffers and sets every parameter to its first value.
     ///
-    /// `images` is the number of images of the data set, whose content [`Trainer::upload_data`] brings (with [`Inputs::Device`]).
-    pub fn new(gpu: Arc<Gpu>, config: GanConfig, inputs: &Inputs, images: usize) -> Result<Self> {
+    /// With [`Inputs::Device`], [`Trainer::upload_data`] brings the images.
+    pub fn new(gpu: Arc<Gpu>, config: GanConfig, inputs: &Inputs) -> Result<Self> {
         let step = step::build(&config, inputs, gpu.caps().max_binding)?;
+        let images = match *inputs {
+            Inputs::Device { images } => images,
+            Inputs::Given => 0,
+        };
         Self::from_step(gpu, config, step, images)
     }
 
@@ -125,10 +132,7 @@ impl Trainer {
                 let tensors: Vec<Tensor> = layout
                     .tensors
                     .iter()
-                    .map(|t| {
-                        let values = t.spec.init.values(seed, &format!("{}.{}", stores.name, t.spec.name), t.spec.shape.dims())?;
-                        Ok(Tensor::new(t.spec.shape.clone(), values.into_iter().map(f64::from).collect()))
-                    })
+                    .map(|t| t.spec.init.draw(&t.spec.shape, seed, &format!("{}.{}", stores.name, t.spec.name)))
                     .collect::<Result<_>>()?;
                 for index in 0..layout.segments.len() {
                     let image = pack_segment(layout, index, &tensors);
@@ -143,9 +147,21 @@ impl Trainer {
         Ok(())
     }
 
-    /// Uploads segment `index` of the resident data set.
-    pub fn upload_data(&self, index: usize, words: &[u32]) -> Result<()> {
-        self.gpu.write(self.executor.buffer(self.step.data[index]), 0, bytemuck::cast_slice(words))
+    /// Uploads the resident data set: images in (index, H, W, C) order, a byte a value.
+    ///
+    /// # Errors
+    /// If there are not as many bytes as the step was built for.
+    pub fn upload_data(&self, images: &[u8]) -> Result<()> {
+        let bytes: usize = self.config.image()?.iter().product();
+        if images.len() != self.images * bytes {
+            return Err(Error::internal(format!("a data set of {} bytes for {} images of {bytes}", images.len(), self.images)));
+        }
+        for (place, segment) in self.step.data.iter().zip(images.chunks(self.step.images_per_segment * bytes)) {
+            let mut words = segment.to_vec();
+            words.resize(place.len * 4, 0);
+            self.gpu.write(self.executor.buffer(place.buffer), 0, &words)?;
+        }
+        Ok(())
     }
 
     /// Uploads z (N, z_dim) and a real batch (N, C, H, W) for discriminator update `update` of the next step ([`Inputs::Given`]).
@@ -196,33 +212,38 @@ impl Trainer {
         Ok(losses)
     }
 
-    /// Means over the steps since the last call, which are then cleared. Waits for the device.
+    /// Statistics of the steps since the last call, which are then cleared. Waits for the device.
     ///
     /// # Errors
     /// [`Error::Diverged`] if a non-finite number turned up, naming the first tensor and step.
-    pub fn tick_stats(&mut self) -> Result<TickStats> {
-        let read = stats::read(&self.step.stats, &mut |place| {
-            self.gpu.read(self.executor.buffer(place.buffer), place.offset as u64 * 4, place.len as u64 * 4)
-        })?;
-        if let Some(bad) = read.first_bad {
-            let tensors = |stores: &NetworkStores| stores.parameters.tensors.get(bad.tensor).map(|t| format!("{}.{}", stores.name, t.spec.name));
-            let name = match bad.store {
-                stats::StoreId::Generator => tensors(&self.step.generator).map(|n| format!("the gradient of {n}")),
-                stats::StoreId::Discriminator => tensors(&self.step.discriminator).map(|n| format!("the gradient of {n}")),
-                stats::StoreId::Logits => Some("the discriminator's output".to_string()),
+    pub fn tick_stats(&mut self) -> Result<Vec<(Stat, Summary)>> {
+        let events: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(self.step.events)?);
+        let events: [u32; BadEvent::WORDS] = events.try_into().map_err(|_| Error::internal("an events buffer of another length"))?;
+        if let Some(bad) = BadEvent::read(events) {
+            let stores = [&self.step.generator, &self.step.discriminator].into_iter().find(|s| s.id == bad.store);
+            let stores = stores.ok_or_else(|| Error::internal("a bad event of no network"))?;
+            let name = match bad.culprit {
+                Culprit::Gradient(tensor) => match stores.parameters.tensors.get(tensor as usize) {
+                    Some(t) => format!("the gradient of {}.{}", stores.name, t.spec.name),
+                    None => format!("a gradient of {}", stores.name),
+                },
+                Culprit::Logits => "the discriminator's output".to_string(),
+                Culprit::Scalar(stat) => stat.name().to_string(),
             };
-            let name = name.unwrap_or_else(|| "a tensor".to_string());
             return Err(Error::Diverged(format!("training diverged: {name} is not finite in step {}", bad.step)));
         }
-        self.executor_clear_tick()?;
-        Ok(read.stats)
+        let words: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(self.step.stats)?);
+        let stats = StatsLayout::read(&words)?;
+        self.write(self.step.stats, &vec![0; self.step.stats.len * 4])?;
+        Ok(stats)
     }
 
-    fn executor_clear_tick(&self) -> Result<()> {
-        for place in self.step.stats.tick_places() {
-            self.gpu.write(self.executor.buffer(place.buffer), place.offset as u64 * 4, &vec![0; place.len * 4])?;
-        }
-        Ok(())
+    fn read(&self, place: Place) -> Result<Vec<u8>> {
+        self.gpu.read(self.executor.buffer(place.buffer), place.offset as u64 * 4, place.len as u64 * 4)
+    }
+
+    fn write(&self, place: Place, bytes: &[u8]) -> Result<()> {
+        self.gpu.write(self.executor.buffer(place.buffer), place.offset as u64 * 4, bytes)
     }
 
     /// Images of the averaged generator for rows of z.
@@ -244,12 +265,8 @@ impl Trainer {
                 tensors.insert(format!("{prefix}.{}", stored.spec.name), HostTensor { shape: shape.dims().to_vec(), data });
             }
         }
-        for place in self.step.stats.tick_places() {
-            let name = self.step.program.buffers()[place.buffer.0].name.clone();
-            let bytes = self.gpu.read(self.executor.buffer(place.buffer), place.offset as u64 * 4, place.len as u64 * 4)?;
-            let data = HostData::U32(bytemuck::pod_collect_to_vec(&bytes));
-            tensors.insert(name, HostTensor { shape: vec![place.len], data });
-        }
+        let data = HostData::U32(bytemuck::pod_collect_to_vec(&self.read(self.step.stats)?));
+        tensors.insert(TICK.to_string(), HostTensor { shape: vec![self.step.stats.len], data });
         Ok(tensors)
     }
 
@@ -272,21 +289,19 @@ impl Trainer {
                 writes.push((store.segment(layout, index), bytemuck::cast_slice(&image).to_vec()));
             }
         }
-        for place in self.step.stats.tick_places() {
-            let name = self.step.program.buffers()[place.buffer.0].name.clone();
-            let tensor = tensors.get(&name).ok_or_else(|| missing(&name))?;
-            match &tensor.data {
-                HostData::U32(words) if words.len() == place.len => writes.push((place, bytemuck::cast_slice(words).to_vec())),
-                _ => return Err(Error::input(format!("tensor {name} should hold {} 32-bit words", place.len))),
-            }
-            known.push(name);
+        let words = self.step.stats.len;
+        match &tensors.get(TICK).ok_or_else(|| missing(TICK))?.data {
+            HostData::U32(data) if data.len() == words => writes.push((self.step.stats, bytemuck::cast_slice(data).to_vec())),
+            _ => return Err(Error::input(format!("tensor {TICK} should hold {words} 32-bit words"))),
         }
+        known.push(TICK.to_string());
         if let Some(extra) = tensors.keys().find(|name| !known.contains(name)) {
             return Err(Error::input(format!("tensor {extra} belongs to no part of this configuration; was it made by another preset?")));
         }
         for (place, bytes) in writes {
-            self.gpu.write(self.executor.buffer(place.buffer), place.offset as u64 * 4, &bytes)?;
+            self.write(place, &bytes)?;
         }
+        self.write(self.step.events, &[0; BadEvent::WORDS * 4])?;
         self.done = steps;
         Ok(())
     }

@@ -5,18 +5,18 @@ use super::store::{Role, TensorSpec};
 use crate::error::{Error, Result};
 use crate::graph::NodeId;
 use crate::graph::shape::Shape;
-use crate::ops::batch_norm::{self, BatchNorm};
+use crate::ops::batch_norm;
 use crate::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use crate::ops::elementwise::{Add, LeakyRelu, Sigmoid, Tanh};
 use crate::ops::matmul::Matmul;
 use crate::ops::reduce::GroupBroadcast;
 use crate::ops::reshape::Reshape;
-use crate::plan::Program;
+use crate::plan::{NormSite, Program};
 use std::collections::HashMap;
 use std::fmt;
 
 /// Momentum of batch norm's running statistics: PyTorch's default.
-pub const NORM_MOMENTUM: f32 = 0.1;
+pub const NORM_MOMENTUM: f64 = 0.1;
 /// Batch norm's eps: PyTorch's default.
 pub const NORM_EPS: f32 = 1e-5;
 
@@ -95,7 +95,7 @@ pub struct Forward {
     /// The output.
     pub output: NodeId,
     /// Batch norms of a training pass with their layer index, for the running statistics.
-    pub norms: Vec<(usize, BatchNorm)>,
+    pub norms: Vec<(usize, NormSite)>,
 }
 
 impl Network {
@@ -109,21 +109,24 @@ impl Network {
             };
             match *layer {
                 Layer::Linear { inputs, outputs, bias } => {
-                    push("weight", &[outputs, inputs], Role::Parameter, self.weight_init())?;
+                    let weight = [outputs, inputs];
+                    push("weight", &weight, Role::Parameter, self.weight_init())?;
                     if bias {
-                        push("bias", &[outputs], Role::Parameter, self.bias_init(inputs))?;
+                        push("bias", &[outputs], Role::Parameter, self.bias_init(&weight)?)?;
                     }
                 }
                 Layer::Conv2d { inputs, outputs, kernel, bias, .. } => {
-                    push("weight", &[outputs, inputs, kernel, kernel], Role::Parameter, self.weight_init())?;
+                    let weight = [outputs, inputs, kernel, kernel];
+                    push("weight", &weight, Role::Parameter, self.weight_init())?;
                     if bias {
-                        push("bias", &[outputs], Role::Parameter, self.bias_init(inputs * kernel * kernel))?;
+                        push("bias", &[outputs], Role::Parameter, self.bias_init(&weight)?)?;
                     }
                 }
                 Layer::ConvTranspose2d { inputs, outputs, kernel, bias, .. } => {
-                    push("weight", &[inputs, outputs, kernel, kernel], Role::Parameter, self.weight_init())?;
+                    let weight = [inputs, outputs, kernel, kernel];
+                    push("weight", &weight, Role::Parameter, self.weight_init())?;
                     if bias {
-                        push("bias", &[outputs], Role::Parameter, self.bias_init(outputs * kernel * kernel))?;
+                        push("bias", &[outputs], Role::Parameter, self.bias_init(&weight)?)?;
                     }
                 }
                 Layer::BatchNorm { features } => {
@@ -145,18 +148,15 @@ impl Network {
     fn weight_init(&self) -> Init {
         match self.init {
             InitScheme::Dcgan => Init::Normal { mean: 0.0, std: 0.02 },
-            InitScheme::PyTorch => Init::PyTorchDefault,
+            InitScheme::PyTorch => Init::pytorch_weight(),
             InitScheme::Keras => Init::XavierUniform { gain: 1.0 },
         }
     }
 
-    fn bias_init(&self, fan_in: usize) -> Init {
+    fn bias_init(&self, weight: &[usize]) -> Result<Init> {
         match self.init {
-            InitScheme::PyTorch => {
-                let bound = 1.0 / (fan_in as f64).sqrt();
-                Init::Uniform { low: -bound, high: bound }
-            }
-            InitScheme::Dcgan | InitScheme::Keras => Init::Zeros,
+            InitScheme::PyTorch => Init::pytorch_bias(&Shape::new(weight)?),
+            InitScheme::Dcgan | InitScheme::Keras => Ok(Init::Zeros),
         }
     }
 
@@ -210,21 +210,17 @@ impl Network {
                             with_bias(g, y, bias)
                         }
                         Layer::ConvTranspose2d { stride, padding, output_padding, bias, .. } => {
-                            let y = conv_transpose2d(
-                                g,
-                                self.as_image(g, x)?,
-                                param("weight")?,
-                                Conv2d::square(stride, padding),
-                                [output_padding; 2],
-                            )?;
+                            let x = self.as_image(g, x)?;
+                            let conv = Conv2d::square(stride, padding);
+                            let y = conv_transpose2d(g, x, param("weight")?, conv, [output_padding; 2])?;
                             with_bias(g, y, bias)
                         }
                         Layer::BatchNorm { .. } => match mode {
                             Mode::Train { groups } => {
-                                let bn = batch_norm::batch_norm(g, x, param("weight")?, param("bias")?, NORM_EPS, groups)?;
-                                let y = bn.y;
-                                norm = Some(bn);
-                                Ok(y)
+                                let (weight, bias) = (param("weight")?, param("bias")?);
+                                let nodes = batch_norm::batch_norm(g, x, weight, bias, NORM_EPS, groups)?;
+                                norm = Some(NormSite { norm: nodes, x, weight, bias, eps: NORM_EPS, groups });
+                                Ok(nodes.y)
                             }
                             Mode::Eval => batch_norm::batch_norm_eval(
                                 g,
@@ -253,7 +249,7 @@ impl Network {
                 })
                 .map_err(|e| at_layer(e, &self.name, index, layer))?;
             if let Some(norm) = norm {
-                program.note_norm(norm.clone());
+                program.note_norm(norm);
                 forward.norms.push((index, norm));
             }
         }

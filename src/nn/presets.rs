@@ -17,7 +17,7 @@ use super::network::{InitScheme, Layer, Network};
 use crate::error::{Error, Result};
 
 /// A generator, a discriminator and the defaults of their recipe.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Preset {
     /// Name on the command line.
     pub name: &'static str,

@@ -1,3 +1,237 @@
 //! Ops: one file per family, with parameters, shape rule, gradient rule, f64 twin and kernel table entries.
 
+pub mod activation;
+pub mod batch;
+pub mod batch_norm;
 pub mod case;
+pub mod case_builder;
+pub mod constant;
+pub mod conv2d;
+pub mod elementwise;
+pub mod gather;
+pub mod gemm;
+#[cfg(test)]
+pub(crate) mod gradient_check;
+pub mod loss;
+pub mod matmul;
+pub mod noise;
+pub mod optimiser;
+pub mod reduce;
+pub mod reshape;
+pub mod running_stats;
+pub mod stats;
+
+use crate::error::{Error, Result};
+use crate::gpu::kernel::Kernel;
+use crate::graph::Graph;
+use crate::graph::NodeId;
+use crate::graph::lower::{Caps, Lowering, Operand};
+use crate::graph::op::Op;
+use crate::graph::shape::Shape;
+use crate::graph::tensor::Tensor;
+use case::{Case, CaseBuffer};
+use rand::{RngExt, SeedableRng};
+
+/// An empty graph whose gradients are summed by [`elementwise::Add`].
+pub fn new_graph() -> Graph {
+    Graph::new(elementwise::add)
+}
+
+/// Every kernel of every family.
+pub fn kernels() -> Vec<&'static Kernel> {
+    [
+        &gemm::kernels(),
+        elementwise::KERNELS,
+        reduce::KERNELS,
+        reshape::KERNELS,
+        batch::KERNELS,
+        batch_norm::KERNELS,
+        optimiser::KERNELS,
+        noise::KERNELS,
+        gather::KERNELS,
+        stats::KERNELS,
+        running_stats::KERNELS,
+    ]
+    .concat()
+}
+
+/// Every validated use of the kernels that an adapter with these capabilities can run, including variants that it would not pick by itself.
+pub fn cases(caps: &Caps) -> Vec<Case> {
+    [
+        gemm::cases(caps),
+        elementwise::cases(caps),
+        reduce::cases(caps),
+        reshape::cases(caps),
+        batch::cases(caps),
+        batch_norm::cases(caps),
+        optimiser::cases(caps),
+        noise::cases(caps),
+        gather::cases(caps),
+        stats::cases(caps),
+        running_stats::cases(caps),
+    ]
+    .concat()
+}
+
+/// The inputs of an op as an array, or an error that names it.
+pub(crate) fn expect_inputs<'a, const N: usize>(name: &str, inputs: &[&'a Shape]) -> Result<[&'a Shape; N]> {
+    inputs
+        .try_into()
+        .map_err(|_| Error::internal(format!("{name} takes {N} inputs, got {}", inputs.len())))
+}
+
+/// A shape of a case or test.
+///
+/// # Panics
+/// If it is not a shape.
+pub(crate) fn shape(dims: &[usize]) -> Shape {
+    Shape::new(dims).expect("the shapes of cases are written by hand")
+}
+
+/// Values of a case or test: uniform in [low, high), rounded to f32, the same for the same shape and seed.
+pub(crate) fn random(shape: &Shape, seed: u64, low: f64, high: f64) -> Tensor {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    Tensor::from_fn(shape.clone(), |_| f64::from(rng.random_range(low..high) as f32))
+}
+
+/// The case of one op on one set of inputs: what it lowers to, against its twin, under its name, parameters and shapes.
+///
+/// # Panics
+/// If the op does not take the inputs.
+pub(crate) fn op_case(caps: &Caps, op: &impl Op, inputs: &[Tensor]) -> Case {
+    let shapes: Vec<&Shape> = inputs.iter().map(|x| &x.shape).collect();
+    let y = op.shape(&shapes).expect("the inputs of cases are written by hand");
+    let node = |i: usize| Operand::Node(NodeId(i));
+    let operands: Vec<(Operand, Shape)> = inputs.iter().enumerate().map(|(i, x)| (node(i), x.shape.clone())).collect();
+    let output = node(inputs.len());
+    let mut lowering = Lowering::new(caps.clone());
+    op.lower(&mut lowering, &operands, (output, y.clone()))
+        .expect("the inputs of cases are written by hand");
+    let mut known: Vec<(Operand, CaseBuffer)> = inputs.iter().enumerate().map(|(i, x)| (node(i), CaseBuffer::input(x))).collect();
+    known.push((output, CaseBuffer::output(&op.twin(&inputs.iter().collect::<Vec<_>>(), &y))));
+    let texts: Vec<String> = shapes.iter().map(ToString::to_string).collect();
+    Case::from_lowering(format!("{op:?} {} -> {y}", texts.join(", ")), lowering, known)
+}
+
+/// The capabilities under which element-wise ops pick their narrow and, if the adapter can run them, their wide kernels.
+pub(crate) fn widths(caps: &Caps) -> Vec<Caps> {
+    let narrow = Caps {
+        software: false,
+        ..caps.clone()
+    };
+    if caps.int64 {
+        vec![
+            narrow,
+            Caps {
+                software: true,
+                ..caps.clone()
+            },
+        ]
+    } else {
+        vec![narrow]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{BufferRange, Gpu, GpuOptions, testing};
+    use std::collections::HashSet;
+
+    fn own_cases(caps: &Caps) -> Vec<Case> {
+        [
+            elementwise::cases(caps),
+            reduce::cases(caps),
+            reshape::cases(caps),
+            batch::cases(caps),
+            batch_norm::cases(caps),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn kernels_match_their_twins() {
+        let Some(gpu) = testing::gpu() else { return };
+        let failures: Vec<String> = own_cases(&gpu.caps())
+            .iter()
+            .filter_map(|case| case::run(gpu, case).unwrap().failure)
+            .collect();
+        assert!(failures.is_empty(), "{} cases fail:\n{}", failures.len(), failures.join("\n"));
+    }
+
+    /// What a case writes, bit by bit.
+    fn bits(gpu: &Gpu, case: &Case) -> Vec<Vec<u8>> {
+        let mut buffers = Vec::new();
+        for content in &case.buffers {
+            let bytes = match content {
+                CaseBuffer::Input(bytes) => bytes.clone(),
+                CaseBuffer::Scratch(words) => vec![0xff; 4 * words],
+                CaseBuffer::Output(expected) => vec![0xff; 4 * expected.len()],
+                CaseBuffer::State(..) | CaseBuffer::Words(..) => unreachable!("no family here has state"),
+            };
+            let buffer = gpu.buffer(&case.name, bytes.len() as u64).unwrap();
+            gpu.write(&buffer, 0, &bytes).unwrap();
+            buffers.push(buffer);
+        }
+        let range = |i: usize| BufferRange {
+            buffer: buffers[i].clone(),
+            offset: 0,
+            len: buffers[i].size(),
+        };
+        let dispatches = case.dispatches.iter().map(|d| (d.kernel.label(), d.clone().map(range))).collect();
+        let sequence = gpu.sequence(&case.name, dispatches, None).unwrap();
+        gpu.submit(&sequence, 0..1).unwrap();
+        buffers.iter().map(|buffer| gpu.read(buffer, 0, buffer.size()).unwrap()).collect()
+    }
+
+    #[test]
+    fn checked_shaders_give_the_same_bits() {
+        let Some(gpu) = testing::gpu() else { return };
+        if !gpu.caps().software {
+            // A GPU's compiler may contract multiply-adds in one form and not in the other.
+            return;
+        }
+        let checked = Gpu::open(&GpuOptions {
+            checked: true,
+            pipeline_cache: false,
+            ..GpuOptions::default()
+        })
+        .unwrap();
+        for case in own_cases(&gpu.caps()) {
+            assert!(
+                bits(gpu, &case) == bits(&checked, &case),
+                "{}: the checked kernels give other bits",
+                case.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_kernel_has_a_case() {
+        let caps = Caps {
+            int64: true,
+            ..Caps::minimal()
+        };
+        let cases = own_cases(&caps);
+        let used: HashSet<String> = cases
+            .iter()
+            .flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label()))
+            .collect();
+        for kernel in [
+            elementwise::KERNELS,
+            reduce::KERNELS,
+            reshape::KERNELS,
+            batch::KERNELS,
+            batch_norm::KERNELS,
+        ]
+        .concat()
+        {
+            assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
+        }
+        let names: HashSet<(&str, Vec<String>)> = cases
+            .iter()
+            .map(|case| (case.name.as_str(), case.dispatches.iter().map(|d| d.kernel.label()).collect()))
+            .collect();
+        assert!(names.len() > 300, "{} different cases", names.len());
+    }
+}

@@ -6,12 +6,12 @@
 //! is fused, and the primitives' own kernels compute the same values.
 
 use super::compile::operand;
-use super::program::Program;
+use super::program::{NormSite, Program};
 use crate::error::Result;
 use crate::graph::lower::{Lowering, Operand};
 use crate::graph::{Graph, NodeId};
 use crate::ops::activation::Activation;
-use crate::ops::batch_norm::{self, BatchNorm};
+use crate::ops::batch_norm::{self, BackwardSums, Statistics};
 use crate::ops::conv2d::{Conv2dBackwardInput, Conv2dForward};
 use crate::ops::elementwise::{Add, Affine, LeakyRelu, LeakyReluBackward, Mul, Sigmoid, Tanh};
 use crate::ops::gemm::Epilogue;
@@ -27,11 +27,11 @@ pub(super) enum Cover {
     /// A matrix product or convolution with its epilogue.
     Product { node: NodeId, product: NodeId, bias: Option<NodeId>, activation: Activation, mask: Option<(NodeId, Activation)> },
     /// Batch statistics.
-    Moments(Box<BatchNorm>),
+    Moments(NormSite),
     /// Normalisation, affine map and activation.
-    Apply { norm: Box<BatchNorm>, node: NodeId, activation: Activation },
+    Apply { site: NormSite, node: NodeId, activation: Activation },
     /// Everything that a batch norm's backward pass asks for.
-    Backward { norm: Box<BatchNorm>, dy: NodeId, dx: Option<NodeId>, dweight: Option<NodeId>, dbias: Option<NodeId> },
+    Backward { site: NormSite, dy: NodeId, dx: Option<NodeId>, dweight: Option<NodeId>, dbias: Option<NodeId> },
 }
 
 impl Cover {
@@ -42,9 +42,9 @@ impl Cover {
             Cover::Product { product, bias, mask, .. } => {
                 graph.inputs(*product).iter().copied().chain(*bias).chain(mask.map(|(node, _)| node)).collect()
             }
-            Cover::Moments(norm) => vec![norm.x],
-            Cover::Apply { norm, .. } => vec![norm.x, norm.mean, norm.rstd, norm.weight, norm.bias],
-            Cover::Backward { norm, dy, .. } => vec![*dy, norm.x, norm.mean, norm.rstd, norm.weight],
+            Cover::Moments(site) => vec![site.x],
+            Cover::Apply { site, .. } => vec![site.x, site.norm.mean, site.norm.rstd, site.weight, site.bias],
+            Cover::Backward { site, dy, .. } => vec![*dy, site.x, site.norm.mean, site.norm.rstd, site.weight],
         }
     }
 
@@ -52,7 +52,7 @@ impl Cover {
     pub fn writes(&self) -> Vec<NodeId> {
         match self {
             Cover::Op(node) | Cover::Product { node, .. } | Cover::Apply { node, .. } => vec![*node],
-            Cover::Moments(norm) => vec![norm.mean, norm.var, norm.rstd],
+            Cover::Moments(site) => vec![site.norm.mean, site.norm.var, site.norm.rstd],
             Cover::Backward { dx, dweight, dbias, .. } => dx.iter().chain(dweight).chain(dbias).copied().collect(),
         }
     }
@@ -82,56 +82,33 @@ impl Cover {
                     unreachable!("only products are covered by Cover::Product")
                 }
             }
-            Cover::Moments(norm) => {
-                let [mean, var, rstd] = [norm.mean, norm.var, norm.rstd].map(Operand::Node);
-                batch_norm::lower_moments(lowering, operand(graph, norm.x), norm.groups, norm.eps, mean, var, rstd)
+            Cover::Moments(site) => {
+                let [mean, var, rstd] = [site.norm.mean, site.norm.var, site.norm.rstd].map(Operand::Node);
+                batch_norm::lower_moments(lowering, operand(graph, site.x), site.groups, site.eps, mean, var, rstd);
+                Ok(())
             }
-            Cover::Apply { norm, node, activation } => {
-                let [mean, rstd, weight, bias] = [norm.mean, norm.rstd, norm.weight, norm.bias].map(Operand::Node);
-                batch_norm::lower_apply(
-                    lowering,
-                    operand(graph, norm.x),
-                    norm.groups,
-                    mean,
-                    rstd,
-                    weight,
-                    bias,
-                    *activation,
-                    Operand::Node(*node),
-                )
+            Cover::Apply { site, node, activation } => {
+                let [weight, bias, y] = [site.weight, site.bias, *node].map(Operand::Node);
+                batch_norm::lower_apply(lowering, operand(graph, site.x), statistics(site), weight, bias, *activation, y);
+                Ok(())
             }
-            Cover::Backward { norm, dy, dx, dweight, dbias } => {
-                let channels = graph.shape(norm.weight).physical_len();
-                let mut output = |node: &Option<NodeId>, words| match node {
-                    Some(node) => Operand::Node(*node),
-                    None => lowering.scratch(words),
-                };
-                let sum_dy = output(&None, norm.groups * channels);
-                let sum_dy_xhat = output(&None, norm.groups * channels);
-                let dweight = output(dweight, channels);
-                let dbias = output(dbias, channels);
-                let [mean, rstd, weight] = [norm.mean, norm.rstd, norm.weight].map(Operand::Node);
-                let (dy, x) = (operand(graph, *dy), operand(graph, norm.x));
-                batch_norm::lower_backward_sums(
-                    lowering,
-                    dy.clone(),
-                    x.0,
-                    norm.groups,
-                    mean,
-                    rstd,
-                    sum_dy,
-                    sum_dy_xhat,
-                    dweight,
-                    dbias,
-                )?;
+            Cover::Backward { site, dy, dx, dweight, dbias } => {
+                let words = site.groups * graph.shape(site.x).padded();
+                let sums = BackwardSums { dy: lowering.scratch(words), dy_xhat: lowering.scratch(words) };
+                let (dy, x, statistics) = (Operand::Node(*dy), operand(graph, site.x), statistics(site));
+                let [dweight, dbias] = [dweight, dbias].map(|node| node.map(Operand::Node));
+                batch_norm::lower_backward_sums(lowering, dy, x.clone(), statistics, sums, dweight, dbias);
                 if let Some(dx) = dx {
-                    let dx = Operand::Node(*dx);
-                    batch_norm::lower_backward_apply(lowering, dy, x.0, norm.groups, mean, rstd, weight, sum_dy, sum_dy_xhat, dx)?;
+                    batch_norm::lower_backward_apply(lowering, dy, x, statistics, Operand::Node(site.weight), sums, Operand::Node(*dx));
                 }
                 Ok(())
             }
         }
     }
+}
+
+fn statistics(site: &NormSite) -> Statistics {
+    Statistics { groups: site.groups, mean: Operand::Node(site.norm.mean), rstd: Operand::Node(site.norm.rstd) }
 }
 
 /// The fusions of a program.
@@ -151,19 +128,19 @@ impl Fusions {
         };
         let norms = program.norms.clone();
         let graph = &mut program.graph;
-        for norm in norms {
-            let moments = Cover::Moments(Box::new(norm.clone()));
+        for site in norms {
+            let moments = Cover::Moments(site);
             for node in moments.writes() {
                 found.covers.insert(node, moments.clone());
             }
-            let (node, activation) = found.activation_after(graph, norm.y);
-            found.covers.insert(node, Cover::Apply { norm: Box::new(norm.clone()), node, activation });
-            let upstream: Vec<NodeId> = graph.adjoints().iter().filter(|(y, _)| *y == norm.y).map(|(_, dy)| *dy).collect();
+            let (node, activation) = found.activation_after(graph, site.norm.y);
+            found.covers.insert(node, Cover::Apply { site, node, activation });
+            let upstream: Vec<NodeId> = graph.adjoints().iter().filter(|(y, _)| *y == site.norm.y).map(|(_, dy)| *dy).collect();
             for dy in upstream {
-                let gradients = graph.gradients(&[(norm.y, dy)], &[norm.x, norm.weight, norm.bias])?;
+                let gradients = graph.gradients(&[(site.norm.y, dy)], &[site.x, site.weight, site.bias])?;
                 let wanted = |node: Option<NodeId>| node.map(|n| graph.storage(n)).filter(|n| found.is_live(*n));
                 let [dx, dweight, dbias] = [gradients[0], gradients[1], gradients[2]].map(wanted);
-                let cover = Cover::Backward { norm: Box::new(norm.clone()), dy, dx, dweight, dbias };
+                let cover = Cover::Backward { site, dy, dx, dweight, dbias };
                 for node in cover.writes() {
                     found.covers.insert(node, cover.clone());
                 }

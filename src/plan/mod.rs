@@ -11,4 +11,4 @@ mod program;
 
 pub use compile::{Plan, PlanBuffer, Slot, compile};
 pub use executor::Executor;
-pub use program::{BufferDecl, Program};
+pub use program::{BufferDecl, NormSite, Program};

@@ -18,6 +18,23 @@ pub struct BufferDecl {
     pub words: usize,
 }
 
+/// A batch norm in a graph: its nodes, inputs and parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormSite {
+    /// The nodes that [`crate::ops::batch_norm::batch_norm`] made.
+    pub norm: BatchNorm,
+    /// Its input.
+    pub x: NodeId,
+    /// Scale (C).
+    pub weight: NodeId,
+    /// Shift (C).
+    pub bias: NodeId,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Batch groups with statistics of their own.
+    pub groups: usize,
+}
+
 type LowerEffect = Box<dyn Fn(&mut Lowering) -> Result<()> + Send + Sync>;
 
 /// One item of a program, in order.
@@ -48,7 +65,7 @@ pub struct Program {
     pub(super) buffers: Vec<BufferDecl>,
     pub(super) items: Vec<Item>,
     pub(super) leaf_made_at: HashMap<NodeId, usize>,
-    pub(super) norms: Vec<BatchNorm>,
+    pub(super) norms: Vec<NormSite>,
 }
 
 impl Default for Program {
@@ -101,7 +118,7 @@ impl Program {
     }
 
     /// Notes a batch norm, so that compilation can use the fused kernels in place of its primitives.
-    pub fn note_norm(&mut self, norm: BatchNorm) {
+    pub fn note_norm(&mut self, norm: NormSite) {
         self.norms.push(norm);
     }
 

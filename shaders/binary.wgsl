@@ -1,0 +1,99 @@
+// Element-wise function of two tensors with numpy-style broadcasting, f picked by FUNCTION.
+// PyTorch: a + b, a - b, a * b, and the input gradient of leaky_relu from its output.
+//
+//   y = f(a, b);   leaky_relu_backward: a = output of leaky_relu, b = dy, y = b * (a > 0 ? 1 : slope)
+//
+// | tensor | shape                                             | direction |
+// |--------|---------------------------------------------------|-----------|
+// | a      | (N, C, H, W), any extent may be 1 if BROADCAST    | in        |
+// | b      | (N, C, H, W), any extent may be 1 if BROADCAST    | in        |
+// | y      | (N, C, H, W), on each axis the larger extent      | out       |
+//
+// Work: one item (one or two vec4 of channels, see item_*.wgsl) per invocation; with BROADCAST always one vec4. Equal shapes are read straight through; with BROADCAST each operand has a stride per axis in
+// vec4 items, zero where its extent is 1, and lane 0 stands for all channels of an operand that has only one.
+// Host: src/ops/elementwise.rs   Twin: the value function of each op there
+
+struct BinaryParams {
+    // Items of y: rows * columns / WIDTH.
+    count: u32,
+    // vec4 columns of a row of y.
+    columns: u32,
+    // Channels of y without padding.
+    channels: u32,
+    // Extents H and W of y.
+    height: u32,
+    width: u32,
+    slope: f32,
+    // 1 if the operand has one channel and y more.
+    a_splat: u32,
+    b_splat: u32,
+    // Strides of the operands along N, H, W and columns, in vec4 items.
+    a_n: u32,
+    a_h: u32,
+    a_w: u32,
+    a_c: u32,
+    b_n: u32,
+    b_h: u32,
+    b_w: u32,
+    b_c: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: BinaryParams;
+@group(0) @binding(1) var<storage, read> a: array<Item>;
+@group(0) @binding(2) var<storage, read> b: array<Item>;
+@group(0) @binding(3) var<storage, read_write> y: array<Item>;
+
+override FUNCTION: u32;
+override BROADCAST: u32;
+
+const ADD: u32 = 0u;
+const SUB: u32 = 1u;
+const MUL: u32 = 2u;
+const LEAKY_RELU_BACKWARD: u32 = 3u;
+
+fn f(u: vec4<f32>, v: vec4<f32>, slope: f32) -> vec4<f32> {
+    switch FUNCTION {
+        case ADD: {
+            return u + v;
+        }
+        case SUB: {
+            return u - v;
+        }
+        case MUL: {
+            return u * v;
+        }
+        default: {
+            return select(v * slope, v, u > vec4<f32>(0.0));
+        }
+    }
+}
+
+@compute @workgroup_size(64)
+fn binary(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let p = params;
+    let index = (group.y * groups.x + group.x) * 64u + lane;
+    if index >= p.count {
+        return;
+    }
+    if BROADCAST == 0u {
+        let u = a[index];
+        let v = b[index];
+        y[index] = join(f(first(u), first(v), p.slope), f(second(u), second(v), p.slope));
+    } else {
+        let column = index % p.columns;
+        let row = index / p.columns;
+        let w = row % p.width;
+        let h = row / p.width % p.height;
+        let n = row / p.width / p.height;
+        var u = first(a[n * p.a_n + h * p.a_h + w * p.a_w + column * p.a_c]);
+        var v = first(b[n * p.b_n + h * p.b_h + w * p.b_w + column * p.b_c]);
+        u = select(u, u.xxxx, p.a_splat != 0u);
+        v = select(v, v.xxxx, p.b_splat != 0u);
+        let value = mask_channels(f(u, v, p.slope), column, p.channels);
+        y[index] = join(value, value);
+    }
+}
