@@ -203,7 +203,9 @@ fn files_and_kernels_name_each_other() {
         let label = kernel.label();
         faults.check(labels.insert(label.clone()), || format!("{label} is in the table twice; give one of them another variant"));
         let last = kernel.parts.last().map_or("nothing", |(stem, _)| stem);
-        faults.check(last == kernel.name, || format!("{label}: its last part is {last}; the file with the entry point comes last and is called {}", kernel.name));
+        faults.check(last == kernel.name, || {
+            format!("{label}: its last part is {last}; the file with the entry point comes last and is called {}", kernel.name)
+        });
         for (stem, _) in kernel.parts {
             faults.check(files.contains(*stem), || format!("{label}: there is no shaders/{stem}.wgsl"));
             named.insert(stem.to_string());
@@ -235,7 +237,9 @@ fn table_describes_the_text() {
         faults.check(entry.workgroup_size == kernel.workgroup, || {
             format!("{label}: @workgroup_size is {:?}, the table says {:?}; correct one", entry.workgroup_size, kernel.workgroup)
         });
-        faults.check(entry.workgroup_size_overrides.is_none(), || format!("{label}: @workgroup_size is an override; the table needs a number"));
+        faults.check(entry.workgroup_size_overrides.is_none(), || {
+            format!("{label}: @workgroup_size is an override; the table needs a number")
+        });
         bindings(kernel, &module, &mut faults);
     }
 }
@@ -253,7 +257,9 @@ fn bindings(kernel: &Kernel, module: &Module, faults: &mut Faults) {
     }
     let numbers: Vec<u32> = declared.keys().copied().collect();
     let expected: Vec<u32> = (0..kernel.bindings.len() as u32).collect();
-    faults.check(numbers == expected, || format!("{label}: its bindings are {numbers:?}, the table lists {expected:?}; number them in order from 0"));
+    faults.check(numbers == expected, || {
+        format!("{label}: its bindings are {numbers:?}, the table lists {expected:?}; number them in order from 0")
+    });
     let storage = kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
     faults.check(storage <= 8, || format!("{label}: {storage} storage buffers; adapters need not offer more than 8"));
 
@@ -275,15 +281,19 @@ fn bindings(kernel: &Kernel, module: &Module, faults: &mut Faults) {
             (Bind::Out | Bind::InOut, AddressSpace::Storage { access }) => access == StorageAccess::LOAD | StorageAccess::STORE,
             _ => false,
         };
-        faults.check(agrees, || format!("{label}: {name} at binding {number} is {:?}, the table says {bind:?}; correct one", variable.space));
+        faults
+            .check(agrees, || format!("{label}: {name} at binding {number} is {:?}, the table says {bind:?}; correct one", variable.space));
         let ty = &module.types[variable.ty];
         let struct_name = ty.name.as_deref().unwrap_or("?");
         match (bind, &ty.inner) {
             (Bind::Params, TypeInner::Struct { members, span }) => {
                 faults.check(struct_name.ends_with("Params"), || format!("{label}: {name} is a {struct_name}; call it <Name>Params"));
-                faults.check(span % 16 == 0, || format!("{label}: {struct_name} has {span} bytes; fill it up to a multiple of 16 with reserved fields"));
+                faults.check(span % 16 == 0, || {
+                    format!("{label}: {struct_name} has {span} bytes; fill it up to a multiple of 16 with reserved fields")
+                });
                 for (i, member) in members.iter().enumerate() {
-                    let scalar = matches!(module.types[member.ty].inner, TypeInner::Scalar(s) if s.width == 4 && s.kind != ScalarKind::Bool);
+                    let scalar =
+                        matches!(module.types[member.ty].inner, TypeInner::Scalar(s) if s.width == 4 && s.kind != ScalarKind::Bool);
                     let field = member.name.as_deref().unwrap_or("?");
                     faults.check(scalar && member.offset == 4 * i as u32, || {
                         format!("{label}: {struct_name}.{field} is not a packed u32, i32 or f32; Rust's #[repr(C)] struct needs it so")
@@ -291,7 +301,9 @@ fn bindings(kernel: &Kernel, module: &Module, faults: &mut Faults) {
                 }
             }
             (Bind::Step, TypeInner::Struct { span, .. }) => {
-                faults.check(*span as usize == StepRow::BYTES, || format!("{label}: {struct_name} has {span} bytes, a step row has {}", StepRow::BYTES));
+                faults.check(*span as usize == StepRow::BYTES, || {
+                    format!("{label}: {struct_name} has {span} bytes, a step row has {}", StepRow::BYTES)
+                });
             }
             (Bind::Params | Bind::Step, _) => faults.0.push(format!("{label}: {name} is not a struct")),
             _ => {}
@@ -314,7 +326,9 @@ fn hosts_upload_what_kernels_declare() {
         for size in &specialisation.uploads {
             uploads += 1;
             faults.check(*size == declared, || {
-                format!("{specialisation}: the host uploads {size} bytes of parameters, the text declares {declared}; compare the two structs")
+                format!(
+                    "{specialisation}: the host uploads {size} bytes of parameters, the text declares {declared}; compare the two structs"
+                )
             });
         }
     }
@@ -364,7 +378,9 @@ fn headers_say_host_and_twin() {
                 let prose = listed.iter().any(|name| name.contains(' '));
                 for path in listed.into_iter().filter(|_| !prose) {
                     let name = path.rsplit("::").next().unwrap_or_default();
-                    faults.check(is_known(&sources, name), || format!("{file}: its twin '{path}' is nowhere in src/; write it or correct the header"));
+                    faults.check(is_known(&sources, name), || {
+                        format!("{file}: its twin '{path}' is nowhere in src/; write it or correct the header")
+                    });
                 }
             }
         }
@@ -413,7 +429,9 @@ fn texts_use_no_more_than_the_conventions_allow() {
         for (stem, text) in kernel.parts {
             for (i, line) in text.lines().enumerate() {
                 let directive = ["enable", "requires", "diagnostic"].iter().any(|word| line.trim_start().starts_with(&format!("{word} ")));
-                faults.check(!directive, || format!("shaders/{stem}.wgsl:{}: directives are not portable; the kernel table says what a kernel needs", i + 1));
+                faults.check(!directive, || {
+                    format!("shaders/{stem}.wgsl:{}: directives are not portable; the kernel table says what a kernel needs", i + 1)
+                });
             }
         }
         let Ok(module) = parse(kernel) else { continue };
@@ -454,7 +472,9 @@ fn lint_notices_a_planted_return() {
     for kernel in kernels().into_iter().filter(|k| k.features.contains(&Feature::Subgroup)) {
         let label = kernel.label();
         let text = kernel.wgsl();
-        let lane = after(&text, &["@builtin(local_invocation_index)"]).and_then(|t| t.split(':').next()).unwrap_or_else(|| panic!("{label} has no lane"));
+        let lane = after(&text, &["@builtin(local_invocation_index)"])
+            .and_then(|t| t.split(':').next())
+            .unwrap_or_else(|| panic!("{label} has no lane"));
         let entry = text.find(&format!("fn {}(", kernel.name)).unwrap_or_else(|| panic!("{label} has no entry point"));
         let body = entry + text[entry..].find(") {").unwrap_or_else(|| panic!("{label}: its entry point has no body")) + 3;
         let text = format!("{} if {lane} == 0u {{ return; }} {}", &text[..body], &text[body..]);
@@ -474,9 +494,9 @@ enum Target {
     Dx12,
 }
 
-/// Kernels that a back end cannot run although it may offer their features, with the reason; the error must contain `error`.
+/// Kernel labels that a back end refuses although it may offer their features, each with the reason. The planner must not pick them there.
 ///
-/// An entry that compiles, or that no kernel meets, fails the test: delete it then.
+/// An entry that compiles, or that is about no kernel, fails the test: delete it then.
 const EXCEPTIONS: &[(Target, &str, &str)] = &[];
 
 #[test]
@@ -487,7 +507,10 @@ fn every_back_end_takes_every_kernel() {
         let (module, info) = match specialise(&specialisation) {
             Ok(valid) => valid,
             Err(e) => {
-                faults.0.push(format!("{specialisation} is not valid for features {:?}; mend it or its table entry:\n{e}", specialisation.kernel.features));
+                faults.0.push(format!(
+                    "{specialisation} is not valid for features {:?}; mend it or its table entry:\n{e}",
+                    specialisation.kernel.features
+                ));
                 continue;
             }
         };
@@ -499,7 +522,9 @@ fn every_back_end_takes_every_kernel() {
                     (Err(_), Some(i)) => {
                         met.insert(i);
                     }
-                    (Err(e), None) => faults.0.push(format!("{specialisation}: {target:?} (checks: {checked}) refuses it: {e}; say it otherwise in WGSL")),
+                    (Err(e), None) => {
+                        faults.0.push(format!("{specialisation}: {target:?} (checks: {checked}) refuses it: {e}; say it otherwise in WGSL"))
+                    }
                     (Ok(()), Some(_)) => faults.0.push(format!("{specialisation}: {target:?} takes it now; delete it from EXCEPTIONS")),
                 }
             }
@@ -523,7 +548,13 @@ fn translate(target: Target, checked: bool, kernel: &Kernel, module: &Module, in
             let mut allowed = vec![spv::Capability::Shader, spv::Capability::Matrix];
             if caps.contains(Capabilities::SUBGROUP) {
                 use spv::Capability as C;
-                allowed.extend([C::GroupNonUniform, C::GroupNonUniformVote, C::GroupNonUniformArithmetic, C::GroupNonUniformBallot, C::GroupNonUniformShuffle]);
+                allowed.extend([
+                    C::GroupNonUniform,
+                    C::GroupNonUniformVote,
+                    C::GroupNonUniformArithmetic,
+                    C::GroupNonUniformBallot,
+                    C::GroupNonUniformShuffle,
+                ]);
             }
             if caps.contains(Capabilities::SHADER_INT64) {
                 allowed.push(spv::Capability::Int64);
@@ -532,7 +563,9 @@ fn translate(target: Target, checked: bool, kernel: &Kernel, module: &Module, in
                 // Vulkan 1.1 brought subgroups; lavapipe is newer.
                 lang_version: if plain { (1, 0) } else { (1, 3) },
                 fake_missing_bindings: false,
-                binding_map: bindings.map(|b| (b, spv::BindingInfo { descriptor_set: b.group, binding: b.binding, binding_array_size: None })).collect(),
+                binding_map: bindings
+                    .map(|b| (b, spv::BindingInfo { descriptor_set: b.group, binding: b.binding, binding_array_size: None }))
+                    .collect(),
                 capabilities: Some(allowed.into_iter().collect()),
                 bounds_check_policies: policies,
                 zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
@@ -564,12 +597,16 @@ fn translate(target: Target, checked: bool, kernel: &Kernel, module: &Module, in
                 emit_int_div_checks: checked,
                 ..msl::Options::default()
             };
-            let entry = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, kernel.name.to_string())), ..msl::PipelineOptions::default() };
+            let entry = msl::PipelineOptions {
+                entry_point: Some((ShaderStage::Compute, kernel.name.to_string())),
+                ..msl::PipelineOptions::default()
+            };
             let (_, names) = msl::write_string(module, info, &options, &entry).map_err(|e| e.to_string())?;
             names.entry_point_names.into_iter().try_for_each(|name| name.map(drop).map_err(|e| e.to_string()))
         }
         Target::Dx12 => {
-            let register = |b: ResourceBinding| (b, hlsl::BindTarget { register: b.binding, restrict_indexing: true, ..hlsl::BindTarget::default() });
+            let register =
+                |b: ResourceBinding| (b, hlsl::BindTarget { register: b.binding, restrict_indexing: true, ..hlsl::BindTarget::default() });
             let options = hlsl::Options {
                 // FXC compiles 5.1; the optional features need DXC.
                 shader_model: if plain { hlsl::ShaderModel::V5_1 } else { hlsl::ShaderModel::V6_2 },

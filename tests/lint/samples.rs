@@ -9,6 +9,7 @@ struct Params { count: u32, flag: u32, reserved0: u32, reserved1: u32 }
 @group(0) @binding(1) var<storage, read> table: array<u32>;
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 var<workgroup> tile: array<u32, 64>;
+var<workgroup> counter: atomic<u32>;
 ";
 const ENTRY: &str = "
 @compute @workgroup_size(64)
@@ -39,24 +40,42 @@ fn expect(functions: &str, body: &str) {
 
 #[test]
 fn barrier_after_divergent_return() {
-    expect("", "
+    expect(
+        "",
+        "
     if gid.x >= params.count { return; }
     workgroupBarrier(); // refused
-    out[gid.x] = 1u;");
+    out[gid.x] = 1u;",
+    );
+}
+
+#[test]
+fn fault_names_the_statement_that_parts_the_invocations() {
+    let text = format!("{PRELUDE}{ENTRY} for (var i = 0u; i < 9u; i++) {{ if lane > i {{ continue; }} storageBarrier(); }} }}");
+    let module = naga::front::wgsl::parse_str(&text).expect("the sample parses");
+    let [fault] = &check(&module)[..] else { panic!("one fault expected") };
+    assert!(text[fault.at..].starts_with("storageBarrier"));
+    assert!(text[fault.since..].starts_with("if lane > i"));
+    assert_eq!(fault.what, "a workgroup barrier");
 }
 
 #[test]
 fn barrier_after_uniform_return() {
-    expect("", "
+    expect(
+        "",
+        "
     if wid.x >= params.count || groups.y > 1u { return; }
     workgroupBarrier();
     storageBarrier();
-    out[gid.x] = subgroupAdd(lane);");
+    out[gid.x] = subgroupAdd(lane);",
+    );
 }
 
 #[test]
 fn guarded_stores_between_barriers() {
-    expect("", "
+    expect(
+        "",
+        "
     var value = 0u;
     if gid.x < params.count { value = table[gid.x]; }
     tile[lid] = value;
@@ -64,12 +83,15 @@ fn guarded_stores_between_barriers() {
     if gid.x < params.count { out[gid.x] = tile[63u - lid]; }
     workgroupBarrier();
     let all = workgroupUniformLoad(&tile[3]);
-    if all > 4u { workgroupBarrier(); }");
+    if all > 4u { workgroupBarrier(); }",
+    );
 }
 
 #[test]
 fn divergent_if_and_else() {
-    expect("", "
+    expect(
+        "",
+        "
     if local.x == 0u {
         workgroupBarrier(); // refused
     } else {
@@ -78,24 +100,31 @@ fn divergent_if_and_else() {
     workgroupBarrier();
     if params.flag == 0u { workgroupBarrier(); } else if lid > 3u {
         let v = subgroupBroadcast(lid, 0u); // refused
-        out[lid] = v;
-    }");
+        let w = subgroupBallot(v == 0u).x; // refused
+        out[lid] = w + workgroupUniformLoad(&tile[0]); // refused
+    }",
+    );
 }
 
 #[test]
 fn return_in_one_branch_leaves_the_other_alone() {
-    expect("", "
+    expect(
+        "",
+        "
     if params.flag == 0u {
         if lid == 0u { return; }
     } else {
         workgroupBarrier();
     }
-    workgroupBarrier(); // refused");
+    workgroupBarrier(); // refused",
+    );
 }
 
 #[test]
 fn divergent_switch() {
-    expect("", "
+    expect(
+        "",
+        "
     switch params.flag {
         case 0u, 1u: { workgroupBarrier(); }
         case 2u: { if lid == 0u { break; } workgroupBarrier(); // refused
@@ -108,24 +137,30 @@ fn divergent_switch() {
         }
         default: { return; }
     }
-    workgroupBarrier(); // refused");
+    workgroupBarrier(); // refused",
+    );
 }
 
 #[test]
 fn divergent_trip_count() {
-    expect("", "
+    expect(
+        "",
+        "
     for (var i = 0u; i < lid; i++) {
         workgroupBarrier(); // refused
     }
     workgroupBarrier();
     for (var i = 0u; i < table[gid.x]; i++) {
         out[i] = subgroupAdd(i); // refused
-    }");
+    }",
+    );
 }
 
 #[test]
 fn uniform_trip_count() {
-    expect("", "
+    expect(
+        "",
+        "
     var sum = 0u;
     for (var s = 0u; s < table[wid.x]; s++) {
         let base = table[1u + s];
@@ -136,54 +171,69 @@ fn uniform_trip_count() {
         sum += subgroupBroadcast(sum, 0u);
         workgroupBarrier();
     }
-    out[lid] = sum;");
+    out[lid] = sum;",
+    );
 }
 
 #[test]
 fn divergent_break_parts_the_next_iteration() {
-    expect("", "
+    expect(
+        "",
+        "
     loop {
         workgroupBarrier(); // refused
         if out[0] > 3u { break; }
     }
-    workgroupBarrier();");
+    workgroupBarrier();",
+    );
 }
 
 #[test]
 fn divergent_break_if() {
-    expect("", "
+    expect(
+        "",
+        "
     var i = 0u;
     loop {
         workgroupBarrier(); // refused
         continuing { i++; break if i > lid; }
     }
-    workgroupBarrier();");
+    workgroupBarrier();",
+    );
 }
 
 #[test]
 fn divergent_continue_rejoins_before_the_next_iteration() {
-    expect("", "
+    expect(
+        "",
+        "
     for (var i = 0u; i < params.count; i++) {
         workgroupBarrier();
         if lane == 0u { continue; }
         workgroupBarrier(); // refused
     }
-    workgroupBarrier();");
+    workgroupBarrier();",
+    );
 }
 
 #[test]
 fn return_inside_a_loop() {
-    expect("", "
+    expect(
+        "",
+        "
     for (var i = 0u; i < params.count; i++) {
         workgroupBarrier(); // refused
         if lid == i { return; }
     }
-    workgroupBarrier(); // refused");
+    workgroupBarrier(); // refused",
+    );
 }
 
 #[test]
 fn locals_carry_divergence() {
-    expect("", "
+    expect(
+        "",
+        "
     var steps = params.count;
     var bound = 4u;
     for (var i = 0u; i < 2u; i++) {
@@ -196,42 +246,56 @@ fn locals_carry_divergence() {
     var chosen = 1u;
     if lid == 0u { chosen = 2u; }
     if chosen == 1u { workgroupBarrier(); // refused
-    }");
+    }",
+    );
 }
 
 #[test]
 fn locals_stay_uniform() {
-    expect("", "
+    expect(
+        "",
+        "
     var bound = 4u;
     var at: vec3<u32>;
     at.y = params.count;
     if params.flag == 1u { bound = table[at.y]; }
-    if at.y < bound { workgroupBarrier(); }");
+    if at.y < bound { workgroupBarrier(); }",
+    );
 }
 
 #[test]
 fn element_stored_at_a_divergent_index() {
-    expect("", "
+    expect(
+        "",
+        "
     var marks: array<u32, 64>;
     marks[lid] = 1u;
     if marks[3] == 1u { workgroupBarrier(); // refused
-    }");
+    }",
+    );
 }
 
 #[test]
 fn writable_memory_is_divergent() {
-    expect("var<private> mine: u32;", "
+    expect(
+        "var<private> mine: u32;",
+        "
     if out[0] == 0u { workgroupBarrier(); // refused
     }
     if tile[0] == 0u { workgroupBarrier(); // refused
     }
     if mine == 0u { workgroupBarrier(); // refused
-    }");
+    }
+    if atomicAdd(&counter, 1u) == 0u { workgroupBarrier(); // refused
+    }",
+    );
 }
 
 #[test]
 fn broadcasts_are_uniform_within_a_subgroup_only() {
-    expect("", "
+    expect(
+        "",
+        "
     let first = subgroupBroadcast(lid, 0u);
     if first == 0u {
         out[lid] = subgroupAdd(lid);
@@ -239,19 +303,28 @@ fn broadcasts_are_uniform_within_a_subgroup_only() {
         workgroupBarrier(); // refused
     }
     if subgroupBroadcast(params.flag, 3u) == 0u { workgroupBarrier(); }
-    if subgroup == 0u { out[lid] = subgroupMax(lid); }
+    if subgroup == 0u {
+        out[lid] = subgroupMax(lid);
+        workgroupBarrier(); // refused
+    }
+    if subgroupAdd(1u) == 8u { workgroupBarrier(); // refused
+    }
+    if subgroupBallot(true).x == 255u { workgroupBarrier(); // refused
+    }
     if subgroupShuffle(lid, 1u) == 0u { subgroupBarrier(); // refused
     }
     if subgroupExclusiveAdd(1u) == 0u { out[0] = subgroupBroadcastFirst(lid); // refused
     }
     if subgroupAny(lid == 3u) { subgroupBarrier(); }
     if subgroupBallot(lid == 3u).x == 1u { subgroupBarrier(); }
-    workgroupBarrier();");
+    workgroupBarrier();",
+    );
 }
 
 #[test]
 fn through_function_calls() {
-    expect("
+    expect(
+        "
 fn sync() {
     workgroupBarrier(); // refused
 }
@@ -269,7 +342,8 @@ fn clamped(v: u32) -> u32 {
 fn constant_but_late(v: u32) -> u32 {
     if v > 9u { return 1u; }
     return 2u;
-}", "
+}",
+        "
     out[lid] = twice(lid);
     sync();
     if clamped(params.count) == 3u { workgroupBarrier(); }
@@ -280,32 +354,38 @@ fn constant_but_late(v: u32) -> u32 {
     // A return in a function is over at its end.
     out[lid] = clamped(lid);
     workgroupBarrier();
-    if lid == 7u { sync(); }");
+    if lid == 7u { sync(); }",
+    );
 }
 
 #[test]
 fn variables_lent_to_functions() {
-    expect("
+    expect(
+        "
 fn bump(p: ptr<function, u32>) {
     *p += 1u;
     if *p == 2u { workgroupBarrier(); // refused
     }
-}", "
+}",
+        "
     var lent = 0u;
     var kept = 0u;
     bump(&lent);
     if lent == 1u { workgroupBarrier(); // refused
     }
-    if kept == 0u { workgroupBarrier(); }");
+    if kept == 0u { workgroupBarrier(); }",
+    );
 }
 
 #[test]
 fn struct_and_select_and_short_circuit() {
-    expect("
+    expect(
+        "
 struct Class { rows: u32, columns: u32 }
 fn class_at(index: u32) -> Class {
     return Class(table[2u * index], table[2u * index + 1u]);
-}", "
+}",
+        "
     let rows = class_at(wid.z);
     if rows.rows > 3u && rows.columns > wid.x { workgroupBarrier(); }
     if class_at(lid).rows > 3u { workgroupBarrier(); // refused
@@ -314,5 +394,10 @@ fn class_at(index: u32) -> Class {
     }
     if params.flag == 1u && lid > 3u { workgroupBarrier(); // refused
     }
-    if arrayLength(&table) > 8u { workgroupBarrier(); }");
+    if select(1u, 2u, lid > 3u) == 1u { workgroupBarrier(); // refused
+    }
+    if max(3u, lid) > 3u { workgroupBarrier(); // refused
+    }
+    if arrayLength(&table) > 8u { workgroupBarrier(); }",
+    );
 }
