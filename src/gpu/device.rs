@@ -394,7 +394,8 @@ impl Gpu {
     }
 }
 
-static LANE_TEST: Kernel = Kernel {
+/// The start-up lane test, whose result is [`Caps::fixed_subgroup`].
+pub static LANE_TEST: Kernel = Kernel {
     name: "lane_test",
     variant: "",
     parts: &[crate::part!("lane_test")],

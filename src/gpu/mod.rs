@@ -15,7 +15,7 @@ pub mod step;
 pub mod testing;
 
 pub use adapter::{Backend, GpuOptions, adapters, describe_devices};
-pub use device::{Buffer, BufferRange, Gpu, PendingRead};
+pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead};
 pub use pipeline::Pipeline;
 pub use sequence::{Sequence, Span};
 pub use wgpu::AdapterInfo;
