@@ -3,19 +3,19 @@
 //
 //   C[m, n] = epilogue(sum over segments s, k < depth of  A(m, s, k) * B(s, k, n))
 //
-// A *class* is a set of rows that share their segments: the one class of a matmul, a group of a convolution, an output phase of a strided input
-// gradient. Row m of a class is the pixel (image, y, x) of the class's grid. A *segment* is a run of `depth` consecutive k: the whole row of a
+// A *phase* is a set of rows that share their segments: the one phase of a matmul, a group of a convolution, an output phase of a strided input
+// gradient. Row m of a phase is the pixel (image, y, x) of the phase's grid. A *segment* is a run of `depth` consecutive k: the whole row of a
 // matmul, a kernel tap, or a kernel row where the taps' pixels are neighbours in memory. Taps that fall outside of A read as zero.
 //
-// walk: three vec4<i32> for each class, then one for each segment
+// walk: three vec4<i32> for each phase, then one for each segment
 //   rows        grid_height  grid_width  first_segment
 //   segments    out_y        out_x       a_channel
-//   out_channel b_channel    0           0
+//   out_channel columns      0           0
 //   -- segment --
 //   a_y         a_x          b_base      0
 
 struct GemmRowsParams {
-    columns: u32,      // columns of C that exist in memory, for each class (a multiple of four, but for gemm_rows_scalar)
+    columns: u32,      // columns of C that exist in memory, padding included, in the phase that has most
     period: u32,       // columns after which channels start anew (padded channels; `columns` but for flattened outputs)
     channels: u32,     // columns of each period that are not padding
     depth: u32,        // k of a segment (a multiple of four, but for gemm_rows_scalar)
@@ -44,7 +44,7 @@ struct GemmRowsParams {
 @group(0) @binding(0) var<uniform> params: GemmRowsParams;
 @group(0) @binding(3) var<storage, read> walk: array<vec4<i32>>;
 
-struct Class {
+struct Phase {
     rows: u32,
     grid_height: u32,
     grid_width: u32,
@@ -54,13 +54,14 @@ struct Class {
     out_x: u32,
     a_channel: u32,
     out_channel: u32,
+    columns: u32, // read by gemm_rows_scalar only: elsewhere every phase has as many
 }
 
-fn class_at(index: u32) -> Class {
+fn phase_at(index: u32) -> Phase {
     let p = bitcast<vec4<u32>>(walk[index * 3u]);
     let q = bitcast<vec4<u32>>(walk[index * 3u + 1u]);
     let r = bitcast<vec4<u32>>(walk[index * 3u + 2u]);
-    return Class(p.x, p.y, p.z, p.w, q.x, q.y, q.z, q.w, r.x);
+    return Phase(p.x, p.y, p.z, p.w, q.x, q.y, q.z, q.w, r.x, r.y);
 }
 
 // A row of C: whether it exists, where it reads and where it writes.
@@ -72,15 +73,15 @@ struct Row {
     out: u32, // floats from the start of C to the row's column 0
 }
 
-fn row_at(class: Class, m: u32) -> Row {
-    let inside = m < class.rows;
+fn row_at(phase: Phase, m: u32) -> Row {
+    let inside = m < phase.rows;
     let index = select(0u, m, inside);
-    let line = index / class.grid_width;
-    let x = index - line * class.grid_width;
-    let image = line / class.grid_height;
-    let y = line - image * class.grid_height;
-    let out_line = image * params.out_height + y * params.out_step_y + class.out_y;
-    let out = (out_line * params.out_width + x * params.out_step_x + class.out_x) * params.out_pixel + class.out_channel;
+    let line = index / phase.grid_width;
+    let x = index - line * phase.grid_width;
+    let image = line / phase.grid_height;
+    let y = line - image * phase.grid_height;
+    let out_line = image * params.out_height + y * params.out_step_y + phase.out_y;
+    let out = (out_line * params.out_width + x * params.out_step_x + phase.out_x) * params.out_pixel + phase.out_channel;
     return Row(inside, image, i32(y * params.a_step_y), i32(x * params.a_step_x), out);
 }
 
@@ -91,11 +92,11 @@ struct Span {
     limit: u32,
 }
 
-fn span_of(row: Row, class: Class, segment: vec4<i32>) -> Span {
+fn span_of(row: Row, phase: Phase, segment: vec4<i32>) -> Span {
     let pitch = params.a_width * params.a_pixel;
     let y = u32(row.y + segment.x);
     let inside = row.inside && y < params.a_height;
-    let start = (row.x + segment.y) * i32(params.a_pixel) + i32(class.a_channel);
+    let start = (row.x + segment.y) * i32(params.a_pixel) + i32(phase.a_channel);
     let end = u32(clamp(start + i32(params.depth), 0, i32(pitch)));
     return Span(select(0u, (row.image * params.a_height + y) * pitch, inside), start, select(0u, end, inside));
 }

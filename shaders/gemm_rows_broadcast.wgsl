@@ -5,13 +5,13 @@
 //
 //   a      [pixels][K]                              in     activations, k contiguous
 //   b      [K][N] (gemm_tiles_n) or [N][K] (_t)     in     weights
-//   walk   classes and segments                     in
+//   walk   phases and segments                     in
 //   bias   [channels]                               in     read only if params.bias
 //   saved  as c                                     in     read only if params.mask
 //   c      [pixels][N]                              out
 //
 // Work: one workgroup is one subgroup and computes 16 rows by 64 columns; a lane owns eight columns of all rows, which are 32 vec4 accumulators.
-// Workgroup (x, y) is a tile, rows fastest; z is the class. In steps of eight k, a lane loads eight k of two rows of A and the eight k by eight columns
+// Workgroup (x, y) is a tile, rows fastest; z is the phase. In steps of eight k, a lane loads eight k of two rows of A and the eight k by eight columns
 // of B that it owns, so that nothing is loaded twice; a row's k reach the other lanes by broadcast. No shared memory, no barrier, no loop over
 // rows: on the adapters this is for, memory operations cost ten times an arithmetic one, and indexed accumulators would live in memory.
 // Host: src/ops/gemm/rows.rs.  Twins: matmul, conv2d_forward, conv2d_backward_input.
@@ -23,18 +23,18 @@ fn gemm_rows_broadcast(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let class = class_at(workgroup.z);
-    let row_tiles = (class.rows + 15u) / 16u;
+    let phase = phase_at(workgroup.z);
+    let row_tiles = (phase.rows + 15u) / 16u;
     let tile = workgroup.y * workgroups.x + workgroup.x;
     let column_tile = tile / row_tiles;
-    // Uniform: classes may have fewer tiles than the dispatch.
+    // Uniform: phases may have fewer tiles than the dispatch.
     if column_tile * 64u >= params.columns {
         return;
     }
     let m = (tile - column_tile * row_tiles) * 16u;
     let n = column_tile * 64u + lane * 8u;
-    let top = row_at(class, m + lane);
-    let bottom = row_at(class, m + 8u + lane);
+    let top = row_at(phase, m + lane);
+    let bottom = row_at(phase, m + 8u + lane);
     let columns = columns_at(n);
     let depth = params.depth;
 
@@ -71,10 +71,10 @@ fn gemm_rows_broadcast(
     var c15_lo = vec4<f32>();
     var c15_hi = vec4<f32>();
 
-    for (var s = 0u; s < class.segments; s++) {
-        let segment = walk[class.first_segment + s];
-        let top_span = span_of(top, class, segment);
-        let bottom_span = span_of(bottom, class, segment);
+    for (var s = 0u; s < phase.segments; s++) {
+        let segment = walk[phase.first_segment + s];
+        let top_span = span_of(top, phase, segment);
+        let bottom_span = span_of(bottom, phase, segment);
         let base = u32(segment.z);
         for (var k = 0u; k < depth; k += 8u) {
             let a_top = row8(top_span, k);
@@ -201,10 +201,10 @@ fn gemm_rows_broadcast(
         c14_lo, c14_hi,
         c15_lo, c15_hi,
     );
-    let rows = min(16u, class.rows - m);
+    let rows = min(16u, phase.rows - m);
     for (var r = 0u; r < rows; r++) {
         let out = subgroupShuffle(select(bottom.out, top.out, r < 8u), r & 7u);
-        store4(sums[2u * r], class, out, n);
-        store4(sums[2u * r + 1u], class, out, n + 4u);
+        store4(sums[2u * r], phase, out, n);
+        store4(sums[2u * r + 1u], phase, out, n + 4u);
     }
 }

@@ -5,7 +5,7 @@
 @group(0) @binding(6) var<storage, read_write> c: array<vec4<f32>>;
 
 // Stores `sum` at columns n to n + 3 of the row that starts at float `row`; padding columns are stored as zero.
-fn store4(sum: vec4<f32>, class: Class, row: u32, n: u32) {
+fn store4(sum: vec4<f32>, phase: Phase, row: u32, n: u32) {
     if n >= params.columns {
         return;
     }
@@ -13,7 +13,7 @@ fn store4(sum: vec4<f32>, class: Class, row: u32, n: u32) {
     let index = (row + n) >> 2u;
     var value = sum;
     if params.bias != 0u {
-        value += bias[(class.out_channel + channel) >> 2u];
+        value += bias[(phase.out_channel + channel) >> 2u];
     }
     value = activate(value, params.activation, params.slope);
     if params.mask != 0u {

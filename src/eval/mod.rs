@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Measuring how good samples are, without looking at them.
+
+pub mod swd;

@@ -1,1 +1,9 @@
-//! Placeholder.
+//! Adversarial training: the step as a program, its schedules, and the trainer that runs it.
+//!
+//! What happens in a step is one function: [`step::build`].
+
+pub mod config;
+pub mod sampler;
+pub mod schedule;
+pub mod step;
+pub mod trainer;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wgpu::{AdapterInfo, BufferUsages, ErrorFilter, Features, PollType, SubmissionIndex};
 
 use super::adapter::{self, GpuOptions};
+use super::cache::Cache;
 use super::fault::{Faults, out_of_memory};
 use super::kernel::{Bind, Cost, Dispatch, Feature, Kernel};
 use super::pipeline::{Module, Pipeline, PipelineKey};
@@ -31,6 +32,7 @@ pub struct Gpu {
     pub(super) faults: Arc<Faults>,
     pub(super) modules: Mutex<HashMap<String, Arc<Module>>>,
     pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pub(super) cache: Option<Cache>,
     caps: Caps,
     in_flight: Mutex<VecDeque<SubmissionIndex>>,
 }
@@ -102,9 +104,10 @@ impl Gpu {
     /// [`Error::Environment`] if there is no adapter or it cannot be opened; [`Error::Input`] if the named adapter is not there or the name
     /// is ambiguous.
     pub fn open(options: &GpuOptions) -> Result<Gpu> {
-        let adapters = adapter::enumerate(options);
+        let adapters = adapter::enumerate(options.backend, options.debug);
         let infos: Vec<AdapterInfo> = adapters.iter().map(wgpu::Adapter::get_info).collect();
         let index = adapter::choose(&infos, options)?;
+        adapter::usable(&adapters[index])?;
         let (adapter, info) = (&adapters[index], infos[index].clone());
 
         // Every feature here has a path without it.
@@ -115,10 +118,11 @@ impl Gpu {
             | Features::PIPELINE_CACHE;
         let features = adapter.features() & wanted;
         let best = adapter.limits();
+        // Limits of textures and the like may be below WebGPU's defaults on small GPUs, and do not matter here.
         let limits = wgpu::Limits {
             max_buffer_size: best.max_buffer_size,
             max_storage_buffer_binding_size: best.max_storage_buffer_binding_size,
-            ..wgpu::Limits::default()
+            ..wgpu::Limits::default().or_worse_values_from(&best)
         };
         let request = wgpu::DeviceDescriptor {
             label: Some("ganymede"),
@@ -134,18 +138,18 @@ impl Gpu {
         let kept = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| kept.uncaptured(&error)));
         let kept = faults.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            // Dropping the device is reported as its destruction.
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                kept.lost(&message);
-            }
-        });
+        device.set_device_lost_callback(move |_, message| kept.lost(&message));
 
         let caps = Caps {
             fixed_subgroup: false,
             int64: features.contains(Features::SHADER_INT64),
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             software: adapter::is_software(&info),
+        };
+        let cache = if options.pipeline_cache && features.contains(Features::PIPELINE_CACHE) {
+            Cache::open(&device, &info, options.cache_dir.as_deref())
+        } else {
+            None
         };
         let mut gpu = Gpu {
             device,
@@ -157,6 +161,7 @@ impl Gpu {
             faults,
             modules: Mutex::default(),
             pipelines: Mutex::default(),
+            cache,
             caps,
             in_flight: Mutex::default(),
         };
@@ -180,6 +185,18 @@ impl Gpu {
     /// Name, type, API and driver of the adapter, in one line.
     pub fn adapter_summary(&self) -> String {
         adapter::one_line(&self.info)
+    }
+
+    /// Bytes of device memory in use, where the API's allocator reports it (Vulkan, DX12).
+    pub fn memory_allocated(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// Writes newly compiled pipelines to the cache file. Call it once a plan is built; what goes wrong is said and otherwise ignored.
+    pub fn save_pipeline_cache(&self) {
+        if let Some(cache) = &self.cache {
+            cache.save();
+        }
     }
 
     /// Allocates a storage buffer of at least `bytes` bytes (rounded up to a multiple of 4), which reads as zero.
@@ -214,9 +231,9 @@ impl Gpu {
         if bytes > self.limits.max_buffer_size {
             return Err(Error::environment(format!(
                 "buffer '{label}' needs {}, but {} allows at most {} in one buffer. Use a smaller batch, image size or network",
-                mib(bytes),
+                adapter::size(bytes),
                 self.info.name,
-                mib(self.limits.max_buffer_size)
+                adapter::size(self.limits.max_buffer_size)
             )));
         }
         let scope = self.device.push_error_scope(ErrorFilter::OutOfMemory);
@@ -229,7 +246,7 @@ impl Gpu {
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(out_of_memory(&format!(
                 "no room for buffer '{label}' of {} on {} ({error})",
-                mib(bytes),
+                adapter::size(bytes),
                 self.info.name
             )));
         }
@@ -362,7 +379,7 @@ impl Gpu {
         };
         // A driver that cannot compile the test has no use for the kernels that depend on it.
         let Ok(sequence) = self.sequence("lane test", vec![("lane test".to_string(), dispatch)], None) else {
-            return Ok(false);
+            return self.faults.check().map(|()| false);
         };
         self.submit(&sequence, 0..1)?;
         let got: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(&words, 0, words.size())?);
@@ -377,7 +394,8 @@ impl Gpu {
     }
 }
 
-static LANE_TEST: Kernel = Kernel {
+/// The start-up lane test, whose result is [`Caps::fixed_subgroup`].
+pub static LANE_TEST: Kernel = Kernel {
     name: "lane_test",
     variant: "",
     parts: &[crate::part!("lane_test")],
@@ -439,11 +457,56 @@ fn check_range(what: &str, buffer: &Buffer, offset: u64, len: u64) -> Result<()>
     Ok(())
 }
 
-/// A size for people.
-pub(super) fn mib(bytes: u64) -> String {
-    if bytes < 1 << 20 {
-        format!("{bytes} bytes")
-    } else {
-        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::testing;
+
+    #[test]
+    fn a_lost_device_is_an_error_and_no_panic() {
+        if testing::gpu().is_none() {
+            return;
+        }
+        let gpu = Gpu::open(&GpuOptions {
+            pipeline_cache: false,
+            ..GpuOptions::default()
+        })
+        .unwrap();
+        let buffer = gpu.buffer("before", 64).unwrap();
+        let pending = gpu.read_later(&buffer, 0, 64).unwrap();
+        gpu.device.destroy();
+        let lost = |result: Result<()>| match result {
+            Err(Error::Environment(text)) => assert!(text.contains("device was lost") && text.contains("checkpoint"), "{text}"),
+            other => panic!("{other:?}"),
+        };
+        lost(gpu.wait());
+        lost(gpu.buffer("after", 64).map(drop));
+        lost(gpu.write(&buffer, 0, &[0; 4]));
+        lost(gpu.read(&buffer, 0, 4).map(drop));
+        lost(gpu.pipeline(&LANE_TEST, &[]).map(drop));
+        lost(pending.wait(&gpu).map(drop));
+    }
+
+    #[test]
+    fn an_error_that_no_scope_caught_is_returned() {
+        if testing::gpu().is_none() {
+            return;
+        }
+        let gpu = Gpu::open(&GpuOptions {
+            pipeline_cache: false,
+            ..GpuOptions::default()
+        })
+        .unwrap();
+        let usage = BufferUsages::MAP_READ | BufferUsages::STORAGE;
+        drop(gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("bad usage"),
+            size: 4,
+            usage,
+            mapped_at_creation: false,
+        }));
+        let Err(Error::Internal(text)) = gpu.wait() else {
+            panic!("the error was lost")
+        };
+        assert!(text.contains("bad usage"), "{text}");
     }
 }

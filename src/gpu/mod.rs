@@ -4,6 +4,7 @@
 //! every few steps. Errors that the driver reports out of turn (device lost, out of memory) surface as the result of the next call.
 
 mod adapter;
+mod cache;
 mod device;
 mod fault;
 pub mod kernel;
@@ -13,7 +14,8 @@ pub mod step;
 #[doc(hidden)]
 pub mod testing;
 
-pub use adapter::{Backend, GpuOptions};
-pub use device::{Buffer, BufferRange, Gpu, PendingRead};
+pub use adapter::{Backend, GpuOptions, adapters, describe_devices};
+pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead};
 pub use pipeline::Pipeline;
-pub use sequence::Sequence;
+pub use sequence::{Sequence, Span};
+pub use wgpu::AdapterInfo;

@@ -71,7 +71,7 @@ impl Gpu {
                     // Every kernel writes its workgroup memory before it reads it.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.cache.as_ref().map(|cache| &cache.raw),
             })
         })?;
         let pipeline = Arc::new(Pipeline { raw, module });
@@ -79,12 +79,22 @@ impl Gpu {
     }
 
     fn module(&self, kernel: &'static Kernel, label: &str) -> Result<Arc<Module>> {
-        if let Some(found) = lock(&self.modules).get(label) {
-            if found.kernel.parts != kernel.parts || found.kernel.bindings != kernel.bindings {
-                return Err(Error::internal(format!("two different kernels are called '{label}'")));
+        let known = lock(&self.modules).get(label).cloned();
+        let module = match known {
+            Some(module) => module,
+            None => {
+                let made = Arc::new(self.build_module(kernel, label)?);
+                // Another thread may have been first; its module stays.
+                lock(&self.modules).entry(label.to_string()).or_insert(made).clone()
             }
-            return Ok(found.clone());
+        };
+        if module.kernel.parts != kernel.parts || module.kernel.bindings != kernel.bindings {
+            return Err(Error::internal(format!("two different kernels are called '{label}'")));
         }
+        Ok(module)
+    }
+
+    fn build_module(&self, kernel: &'static Kernel, label: &str) -> Result<Module> {
         if !self.supports(kernel) {
             return Err(Error::internal(format!(
                 "kernel '{label}' needs {:?}, which {} lacks",
@@ -113,7 +123,7 @@ impl Gpu {
                 count: None,
             })
             .collect();
-        let module = self.scoped(label, || {
+        self.scoped(label, || {
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(label),
                 source: wgpu::ShaderSource::Wgsl(text.into()),
@@ -144,8 +154,7 @@ impl Gpu {
                 pipeline_layout,
                 sizes,
             }
-        })?;
-        Ok(lock(&self.modules).entry(label.to_string()).or_insert(Arc::new(module)).clone())
+        })
     }
 
     /// Runs what creates objects of a kernel; what the API says against it becomes an error that names the kernel.
@@ -167,7 +176,7 @@ impl Gpu {
     }
 }
 
-/// Checks the declared bindings against the table entry and returns their smallest sizes.
+/// Checks the text's entry point and bindings against the table entry and returns the bindings' smallest sizes.
 fn binding_sizes(kernel: &Kernel, text: &str) -> Result<Vec<u64>> {
     let label = kernel.label();
     let module = naga::front::wgsl::parse_str(text).map_err(|e| {
@@ -176,6 +185,14 @@ fn binding_sizes(kernel: &Kernel, text: &str) -> Result<Vec<u64>> {
             e.emit_to_string_with_path(text, &label)
         ))
     })?;
+    let entry = module.entry_points.iter().find(|e| e.name == kernel.name);
+    let entry = entry.ok_or_else(|| Error::internal(format!("kernel '{label}' has no entry point called '{}'", kernel.name)))?;
+    if entry.workgroup_size_overrides.is_none() && entry.workgroup_size != kernel.workgroup {
+        let (text, table) = (entry.workgroup_size, kernel.workgroup);
+        return Err(Error::internal(format!(
+            "kernel '{label}' has workgroups of {text:?}, and of {table:?} in the kernel table"
+        )));
+    }
     let mut sizes = vec![None; kernel.bindings.len()];
     for (_, variable) in module.global_variables.iter() {
         let Some(at) = variable.binding else { continue };

@@ -1,7 +1,11 @@
 //! A recorded list of dispatches, replayed once a step.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+
+use rayon::prelude::*;
+use wgpu::{BufferUsages, Features};
 
 use super::device::{Buffer, BufferRange, Gpu};
 use super::kernel::{Bind, Dispatch};
@@ -18,6 +22,15 @@ pub struct Sequence {
     label: String,
     dispatches: Vec<Recorded>,
     step_rows: Option<u32>,
+}
+
+/// What a dispatch took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Label of the dispatch.
+    pub label: String,
+    /// Nanoseconds on the device; `None` if the timestamps make no sense.
+    pub ns: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -49,6 +62,7 @@ impl Gpu {
     /// bytes), size, a range outside its buffer, a parameter block of another size than the shader's struct, a buffer that is read and
     /// written by one dispatch, too many workgroups. What [`Gpu::pipeline`] and [`Gpu::buffer`] return otherwise.
     pub fn sequence(&self, label: &str, dispatches: Vec<(String, Dispatch<BufferRange>)>, step_rows: Option<&Buffer>) -> Result<Sequence> {
+        self.compile(&dispatches)?;
         let mut params = Vec::new();
         let mut blocks = Vec::with_capacity(dispatches.len());
         for (_, dispatch) in &dispatches {
@@ -77,6 +91,25 @@ impl Gpu {
             dispatches: recorded,
             step_rows: rows,
         })
+    }
+
+    /// Builds the pipelines on all cores: drivers of GPUs compile here. lavapipe compiles at the first dispatch, one by one, and
+    /// keeps the result in Mesa's own cache.
+    fn compile(&self, dispatches: &[(String, Dispatch<BufferRange>)]) -> Result<()> {
+        let mut seen = HashSet::new();
+        let wanted: Vec<_> = dispatches
+            .iter()
+            .map(|(_, d)| (d.kernel, d.overrides.as_slice()))
+            .filter(|(kernel, overrides)| {
+                seen.insert((
+                    kernel.label(),
+                    overrides.iter().map(|(name, value)| (*name, value.to_bits())).collect::<Vec<_>>(),
+                ))
+            })
+            .collect();
+        wanted
+            .par_iter()
+            .try_for_each(|(kernel, overrides)| self.pipeline(kernel, overrides).map(drop))
     }
 
     fn record(
@@ -198,13 +231,93 @@ impl Gpu {
         self.throttle(|| self.queue.submit([commands]))
     }
 
+    /// Runs the sequence once with this step row, waits, and returns what every dispatch took; `None` if the adapter has no timestamps.
+    ///
+    /// Adapters that cannot write timestamps inside a pass run every dispatch in a pass of its own.
+    ///
+    /// # Errors
+    /// As [`Gpu::submit`].
+    pub fn submit_timed(&self, sequence: &Sequence, row: u32) -> Result<Option<Vec<Span>>> {
+        self.faults.check()?;
+        sequence.check_rows(&(row..row.saturating_add(1)))?;
+        if !self.features.contains(Features::TIMESTAMP_QUERY) {
+            self.submit(sequence, row..row.saturating_add(1))?;
+            self.wait()?;
+            return Ok(None);
+        }
+        let mut spans = Vec::with_capacity(sequence.len());
+        for part in sequence.dispatches.chunks(wgpu::QUERY_SET_MAX_QUERIES as usize / 2) {
+            let times = self.time(part, row, self.features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES))?;
+            spans.extend(part.iter().zip(times).map(|(dispatch, ns)| Span {
+                label: dispatch.label.clone(),
+                ns,
+            }));
+        }
+        Ok(Some(spans))
+    }
+
+    /// Nanoseconds that each dispatch took, by timestamps inside one pass or at the ends of many.
+    fn time(&self, dispatches: &[Recorded], row: u32, inside: bool) -> Result<Vec<Option<f64>>> {
+        let count = 2 * dispatches.len() as u32;
+        let queries = self.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("timestamps"),
+            ty: wgpu::QueryType::Timestamp,
+            count,
+        });
+        let resolved = self.allocate(
+            "timestamps",
+            u64::from(count) * 8,
+            BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
+        )?;
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("timed") });
+        if inside {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("timed"),
+                timestamp_writes: None,
+            });
+            for (i, dispatch) in dispatches.iter().enumerate() {
+                pass.write_timestamp(&queries, 2 * i as u32);
+                self.encode(&mut pass, dispatch, row);
+                pass.write_timestamp(&queries, 2 * i as u32 + 1);
+            }
+        } else {
+            for (i, dispatch) in dispatches.iter().enumerate() {
+                let writes = wgpu::ComputePassTimestampWrites {
+                    query_set: &queries,
+                    beginning_of_pass_write_index: Some(2 * i as u32),
+                    end_of_pass_write_index: Some(2 * i as u32 + 1),
+                };
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(&dispatch.label),
+                    timestamp_writes: Some(writes),
+                });
+                self.encode(&mut pass, dispatch, row);
+            }
+        }
+        encoder.resolve_query_set(&queries, 0..count, &resolved.raw, 0);
+        let commands = encoder.finish();
+        self.throttle(|| self.queue.submit([commands]))?;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.read(&resolved, 0, resolved.size())?);
+        let period = f64::from(self.queue.get_timestamp_period());
+        // Counters wrap and some drivers write nothing: a span that is not positive is no measurement.
+        Ok(ticks
+            .chunks_exact(2)
+            .map(|t| t[1].checked_sub(t[0]).filter(|d| *d > 0).map(|d| d as f64 * period))
+            .collect())
+    }
+
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>, dispatch: &Recorded, row: u32) {
         if self.options.debug {
             pass.push_debug_group(&dispatch.label);
         }
         pass.set_pipeline(&dispatch.pipeline.raw);
-        let offset = [row * StepRow::BYTES as u32];
-        pass.set_bind_group(0, &dispatch.bind_group, if dispatch.uses_step { &offset } else { &[] });
+        if dispatch.uses_step {
+            pass.set_bind_group(0, &dispatch.bind_group, &[row * StepRow::BYTES as u32]);
+        } else {
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+        }
         let [x, y, z] = dispatch.workgroups;
         pass.dispatch_workgroups(x, y, z);
         if self.options.debug {
@@ -243,5 +356,78 @@ fn conflict(a: Bind, left: &BufferRange, b: Bind, right: &BufferRange) -> Option
             }
         }
         _ => Some("is both read and written by the dispatch"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::kernel::{Cost, Kernel};
+    use crate::gpu::testing;
+
+    /// y += rounds, counted one by one so that it takes time.
+    const TEXT: &str = "
+        override rounds: u32 = 1u;
+        @group(0) @binding(0) var<storage, read_write> y: array<u32>;
+        @compute @workgroup_size(64)
+        fn count_up(@builtin(global_invocation_id) id: vec3<u32>) {
+            for (var i = 0u; i < rounds; i++) { y[id.x] = y[id.x] ^ (y[id.x] + i); }
+        }";
+
+    static COUNT_UP: Kernel = Kernel {
+        name: "count_up",
+        variant: "",
+        parts: &[("count_up", TEXT)],
+        bindings: &[Bind::InOut],
+        workgroup: [64, 1, 1],
+        features: &[],
+    };
+
+    #[test]
+    fn both_ways_of_timing_tell_long_from_short() {
+        let Some(gpu) = testing::gpu() else { return };
+        if !gpu.features.contains(Features::TIMESTAMP_QUERY) {
+            return;
+        }
+        let y = gpu.buffer("y", 256 * 64).unwrap().whole();
+        let dispatch = |rounds: f64| Dispatch {
+            kernel: &COUNT_UP,
+            overrides: vec![("rounds", rounds)],
+            params: Vec::new(),
+            operands: vec![y.clone()],
+            workgroups: [64, 1, 1],
+            cost: Cost::default(),
+        };
+        let list = vec![("short".to_string(), dispatch(1.0)), ("long".to_string(), dispatch(4_000.0))];
+        let sequence = gpu.sequence("timed", list, None).unwrap();
+        gpu.submit(&sequence, 0..1).unwrap();
+        let ways = if gpu.features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES) {
+            [true, false].as_slice()
+        } else {
+            &[false]
+        };
+        for &inside in ways {
+            let spans = gpu.time(&sequence.dispatches, 0, inside).unwrap();
+            let [_, Some(long)] = spans[..] else { panic!("{spans:?}") };
+            assert!(spans[0].unwrap_or(0.0) * 4.0 < long && long < 60e9, "inside {inside}: {spans:?}");
+        }
+    }
+
+    #[test]
+    fn overlap_is_found_by_range() {
+        let Some(gpu) = testing::gpu() else { return };
+        let buffer = gpu.buffer("y", 1024).unwrap();
+        let part = |offset, len| BufferRange {
+            buffer: buffer.clone(),
+            offset,
+            len,
+        };
+        let (o, i) = (Bind::InOut, Bind::In);
+        assert_eq!(conflict(o, &part(0, 256), Bind::Out, &part(256, 256)), None);
+        assert!(conflict(o, &part(0, 260), Bind::Out, &part(256, 256)).is_some());
+        assert!(conflict(o, &part(256, 256), Bind::Out, &part(0, 512)).is_some());
+        assert!(conflict(i, &part(0, 256), o, &part(256, 256)).is_some());
+        assert_eq!(conflict(i, &part(0, 256), i, &part(0, 256)), None);
+        assert_eq!(conflict(o, &part(0, 256), o, &gpu.buffer("z", 256).unwrap().whole()), None);
     }
 }

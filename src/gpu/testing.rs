@@ -8,7 +8,7 @@ use super::{Gpu, GpuOptions};
 /// The test GPU, or `None` if tests should skip what needs one.
 ///
 /// The environment variable `GANYMEDE_TEST_GPU` decides: `require` panics without an adapter, `auto` (or unset) says so once on standard
-/// error and skips, `off` skips. `GANYMEDE_TEST_ADAPTER` names the adapter.
+/// error and skips, `off` skips. `GANYMEDE_TEST_ADAPTER` names the adapter; `GANYMEDE_TEST_CHECKED=1` turns the shaders' checks on.
 pub fn gpu() -> Option<&'static Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
     GPU.get_or_init(|| {
@@ -21,8 +21,10 @@ pub fn gpu() -> Option<&'static Gpu> {
             return None;
         }
         let adapter = std::env::var("GANYMEDE_TEST_ADAPTER").ok();
+        let checked = std::env::var("GANYMEDE_TEST_CHECKED").is_ok_and(|v| v == "1");
         match Gpu::open(&GpuOptions {
             adapter,
+            checked,
             pipeline_cache: false,
             ..GpuOptions::default()
         }) {

@@ -54,6 +54,7 @@ pub struct Graph {
     index: HashMap<(String, Vec<NodeId>), NodeId>,
     scopes: Vec<String>,
     add: AddRule,
+    adjoints: Vec<(NodeId, NodeId)>,
 }
 
 /// How differentiation adds two gradients of one node: the only op that a graph needs, and [`crate::ops`] supplies it.
@@ -62,7 +63,7 @@ pub type AddRule = fn(&mut Graph, NodeId, NodeId) -> Result<NodeId>;
 impl Graph {
     /// An empty graph whose gradients are summed by `add`; see [`crate::ops::new_graph`].
     pub fn new(add: AddRule) -> Self {
-        Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), add }
+        Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), add, adjoints: Vec::new() }
     }
 
     /// Adds a leaf; names are unique.
@@ -71,7 +72,10 @@ impl Graph {
         if self.index.contains_key(&key) {
             return Err(Error::internal(format!("the graph already has a leaf named {name}")));
         }
-        let kind = Kind::Leaf { name: name.to_string(), place };
+        let kind = Kind::Leaf {
+            name: name.to_string(),
+            place,
+        };
         Ok(self.insert(key, kind, shape))
     }
 
@@ -83,13 +87,20 @@ impl Graph {
         }
         let shapes: Vec<&Shape> = inputs.iter().map(|i| &self.nodes[i.0].shape).collect();
         let shape = op.shape(&shapes)?;
-        let kind = Kind::Apply { op: Arc::new(op), inputs: inputs.to_vec() };
+        let kind = Kind::Apply {
+            op: Arc::new(op),
+            inputs: inputs.to_vec(),
+        };
         Ok(self.insert(key, kind, shape))
     }
 
     fn insert(&mut self, key: (String, Vec<NodeId>), kind: Kind, shape: Shape) -> NodeId {
         let node = NodeId(self.nodes.len());
-        self.nodes.push(Node { kind, shape, label: self.scopes.join("/") });
+        self.nodes.push(Node {
+            kind,
+            shape,
+            label: self.scopes.join("/"),
+        });
         self.index.insert(key, node);
         node
     }
@@ -133,6 +144,20 @@ impl Graph {
         }
     }
 
+    /// Lowers a node's op over the given operands.
+    pub fn lower(
+        &self,
+        id: NodeId,
+        lowering: &mut lower::Lowering,
+        inputs: &[(lower::Operand, Shape)],
+        output: (lower::Operand, Shape),
+    ) -> Result<()> {
+        match &self.nodes[id.0].kind {
+            Kind::Leaf { name, .. } => Err(Error::internal(format!("leaf {name} cannot be computed"))),
+            Kind::Apply { op, .. } => op.lower(lowering, inputs, output),
+        }
+    }
+
     /// Number of nodes. Node ids are 0 to `len() - 1`, and every node's inputs come before it.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -141,6 +166,23 @@ impl Graph {
     /// True if there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// Upstream gradients that differentiation has met so far: `(node, d(loss)/d(node))`. Fusion finds the backward pass of a fused forward by it.
+    pub fn adjoints(&self) -> &[(NodeId, NodeId)] {
+        &self.adjoints
+    }
+
+    /// The node whose memory `id` is: follows aliases (reshapes that move nothing) to the node that is really computed.
+    pub fn storage(&self, mut id: NodeId) -> NodeId {
+        while let Kind::Apply { op, inputs } = &self.nodes[id.0].kind {
+            let shapes: Vec<&Shape> = inputs.iter().map(|i| &self.nodes[i.0].shape).collect();
+            if !op.is_alias(&shapes, &self.nodes[id.0].shape) {
+                break;
+            }
+            id = inputs[0];
+        }
+        id
     }
 
     /// Reverse-mode differentiation as a graph transform: nodes for d(sum of `seeds`)/d(`wrt`).
@@ -159,7 +201,11 @@ impl Graph {
         let mut adjoint: HashMap<NodeId, NodeId> = HashMap::new();
         for &(y, dy) in seeds {
             if self.shape(y) != self.shape(dy) {
-                return Err(Error::internal(format!("gradient seed of shape {} for an output of shape {}", self.shape(dy), self.shape(y))));
+                return Err(Error::internal(format!(
+                    "gradient seed of shape {} for an output of shape {}",
+                    self.shape(dy),
+                    self.shape(y)
+                )));
             }
             self.accumulate(&mut adjoint, y, dy)?;
         }
@@ -168,11 +214,14 @@ impl Graph {
             if !active[id.0] || wrt.contains(&id) && !self.inputs(id).iter().any(|i| active[i.0]) {
                 continue;
             }
-            let Kind::Apply { op, inputs } = self.nodes[id.0].kind.clone() else { continue };
+            let Kind::Apply { op, inputs } = self.nodes[id.0].kind.clone() else {
+                continue;
+            };
             let wanted: Vec<bool> = inputs.iter().map(|i| active[i.0]).collect();
             if !wanted.contains(&true) {
                 continue;
             }
+            self.adjoints.push((id, dy));
             let at = Application { node: id, inputs: inputs.clone() };
             let label = format!("{}'", self.nodes[id.0].label.trim_end_matches('\''));
             let outer = std::mem::replace(&mut self.scopes, vec![label]);
@@ -229,18 +278,26 @@ impl Graph {
                         .or_else(|| name.split_once('@').and_then(|(base, _)| leaves.get(base)))
                         .ok_or_else(|| Error::internal(format!("leaf {name} has no value")))?;
                     if value.shape != node.shape {
-                        return Err(Error::internal(format!("leaf {name} has shape {}, its value {}", node.shape, value.shape)));
+                        return Err(Error::internal(format!(
+                            "leaf {name} has shape {}, its value {}",
+                            node.shape, value.shape
+                        )));
                     }
                     value.clone()
                 }
                 Kind::Apply { op, inputs } => {
-                    let inputs: Vec<&Tensor> =
-                        inputs.iter().map(|i| values[i.0].as_ref().expect("inputs precede their nodes")).collect();
+                    let inputs: Vec<&Tensor> = inputs
+                        .iter()
+                        .map(|i| values[i.0].as_ref().expect("inputs precede their nodes"))
+                        .collect();
                     op.twin(&inputs, &node.shape)
                 }
             };
             values[id] = Some(value);
         }
-        Ok(wanted.iter().map(|w| values[w.0].clone().expect("wanted nodes are needed")).collect())
+        Ok(wanted
+            .iter()
+            .map(|w| values[w.0].clone().expect("wanted nodes are needed"))
+            .collect())
     }
 }

@@ -212,8 +212,8 @@ fn compare(got: &[u32], expected: &[f64], rtol: f64, atol: f64) -> (f64, Option<
     for (i, (word, e)) in got.iter().zip(expected).enumerate() {
         let value = f64::from(f32::from_bits(*word));
         let difference = (value - e).abs();
-        // Equal infinities differ by NaN; a NaN on either side must fail, hence the negated comparison.
-        let fails = value != *e && !(difference <= atol * scale + rtol * e.abs());
+        // Equal infinities differ by NaN, and pass; a NaN on either side passes neither comparison.
+        let passes = value == *e || difference <= atol * scale + rtol * e.abs();
         let relative = match difference / if scale > 0.0 { scale } else { 1.0 } {
             _ if value == *e => 0.0,
             r if r.is_nan() => f64::INFINITY,
@@ -222,7 +222,7 @@ fn compare(got: &[u32], expected: &[f64], rtol: f64, atol: f64) -> (f64, Option<
         if relative > worst.0 {
             worst = (relative, i);
         }
-        if fails {
+        if !passes {
             wrong.push(i);
         }
     }

@@ -4,12 +4,22 @@ pub mod activation;
 pub mod batch;
 pub mod batch_norm;
 pub mod case;
+pub mod case_builder;
+pub mod constant;
+pub mod conv2d;
 pub mod elementwise;
+pub mod gather;
+pub mod gemm;
 #[cfg(test)]
 pub(crate) mod gradient_check;
 pub mod loss;
+pub mod matmul;
+pub mod noise;
+pub mod optimiser;
 pub mod reduce;
 pub mod reshape;
+pub mod running_stats;
+pub mod stats;
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::Kernel;
@@ -30,11 +40,17 @@ pub fn new_graph() -> Graph {
 /// Every kernel of every family.
 pub fn kernels() -> Vec<&'static Kernel> {
     [
+        &gemm::kernels(),
         elementwise::KERNELS,
         reduce::KERNELS,
         reshape::KERNELS,
         batch::KERNELS,
         batch_norm::KERNELS,
+        optimiser::KERNELS,
+        noise::KERNELS,
+        gather::KERNELS,
+        stats::KERNELS,
+        running_stats::KERNELS,
     ]
     .concat()
 }
@@ -42,11 +58,17 @@ pub fn kernels() -> Vec<&'static Kernel> {
 /// Every validated use of the kernels that an adapter with these capabilities can run, including variants that it would not pick by itself.
 pub fn cases(caps: &Caps) -> Vec<Case> {
     [
+        gemm::cases(caps),
         elementwise::cases(caps),
         reduce::cases(caps),
         reshape::cases(caps),
         batch::cases(caps),
         batch_norm::cases(caps),
+        optimiser::cases(caps),
+        noise::cases(caps),
+        gather::cases(caps),
+        stats::cases(caps),
+        running_stats::cases(caps),
     ]
     .concat()
 }

@@ -1,0 +1,62 @@
+//! What a training step depends on.
+
+use crate::error::{Error, Result};
+use crate::gpu::step::StepRow;
+use crate::nn::network::Network;
+
+/// Everything that shapes a training step. Two runs with equal configurations and data compute the same bits on one adapter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GanConfig {
+    /// Maps z (N, z_dim) to images (N, C, H, W).
+    pub generator: Network,
+    /// Maps images to logits: (N, 1) or (N, 1, 1, 1).
+    pub discriminator: Network,
+    /// Length of z.
+    pub z_dim: usize,
+    /// Images a batch.
+    pub batch: usize,
+    /// Discriminator updates a step.
+    pub d_steps: usize,
+    /// Learning rates.
+    pub lr_g: f64,
+    /// Learning rate of the discriminator.
+    pub lr_d: f64,
+    /// Adam's decay rates and eps.
+    pub adam: AdamConfig,
+    /// Half-life of the generator's moving average in thousands of images; never more than 5 % of the images seen.
+    pub ema_half_life_kimg: f64,
+    /// Seed of parameters, noise and data order.
+    pub seed: u64,
+}
+
+/// Adam's constants (Kingma & Ba 2015).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+}
+
+impl GanConfig {
+    /// Checks what no type can.
+    pub fn validate(&self) -> Result<()> {
+        if self.batch == 0 || self.batch == 1 && (self.generator.has_norm() || self.discriminator.has_norm()) {
+            return Err(Error::input(format!("batch is {}; batch norm needs at least 2 images", self.batch)));
+        }
+        if self.d_steps == 0 || self.d_steps > StepRow::MAX_D_STEPS {
+            return Err(Error::input(format!("d_steps is {}; expected 1 to {}", self.d_steps, StepRow::MAX_D_STEPS)));
+        }
+        Ok(())
+    }
+
+    /// (C, H, W) of an image.
+    pub fn image(&self) -> Result<[usize; 3]> {
+        match self.discriminator.input[..] {
+            [c, h, w] => Ok([c, h, w]),
+            ref other => Err(Error::input(format!("the discriminator takes inputs of shape {other:?}; expected channels, height, width"))),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Images from a generator: evaluation mode, averaged weights.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Gpu};
+use crate::graph::lower::Place;
+use crate::graph::shape::Shape;
+use crate::graph::tensor::Tensor;
+use crate::nn::network::{Mode, Network, Params};
+use crate::nn::store::{Layout, Role, Store};
+use crate::plan::{Executor, Program, compile};
+use std::collections::HashMap;
+
+/// Images of a batch, NCHW.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Images {
+    /// Number of images.
+    pub n: usize,
+    /// Channels: 1 or 3.
+    pub c: usize,
+    /// Height.
+    pub h: usize,
+    /// Width.
+    pub w: usize,
+    /// `n * c * h * w` values, nominally in [-1, 1].
+    pub data: Vec<f32>,
+}
+
+/// A compiled generator in evaluation mode.
+pub struct Sampler {
+    executor: Executor,
+    z_dim: usize,
+    batch: usize,
+    z: Place,
+    out: Place,
+    image: Shape,
+    parameters: (Layout, Store),
+    running: (Layout, Store),
+}
+
+impl Sampler {
+    /// Compiles `generator` for batches of `batch`.
+    ///
+    /// `shared` may hold the buffers `G.ema.*` and `G.ema_stats.*` of a trainer; otherwise the weights come from [`Sampler::load`].
+    pub fn new(gpu: &Gpu, generator: &Network, batch: usize, shared: &HashMap<String, Buffer>) -> Result<Self> {
+        let max_bytes = gpu.caps().max_binding;
+        let tensors = generator.tensors()?;
+        let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
+        let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
+        let running = Layout::new(of(Role::Running), max_bytes)?;
+        let mut program = Program::new();
+        let values = Store::declare(&mut program, &format!("{}.ema", generator.name), &parameters);
+        let stats = Store::declare(&mut program, &format!("{}.ema_stats", generator.name), &running);
+        let z_shape = generator.input_shape(batch)?;
+        let z = program.tensor_buffer("sample.z", &z_shape);
+        let mut params = Params::new();
+        for (layout, store) in [(&parameters, &values), (&running, &stats)] {
+            for stored in &layout.tensors {
+                let leaf = program.leaf(&stored.spec.name, &stored.spec.shape, store.place(stored))?;
+                params.insert(stored.spec.name.clone(), leaf);
+            }
+        }
+        let input = program.leaf("z", &z_shape, z)?;
+        let output = generator.forward(&mut program, &params, input, Mode::Eval, "sample")?.output;
+        let image = program.graph.shape(output).clone();
+        let out = program.tensor_buffer("sample.out", &image);
+        program.compute(output, out);
+        let plan = compile(&mut program, &gpu.caps())?;
+        let executor = Executor::new(gpu, "sample", &plan, shared, None)?;
+        Ok(Sampler { executor, z_dim: z_shape.channels(), batch, z, out, image, parameters: (parameters, values), running: (running, stats) })
+    }
+
+    /// Bytes that the sampler allocated itself.
+    pub fn own_bytes(&self) -> u64 {
+        self.executor.own_bytes()
+    }
+
+    /// Names and shapes of the tensors that [`Sampler::load`] expects.
+    pub fn tensors(&self) -> Vec<(String, Shape)> {
+        let all = self.parameters.0.tensors.iter().chain(&self.running.0.tensors);
+        all.map(|t| (t.spec.name.clone(), t.spec.shape.clone())).collect()
+    }
+
+    /// Uploads weights and running statistics by PyTorch key.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape; the message names it.
+    pub fn load(&self, gpu: &Gpu, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        for (layout, store) in [&self.parameters, &self.running] {
+            for stored in &layout.tensors {
+                let (name, shape) = (&stored.spec.name, &stored.spec.shape);
+                let tensor = tensors.get(name).ok_or_else(|| Error::input(format!("the generator has no tensor {name}")))?;
+                if tensor.shape != *shape {
+                    return Err(Error::input(format!("generator tensor {name} has shape {}, expected {shape}", tensor.shape)));
+                }
+                self.executor.write(gpu, store.place(stored), &tensor.pack())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Generates an image for each row of `z` (rows of `z_dim` values).
+    ///
+    /// # Errors
+    /// If `z` is not a whole number of rows.
+    pub fn run(&self, gpu: &Gpu, z: &[f32]) -> Result<Images> {
+        if z.is_empty() || !z.len().is_multiple_of(self.z_dim) {
+            return Err(Error::input(format!("z has {} values; expected a positive multiple of {}", z.len(), self.z_dim)));
+        }
+        let [_, c, h, w] = self.image.nchw();
+        let n = z.len() / self.z_dim;
+        let mut data = Vec::with_capacity(n * c * h * w);
+        let z_shape = Shape::new(&[self.batch, self.z_dim])?;
+        for rows in z.chunks(self.batch * self.z_dim) {
+            let mut padded: Vec<f64> = rows.iter().map(|&v| v as f64).collect();
+            padded.resize(self.batch * self.z_dim, 0.0);
+            self.executor.write(gpu, self.z, &Tensor::new(z_shape.clone(), padded).pack())?;
+            self.executor.submit(gpu, 0..1)?;
+            let physical = self.executor.read(gpu, self.out)?;
+            let images = Tensor::unpack(&self.image, &physical);
+            data.extend(images.data[..rows.len() / self.z_dim * c * h * w].iter().map(|&v| v as f32));
+        }
+        Ok(Images { n, c, h, w, data })
+    }
+}

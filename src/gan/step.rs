@@ -1,0 +1,432 @@
+//! One training step as a program.
+//!
+//! [`build`] is the algorithm; [`StepBuilder`] holds its parts, so that tests can put them together wrongly and see the suite notice.
+
+use super::config::{AdamConfig, GanConfig};
+use crate::error::{Error, Result};
+use crate::gpu::step::StepRow;
+use crate::graph::NodeId;
+use crate::graph::lower::{BufferId, Operand, Place};
+use crate::graph::shape::Shape;
+use crate::nn::network::{Forward, Mode, NORM_MOMENTUM, Network, Params};
+use crate::nn::store::{Layout, Role, Store};
+use crate::ops::batch::{ConcatBatch, SliceBatch};
+use crate::ops::elementwise::Add;
+use crate::ops::loss::{Target, bce_with_logits_mean};
+use crate::ops::gather::{self, Resident, Storage};
+use crate::ops::noise::{self, Distribution, Draw, Source};
+use crate::ops::optimiser::{self, Adam, AdamStores};
+use crate::ops::reshape::Reshape;
+use crate::ops::running_stats::{self, RunningStats};
+use crate::ops::stats::{self, BadEvent, GradSegment, ScoreTargets, Stat, StatsLayout, TickBuffers};
+use crate::plan::Program;
+use std::ops::Range;
+
+/// The random stream of z; `ganymede sample` draws from it too.
+pub const Z_STREAM: u32 = 1;
+
+/// Where the inputs of a step come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// z is drawn and batches are gathered on the device, from a resident data set of this many images.
+    Device {
+        /// Number of images.
+        images: usize,
+    },
+    /// Both are uploaded before each step (tests, streaming).
+    Given,
+}
+
+/// Buffers of one network.
+#[derive(Debug, Clone)]
+pub struct NetworkStores {
+    /// `"G"` or `"D"`.
+    pub name: String,
+    /// Layout of the parameter stores.
+    pub parameters: Layout,
+    /// Layout of the running statistics.
+    pub running: Layout,
+    /// Parameter values.
+    pub values: Store,
+    /// Gradients of the last update.
+    pub grads: Store,
+    /// Adam's first moments.
+    pub m: Store,
+    /// Adam's second moments.
+    pub v: Store,
+    /// Running statistics.
+    pub stats: Store,
+    /// Moving average of parameters and running statistics (generator only).
+    pub ema: Option<(Store, Store)>,
+    /// Its number in the tick statistics.
+    pub id: u32,
+}
+
+impl NetworkStores {
+    fn declare(program: &mut Program, network: &Network, id: u32, max_bytes: u64, ema: bool) -> Result<Self> {
+        let tensors = network.tensors()?;
+        let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
+        let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
+        let running = Layout::new(of(Role::Running), max_bytes)?;
+        let name = &network.name;
+        let ema = ema.then(|| {
+            (
+                Store::declare(program, &format!("{name}.ema"), &parameters),
+                Store::declare(program, &format!("{name}.ema_stats"), &running),
+            )
+        });
+        Ok(NetworkStores {
+            name: name.clone(),
+            values: Store::declare(program, &format!("{name}.values"), &parameters),
+            grads: Store::declare(program, &format!("{name}.grads"), &parameters),
+            m: Store::declare(program, &format!("{name}.m"), &parameters),
+            v: Store::declare(program, &format!("{name}.v"), &parameters),
+            stats: Store::declare(program, &format!("{name}.stats"), &running),
+            ema,
+            parameters,
+            running,
+            id,
+        })
+    }
+}
+
+/// A step program and the places that the trainer talks to.
+#[derive(Debug)]
+pub struct Step {
+    /// The program.
+    pub program: Program,
+    /// The generator's buffers.
+    pub generator: NetworkStores,
+    /// The discriminator's buffers.
+    pub discriminator: NetworkStores,
+    /// z of each discriminator update.
+    pub z: Vec<Place>,
+    /// Real batch of each discriminator update.
+    pub real: Vec<Place>,
+    /// Statistics of the tick ([`StatsLayout`]).
+    pub stats: Place,
+    /// The first bad event of the run ([`BadEvent`]).
+    pub events: Place,
+    /// Losses of this step: D on real, D on fake (last D update), G.
+    pub losses: [Place; 3],
+    /// The resident data set's segments: bytes, four to a word.
+    pub data: Vec<Place>,
+    /// Images in a segment of the data set but the last.
+    pub images_per_segment: usize,
+}
+
+/// Builds the training step: the discriminator's `d_steps` updates, then the generator's.
+pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step> {
+    let mut step = StepBuilder::new(config, inputs, max_bytes)?;
+    let generator = step.parameters(Which::Generator)?;
+    let mut fake = None;
+    for update in 0..config.d_steps {
+        // D learns to tell a batch of reals from a batch of fakes; nothing flows back into G here.
+        let (z, real) = step.draw(update)?;
+        let generated = step.generate(&generator, z)?;
+        let discriminator = step.parameters(Which::Discriminator)?;
+        let logits = step.discriminate_pair(&discriminator, real, generated)?;
+        let loss = step.discriminator_loss(logits)?;
+        step.update(Which::Discriminator, &discriminator, loss, update)?;
+        fake = Some(generated);
+    }
+    // G learns to pass the updated D, which is only looked through: its parameters get no gradient.
+    let fake = fake.ok_or_else(|| Error::internal("a step without discriminator updates"))?;
+    let discriminator = step.parameters(Which::Discriminator)?;
+    let logits = step.discriminate(&discriminator, fake)?;
+    let loss = step.generator_loss(logits)?;
+    step.update(Which::Generator, &generator, loss, config.d_steps)?;
+    step.average()?;
+    Ok(step.finish())
+}
+
+/// One of the two networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The generator.
+    Generator = 0,
+    /// The discriminator.
+    Discriminator = 1,
+}
+
+/// The parts of a step.
+pub struct StepBuilder<'a> {
+    config: &'a GanConfig,
+    inputs: &'a Inputs,
+    step: Step,
+    image: Shape,
+    versions: usize,
+}
+
+impl<'a> StepBuilder<'a> {
+    /// Declares the buffers of a step.
+    pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
+        config.validate()?;
+        let mut program = Program::new();
+        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator as u32, max_bytes, true)?;
+        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator as u32, max_bytes, false)?;
+        let image = config.discriminator.input_shape(config.batch)?;
+        let z_shape = Shape::new(&[config.batch, config.z_dim])?;
+        let mut z = Vec::new();
+        let mut real = Vec::new();
+        for update in 0..config.d_steps {
+            z.push(program.tensor_buffer(format!("z.{update}"), &z_shape));
+            real.push(program.tensor_buffer(format!("real.{update}"), &image));
+        }
+        let scalar = Shape::new(&[1, 1])?;
+        let losses = ["D.real", "D.fake", "G"].map(|name| program.tensor_buffer(format!("loss.{name}"), &scalar));
+        let stats = whole(program.buffer("tick.stats", StatsLayout::WORDS), StatsLayout::WORDS);
+        let events = whole(program.buffer("tick.events", BadEvent::WORDS), BadEvent::WORDS);
+        let mut data = Vec::new();
+        let mut images_per_segment = 0;
+        if let Inputs::Device { images } = *inputs {
+            let bytes = config.image()?.iter().product();
+            images_per_segment = gather::per_segment(images, bytes, max_bytes)?;
+            for first in (0..images).step_by(images_per_segment.max(1)) {
+                let words = (images_per_segment.min(images - first) * bytes).div_ceil(4);
+                data.push(whole(program.buffer(format!("data.{}", data.len()), words), words));
+            }
+        }
+        let step = Step { program, generator, discriminator, z, real, stats, events, losses, data, images_per_segment };
+        Ok(StepBuilder { config, inputs, step, image, versions: 0 })
+    }
+
+    /// Leaves for a network's parameters as they are at this point of the step.
+    pub fn parameters(&mut self, which: Which) -> Result<Params> {
+        let stores = self.stores(which).clone();
+        self.versions += 1;
+        let mut params = Params::new();
+        for stored in &stores.parameters.tensors {
+            let name = format!("{}.{}@{}", stores.name, stored.spec.name, self.versions);
+            let leaf = self.step.program.leaf(&name, &stored.spec.shape, stores.values.place(stored))?;
+            params.insert(stored.spec.name.clone(), leaf);
+        }
+        Ok(params)
+    }
+
+    /// Draws z and a batch of reals for a discriminator update.
+    pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
+        let (z, real) = (self.step.z[update], self.step.real[update]);
+        let z_shape = Shape::new(&[self.config.batch, self.config.z_dim])?;
+        if let Inputs::Device { images } = *self.inputs {
+            let (shape, slot) = (z_shape.clone(), StepRow::draw(update));
+            let source = Source { seed: self.config.seed, stream: Z_STREAM };
+            self.step.program.effect("z", move |l| {
+                noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot))
+            });
+            let (shape, seed) = (self.image.clone(), self.config.seed);
+            let resident = Resident {
+                segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
+                images,
+                per_segment: self.step.images_per_segment,
+                image: self.config.image()?,
+                storage: Storage::U8,
+                scale: 1.0 / 127.5,
+                shift: -1.0,
+            };
+            self.step.program.effect("real", move |l| {
+                let index = gather::lower_batch_index(l, shape.dims()[0], images, seed, slot)?;
+                gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
+            });
+        }
+        let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
+        let real = self.step.program.leaf(&format!("real@{update}"), &self.image.clone(), real)?;
+        Ok((z, real))
+    }
+
+    /// G(z) in training mode; its running statistics move.
+    pub fn generate(&mut self, params: &Params, z: NodeId) -> Result<NodeId> {
+        let network = &self.config.generator;
+        let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
+        if self.step.program.graph.shape(forward.output) != &self.image {
+            return Err(Error::input(format!(
+                "the generator makes {}, the discriminator takes {}",
+                self.step.program.graph.shape(forward.output),
+                self.image
+            )));
+        }
+        self.track(Which::Generator, &forward)?;
+        Ok(forward.output)
+    }
+
+    /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
+    pub fn discriminate_pair(&mut self, params: &Params, real: NodeId, fake: NodeId) -> Result<NodeId> {
+        let both = self.step.program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))?;
+        let forward = self.discriminator_forward(params, both, 2, "D/pair")?;
+        self.track(Which::Discriminator, &forward)?;
+        self.logits(&forward)
+    }
+
+    /// D on one batch. Returns logits (N, 1).
+    pub fn discriminate(&mut self, params: &Params, images: NodeId) -> Result<NodeId> {
+        let forward = self.discriminator_forward(params, images, 1, "G/D")?;
+        self.track(Which::Discriminator, &forward)?;
+        self.logits(&forward)
+    }
+
+    /// A training pass of D, with batch statistics for each of `groups` equal parts; its running statistics stay.
+    pub fn discriminator_forward(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<Forward> {
+        self.config.discriminator.forward(&mut self.step.program, params, images, Mode::Train { groups }, scope)
+    }
+
+    /// The logits (N, 1) of a pass of D.
+    pub fn logits(&mut self, forward: &Forward) -> Result<NodeId> {
+        let g = &mut self.step.program.graph;
+        let shape = g.shape(forward.output).clone();
+        let n = shape.dims()[0];
+        if shape.len() != n {
+            return Err(Error::input(format!("the discriminator gives {shape}; expected one logit an image")));
+        }
+        g.apply(Reshape { shape: Shape::new(&[n, 1])? }, &[forward.output])
+    }
+
+    /// The program so far.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.step.program
+    }
+
+    /// Moves a network's running statistics by the batch statistics of a forward pass.
+    pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
+        let stores = self.stores(which).clone();
+        for (layer, site) in &forward.norms {
+            let place = |key: &str| -> Result<Operand> {
+                let name = format!("{layer}.{key}");
+                let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
+                let stored = stored.ok_or_else(|| Error::internal(format!("{} keeps no {name}", stores.name)))?;
+                Ok(Operand::Place(stores.stats.place(stored)))
+            };
+            let g = &self.step.program.graph;
+            let shape = g.shape(site.norm.mean).clone();
+            let count = g.shape(site.x).rows() / site.groups;
+            let buffers = RunningStats {
+                mean: Operand::Node(site.norm.mean),
+                variance: Operand::Node(site.norm.var),
+                running_mean: place("running_mean")?,
+                running_var: place("running_var")?,
+            };
+            self.step.program.effect(format!("{}/{layer}", stores.name), move |l| {
+                running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM)
+            });
+        }
+        Ok(())
+    }
+
+    /// The discriminator's loss on logits of [`StepBuilder::discriminate_pair`]: BCE of reals against 1 plus BCE of fakes against 0.
+    pub fn discriminator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
+        let n = self.config.batch;
+        let [at_real, at_fake, _] = self.step.losses;
+        let (real, fake, loss) = self.step.program.graph.scope("D/loss", |g| {
+            let real = g.apply(SliceBatch { start: 0, len: n }, &[logits])?;
+            let fake = g.apply(SliceBatch { start: n, len: n }, &[logits])?;
+            let real = bce_with_logits_mean(g, real, Target::Real)?;
+            let fake = bce_with_logits_mean(g, fake, Target::Fake)?;
+            Ok((real, fake, g.apply(Add, &[real, fake])?))
+        })?;
+        self.step.program.compute(real, at_real);
+        self.step.program.compute(fake, at_fake);
+        let targets = |loss, score, signs| ScoreTargets { loss: Some(loss), score: Some(score), signs };
+        self.score(logits, 0..n, true, targets(Stat::LossDReal, Stat::DX, Some(Stat::SignsReal)));
+        self.score(logits, n..2 * n, false, targets(Stat::LossDFake, Stat::DGZ1, Some(Stat::SignsFake)));
+        Ok(loss)
+    }
+
+    /// The generator's non-saturating loss: BCE of fakes against 1 (Goodfellow et al. 2014, section 3).
+    pub fn generator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
+        let loss = self.step.program.graph.scope("G/loss", |g| bce_with_logits_mean(g, logits, Target::Real))?;
+        let [_, _, at] = self.step.losses;
+        self.step.program.compute(loss, at);
+        let targets = ScoreTargets { loss: Some(Stat::LossG), score: Some(Stat::DGZ2), signs: None };
+        self.score(logits, 0..self.config.batch, true, targets);
+        Ok(loss)
+    }
+
+    fn tick(&self) -> TickBuffers {
+        TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) }
+    }
+
+    fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
+        let (tick, logits, store) = (self.tick(), Operand::Node(logits), self.step.discriminator.id);
+        self.step
+            .program
+            .effect("score", move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
+    }
+
+    /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.
+    pub fn update(&mut self, which: Which, params: &Params, loss: NodeId, update: usize) -> Result<()> {
+        let stores = self.stores(which).clone();
+        let program = &mut self.step.program;
+        let one = program.graph.scope("one", |g| crate::ops::constant::ones_like(g, loss))?;
+        let wrt: Vec<NodeId> = stores.parameters.tensors.iter().map(|t| params[&t.spec.name]).collect();
+        let gradients = program.graph.gradients(&[(loss, one)], &wrt)?;
+        for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
+            let gradient = gradient
+                .ok_or_else(|| Error::input(format!("{}.{} does not influence the loss; remove it", stores.name, stored.spec.name)))?;
+            program.compute(gradient, stores.grads.place(stored));
+        }
+        let (tick, store) = (self.tick(), stores.id);
+        let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };
+        let segments: Vec<GradSegment> = stores
+            .parameters
+            .segments
+            .iter()
+            .enumerate()
+            .map(|(index, &words)| GradSegment {
+                grads: Operand::Place(stores.grads.segment(&stores.parameters, index)),
+                words,
+                tensors: stores
+                    .parameters
+                    .tensors
+                    .iter()
+                    .filter(|t| t.segment == index)
+                    .map(|t| t.offset..t.offset + t.spec.shape.physical_len())
+                    .collect(),
+            })
+            .collect();
+        let program = &mut self.step.program;
+        program.effect(format!("{}/norm", stores.name), move |l| stats::lower_grad_norm(l, &segments, tick, stat, store));
+        let AdamConfig { beta1, beta2, eps } = self.config.adam;
+        program.effect(format!("{}/adam", stores.name), move |l| {
+            for (index, &words) in stores.parameters.segments.iter().enumerate() {
+                let [grads, values, m, v] =
+                    [&stores.grads, &stores.values, &stores.m, &stores.v].map(|s| Operand::Place(s.segment(&stores.parameters, index)));
+                let adam = Adam { beta1, beta2, eps };
+                optimiser::lower_adam(l, AdamStores { grads, values, m, v }, words, adam, StepRow::optimiser(update))?;
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Moves the generator's average of parameters and running statistics.
+    pub fn average(&mut self) -> Result<()> {
+        let stores = self.step.generator.clone();
+        let (ema, ema_stats) = stores.ema.clone().ok_or_else(|| Error::internal("the generator has no average"))?;
+        self.step.program.effect("G/ema", move |l| {
+            let pairs = [(&stores.parameters, &stores.values, &ema), (&stores.running, &stores.stats, &ema_stats)];
+            for (layout, from, to) in pairs {
+                for (index, &words) in layout.segments.iter().enumerate() {
+                    let [from, to] = [from, to].map(|s| Operand::Place(s.segment(layout, index)));
+                    optimiser::lower_ema(l, from, to, words)?;
+                }
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn stores(&self, which: Which) -> &NetworkStores {
+        match which {
+            Which::Generator => &self.step.generator,
+            Which::Discriminator => &self.step.discriminator,
+        }
+    }
+
+    /// The finished step.
+    pub fn finish(self) -> Step {
+        self.step
+    }
+}
+
+fn whole(buffer: BufferId, words: usize) -> Place {
+    Place { buffer, offset: 0, len: words }
+}

@@ -1,0 +1,360 @@
+//! The trainer: a step program on a GPU, with its state.
+
+use super::config::GanConfig;
+use super::sampler::{Images, Sampler};
+use super::schedule;
+use super::step::{self, Inputs, Step};
+use crate::error::{Error, Result};
+use crate::gpu::step::StepRow;
+use crate::gpu::{Buffer, Gpu};
+use crate::graph::lower::Place;
+use crate::graph::shape::Shape;
+use crate::graph::tensor::Tensor;
+use crate::nn::state::{HostData, HostTensor};
+use crate::nn::store::{Layout, Store, pack_segment};
+use crate::ops::stats::{BadEvent, Culprit, Stat, StatsLayout, Summary};
+use crate::plan::{Executor, Plan, compile};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Most steps in one submit.
+const MAX_STEPS_PER_SUBMIT: u32 = 8;
+/// A submit should not take longer than this: some systems reset a device that seems to hang (2 s on Windows), and Ctrl-C waits for it.
+const SUBMIT_TIME: Duration = Duration::from_millis(250);
+/// Images that the sampler makes at once.
+const SAMPLE_BATCH: usize = 64;
+
+/// Name of the tick accumulators in checkpoints: bit patterns, so that resuming goes on with the same ones.
+const TICK: &str = "tick.stats";
+
+/// Trains a GAN on one GPU.
+pub struct Trainer {
+    gpu: Arc<Gpu>,
+    config: GanConfig,
+    step: Step,
+    plan: Plan,
+    executor: Executor,
+    rows: Buffer,
+    images: usize,
+    done: u64,
+    steps_per_submit: Option<u32>,
+    measured: Option<u32>,
+    sampler: Sampler,
+}
+
+/// Compiles the training step without touching a GPU, for `ganymede plan` and dry runs.
+pub fn plan(config: &GanConfig, inputs: &Inputs, caps: &crate::graph::lower::Caps) -> Result<Plan> {
+    let mut step = step::build(config, inputs, caps.max_binding)?;
+    compile(&mut step.program, caps)
+}
+
+impl Trainer {
+    /// Compiles the step, allocates its buffers and sets every parameter to its first value.
+    ///
+    /// With [`Inputs::Device`], [`Trainer::upload_data`] brings the images.
+    pub fn new(gpu: Arc<Gpu>, config: GanConfig, inputs: &Inputs) -> Result<Self> {
+        let step = step::build(&config, inputs, gpu.caps().max_binding)?;
+        let images = match *inputs {
+            Inputs::Device { images } => images,
+            Inputs::Given => 0,
+        };
+        Self::from_step(gpu, config, step, images)
+    }
+
+    /// A trainer for a step that was put together by hand.
+    pub fn from_step(gpu: Arc<Gpu>, config: GanConfig, mut step: Step, images: usize) -> Result<Self> {
+        let plan = compile(&mut step.program, &gpu.caps())?;
+        let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT as usize * StepRow::BYTES) as u64)?;
+        let executor = Executor::new(&gpu, "step", &plan, &HashMap::new(), Some(&rows))?;
+        let mut shared = HashMap::new();
+        if let Some((ema, ema_stats)) = &step.generator.ema {
+            for id in ema.segments.iter().chain(&ema_stats.segments) {
+                shared.insert(step.program.buffers()[id.0].name.clone(), executor.buffer(*id).clone());
+            }
+        }
+        let sampler = Sampler::new(&gpu, &config.generator, SAMPLE_BATCH, &shared)?;
+        let mut trainer = Trainer {
+            gpu,
+            config,
+            step,
+            plan,
+            executor,
+            rows,
+            images,
+            done: 0,
+            steps_per_submit: None,
+            measured: None,
+            sampler,
+        };
+        trainer.initialise()?;
+        Ok(trainer)
+    }
+
+    /// Fixes the number of steps in a submit, which is otherwise chosen by the time a step takes. It changes no result.
+    pub fn set_steps_per_submit(&mut self, steps: Option<u32>) {
+        self.steps_per_submit = steps.map(|n| n.clamp(1, MAX_STEPS_PER_SUBMIT));
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &GanConfig {
+        &self.config
+    }
+
+    /// The compiled step.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The GPU.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Steps done so far.
+    pub fn steps_done(&self) -> u64 {
+        self.done
+    }
+
+    /// Planned device memory in bytes, sampler included.
+    pub fn memory(&self) -> u64 {
+        self.executor.own_bytes() + self.sampler.own_bytes()
+    }
+
+    fn initialise(&mut self) -> Result<()> {
+        let seed = self.config.seed;
+        let mut writes = Vec::new();
+        for stores in [&self.step.generator, &self.step.discriminator] {
+            for (layout, store, ema) in [
+                (&stores.parameters, &stores.values, stores.ema.as_ref().map(|(e, _)| e)),
+                (&stores.running, &stores.stats, stores.ema.as_ref().map(|(_, e)| e)),
+            ] {
+                let tensors: Vec<Tensor> = layout
+                    .tensors
+                    .iter()
+                    .map(|t| t.spec.init.draw(&t.spec.shape, seed, &format!("{}.{}", stores.name, t.spec.name)))
+                    .collect::<Result<_>>()?;
+                for index in 0..layout.segments.len() {
+                    let image = pack_segment(layout, index, &tensors);
+                    writes.extend(ema.map(|ema| (ema.segment(layout, index), image.clone())));
+                    writes.push((store.segment(layout, index), image));
+                }
+            }
+        }
+        for (place, image) in writes {
+            self.executor.write(&self.gpu, place, &image)?;
+        }
+        Ok(())
+    }
+
+    /// Uploads the resident data set: images in (index, H, W, C) order, a byte a value.
+    ///
+    /// # Errors
+    /// If there are not as many bytes as the step was built for.
+    pub fn upload_data(&self, images: &[u8]) -> Result<()> {
+        let bytes: usize = self.config.image()?.iter().product();
+        if images.len() != self.images * bytes {
+            return Err(Error::internal(format!("a data set of {} bytes for {} images of {bytes}", images.len(), self.images)));
+        }
+        for (place, segment) in self.step.data.iter().zip(images.chunks(self.step.images_per_segment * bytes)) {
+            let mut words = segment.to_vec();
+            words.resize(place.len * 4, 0);
+            self.gpu.write(self.executor.buffer(place.buffer), 0, &words)?;
+        }
+        Ok(())
+    }
+
+    /// Uploads z (N, z_dim) and a real batch (N, C, H, W) for discriminator update `update` of the next step ([`Inputs::Given`]).
+    pub fn upload_batch(&self, update: usize, z: &Tensor, real: &Tensor) -> Result<()> {
+        self.executor.write(&self.gpu, self.step.z[update], &z.pack())?;
+        self.executor.write(&self.gpu, self.step.real[update], &real.pack())
+    }
+
+    /// Runs `steps` steps; returns when they are submitted.
+    pub fn run_steps(&mut self, steps: u32) -> Result<()> {
+        let mut left = steps;
+        while left > 0 {
+            let chosen = self.steps_per_submit.or(self.measured).unwrap_or(1).min(left);
+            let rows: Vec<StepRow> = (0..chosen as u64).map(|i| schedule::row(&self.config, self.images, self.done + i)).collect();
+            self.run_rows(&rows)?;
+            left -= chosen;
+        }
+        Ok(())
+    }
+
+    /// Runs one step for each of the given rows of per-step scalars.
+    pub fn run_rows(&mut self, rows: &[StepRow]) -> Result<()> {
+        self.gpu.write(&self.rows, 0, bytemuck::cast_slice(rows))?;
+        // The first step compiles pipelines; the second is timed, to choose how many go into one submit.
+        let timed = self.steps_per_submit.is_none() && self.measured.is_none() && self.done > 0;
+        let start = Instant::now();
+        if timed {
+            self.gpu.wait()?;
+        }
+        let start = if timed { Instant::now() } else { start };
+        self.executor.submit(&self.gpu, 0..rows.len() as u32)?;
+        self.done += rows.len() as u64;
+        if timed {
+            self.gpu.wait()?;
+            let step = start.elapsed() / rows.len() as u32;
+            let fitting = SUBMIT_TIME.as_nanos() / step.as_nanos().max(1);
+            self.measured = Some((fitting as u32).clamp(1, MAX_STEPS_PER_SUBMIT));
+        }
+        Ok(())
+    }
+
+    /// Losses of the last step: D on reals, D on fakes, G. Waits for the device.
+    pub fn losses(&self) -> Result<[f32; 3]> {
+        let mut losses = [0.0; 3];
+        for (loss, place) in losses.iter_mut().zip(self.step.losses) {
+            *loss = self.executor.read(&self.gpu, place)?[0];
+        }
+        Ok(losses)
+    }
+
+    /// Statistics of the steps since the last call, which are then cleared. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if a non-finite number turned up, naming the first tensor and step.
+    pub fn tick_stats(&mut self) -> Result<Vec<(Stat, Summary)>> {
+        let events: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(self.step.events)?);
+        let events: [u32; BadEvent::WORDS] = events.try_into().map_err(|_| Error::internal("an events buffer of another length"))?;
+        if let Some(bad) = BadEvent::read(events) {
+            let stores = [&self.step.generator, &self.step.discriminator].into_iter().find(|s| s.id == bad.store);
+            let stores = stores.ok_or_else(|| Error::internal("a bad event of no network"))?;
+            let name = match bad.culprit {
+                Culprit::Gradient(tensor) => match stores.parameters.tensors.get(tensor as usize) {
+                    Some(t) => format!("the gradient of {}.{}", stores.name, t.spec.name),
+                    None => format!("a gradient of {}", stores.name),
+                },
+                Culprit::Logits => "the discriminator's output".to_string(),
+                Culprit::Scalar(stat) => stat.name().to_string(),
+            };
+            return Err(Error::Diverged(format!("training diverged: {name} is not finite in step {}", bad.step)));
+        }
+        let words: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(self.step.stats)?);
+        let stats = StatsLayout::read(&words)?;
+        self.write(self.step.stats, &vec![0; self.step.stats.len * 4])?;
+        Ok(stats)
+    }
+
+    fn read(&self, place: Place) -> Result<Vec<u8>> {
+        self.gpu.read(self.executor.buffer(place.buffer), place.offset as u64 * 4, place.len as u64 * 4)
+    }
+
+    fn write(&self, place: Place, bytes: &[u8]) -> Result<()> {
+        self.gpu.write(self.executor.buffer(place.buffer), place.offset as u64 * 4, bytes)
+    }
+
+    /// Images of the averaged generator for rows of z.
+    pub fn sample(&self, z: &[f32]) -> Result<Images> {
+        self.sampler.run(&self.gpu, z)
+    }
+
+    /// Every tensor of the training state by checkpoint name, in PyTorch's layout. Waits for the device.
+    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let mut tensors = BTreeMap::new();
+        for (prefix, layout, store) in self.stores() {
+            let segments: Vec<Vec<f32>> = (0..layout.segments.len())
+                .map(|i| self.executor.read(&self.gpu, store.segment(layout, i)))
+                .collect::<Result<_>>()?;
+            for stored in &layout.tensors {
+                let shape = &stored.spec.shape;
+                let tensor = Tensor::unpack(shape, &segments[stored.segment][stored.offset..]);
+                let data = HostData::F32(tensor.data.iter().map(|&v| v as f32).collect());
+                tensors.insert(format!("{prefix}.{}", stored.spec.name), HostTensor { shape: shape.dims().to_vec(), data });
+            }
+        }
+        let data = HostData::U32(bytemuck::pod_collect_to_vec(&self.read(self.step.stats)?));
+        tensors.insert(TICK.to_string(), HostTensor { shape: vec![self.step.stats.len], data });
+        Ok(tensors)
+    }
+
+    /// Sets the whole training state from what [`Trainer::tensors`] gave after `steps` steps.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a tensor is missing, left over, or has another shape or type; nothing is changed then.
+    pub fn load_tensors(&mut self, steps: u64, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+        let mut known = Vec::new();
+        let mut writes: Vec<(Place, Vec<u8>)> = Vec::new();
+        for (prefix, layout, store) in self.stores() {
+            let mut values = Vec::new();
+            for stored in &layout.tensors {
+                let name = format!("{prefix}.{}", stored.spec.name);
+                values.push(Tensor::new(stored.spec.shape.clone(), floats(tensors, &name, &stored.spec.shape)?));
+                known.push(name);
+            }
+            for index in 0..layout.segments.len() {
+                let image = pack_segment(layout, index, &values);
+                writes.push((store.segment(layout, index), bytemuck::cast_slice(&image).to_vec()));
+            }
+        }
+        let words = self.step.stats.len;
+        match &tensors.get(TICK).ok_or_else(|| missing(TICK))?.data {
+            HostData::U32(data) if data.len() == words => writes.push((self.step.stats, bytemuck::cast_slice(data).to_vec())),
+            _ => return Err(Error::input(format!("tensor {TICK} should hold {words} 32-bit words"))),
+        }
+        known.push(TICK.to_string());
+        if let Some(extra) = tensors.keys().find(|name| !known.contains(name)) {
+            return Err(Error::input(format!("tensor {extra} belongs to no part of this configuration; was it made by another preset?")));
+        }
+        for (place, bytes) in writes {
+            self.write(place, &bytes)?;
+        }
+        self.write(self.step.events, &[0; BadEvent::WORDS * 4])?;
+        self.done = steps;
+        Ok(())
+    }
+
+    /// Sets a network's parameters and running statistics (not the moments) by PyTorch key: `"G"` or `"D"`, then the state dict.
+    pub fn load_network(&mut self, name: &str, state: &HashMap<String, Tensor>) -> Result<()> {
+        let stores = if name == "G" { &self.step.generator } else { &self.step.discriminator };
+        for (layout, store) in [(&stores.parameters, &stores.values), (&stores.running, &stores.stats)] {
+            for stored in &layout.tensors {
+                let Some(tensor) = state.get(&stored.spec.name) else {
+                    return Err(missing(&format!("{name}.{}", stored.spec.name)));
+                };
+                if tensor.shape != stored.spec.shape {
+                    return Err(Error::input(format!(
+                        "tensor {name}.{} has shape {}, expected {}",
+                        stored.spec.name, tensor.shape, stored.spec.shape
+                    )));
+                }
+                self.executor.write(&self.gpu, store.place(stored), &tensor.pack())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checkpoint prefix, layout and buffers of everything that is state.
+    fn stores(&self) -> Vec<(String, &Layout, &Store)> {
+        let mut all = Vec::new();
+        for stores in [&self.step.generator, &self.step.discriminator] {
+            let name = &stores.name;
+            all.push((name.clone(), &stores.parameters, &stores.values));
+            all.push((name.clone(), &stores.running, &stores.stats));
+            all.push((format!("adam.{name}.m"), &stores.parameters, &stores.m));
+            all.push((format!("adam.{name}.v"), &stores.parameters, &stores.v));
+            if let Some((ema, ema_stats)) = &stores.ema {
+                all.push((format!("{name}_ema"), &stores.parameters, ema));
+                all.push((format!("{name}_ema"), &stores.running, ema_stats));
+            }
+        }
+        all
+    }
+}
+
+fn floats(tensors: &BTreeMap<String, HostTensor>, name: &str, shape: &Shape) -> Result<Vec<f64>> {
+    let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
+    if tensor.shape != shape.dims() {
+        return Err(Error::input(format!("tensor {name} has shape {:?}, this configuration needs {shape}", tensor.shape)));
+    }
+    match &tensor.data {
+        HostData::F32(values) if values.len() == shape.len() => Ok(values.iter().map(|&v| v as f64).collect()),
+        _ => Err(Error::input(format!("tensor {name} should hold {} 32-bit floats", shape.len()))),
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::input(format!("tensor {name} is missing; was the file made by another preset?"))
+}

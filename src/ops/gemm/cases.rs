@@ -1,0 +1,243 @@
+//! Cases of every kernel of the family: what the adapter can run, on shapes that are multiples of nothing.
+
+use super::super::activation::Activation;
+use super::super::case::{Case, CaseBuffer};
+use super::super::conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight, Conv2dForward};
+use super::super::matmul::Matmul;
+use super::Epilogue;
+use crate::gpu::kernel::Kernel;
+use crate::graph::NodeId;
+use crate::graph::lower::{Caps, Lowering, Operand};
+use crate::graph::op::Op;
+use crate::graph::shape::Shape;
+use crate::graph::tensor::Tensor;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What the family's ops offer beyond [`Op`].
+trait Member: Op {
+    fn candidates(&self, caps: &Caps, inputs: &[&Shape]) -> Vec<&'static Kernel>;
+    fn append(&self, lowering: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape), epilogue: &Epilogue, kernel: &Kernel);
+}
+
+macro_rules! member {
+    ($op:ident) => {
+        impl Member for $op {
+            fn candidates(&self, caps: &Caps, inputs: &[&Shape]) -> Vec<&'static Kernel> {
+                $op::candidates(self, caps, inputs).unwrap_or_else(|e| panic!("{self:?} on {inputs:?}: {e}"))
+            }
+
+            fn append(&self, lowering: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape), epilogue: &Epilogue, kernel: &Kernel) {
+                let lowered = self.lower_variant(lowering, inputs, output, epilogue, Some(kernel));
+                lowered.unwrap_or_else(|e| panic!("{self:?} on {inputs:?} with {}: {e}", kernel.label()));
+            }
+        }
+    };
+}
+
+member!(Matmul);
+member!(Conv2dForward);
+member!(Conv2dBackwardInput);
+member!(Conv2dBackwardWeight);
+
+/// An epilogue before it has operands.
+#[derive(Debug, Clone, Copy)]
+struct Finish {
+    bias: bool,
+    activation: Activation,
+    mask: Option<Activation>,
+}
+
+const PLAIN: Finish = Finish { bias: false, activation: Activation::None, mask: None };
+
+/// Every part of an epilogue, alone and together.
+const FINISHES: [Finish; 10] = [
+    PLAIN,
+    Finish { bias: true, ..PLAIN },
+    Finish { activation: Activation::LeakyRelu(0.2), ..PLAIN },
+    Finish { bias: true, activation: Activation::LeakyRelu(0.0), ..PLAIN },
+    Finish { activation: Activation::Tanh, ..PLAIN },
+    Finish { bias: true, activation: Activation::Sigmoid, ..PLAIN },
+    Finish { mask: Some(Activation::LeakyRelu(0.2)), ..PLAIN },
+    Finish { mask: Some(Activation::Tanh), ..PLAIN },
+    Finish { mask: Some(Activation::Sigmoid), ..PLAIN },
+    Finish { bias: true, activation: Activation::Sigmoid, mask: Some(Activation::LeakyRelu(0.5)) },
+];
+
+/// An op on input shapes.
+struct Problem {
+    op: Box<dyn Member>,
+    inputs: [Vec<usize>; 2],
+}
+
+fn matmul(transpose_a: bool, transpose_b: bool, [m, k, n]: [usize; 3]) -> Problem {
+    let a = if transpose_a { vec![k, m] } else { vec![m, k] };
+    let b = if transpose_b { vec![n, k] } else { vec![k, n] };
+    Problem { op: Box::new(Matmul { transpose_a, transpose_b }), inputs: [a, b] }
+}
+
+/// The three directions of one convolution.
+fn convolutions(conv: Conv2d, x: [usize; 4], w: [usize; 4]) -> [Problem; 3] {
+    let [input_hw, kernel_hw] = [[x[2], x[3]], [w[2], w[3]]];
+    let [oh, ow] = conv.output_hw(input_hw, kernel_hw).expect("the cases' kernels fit");
+    let (x, w, y) = (x.to_vec(), w.to_vec(), vec![x[0], w[0], oh, ow]);
+    [
+        Problem { op: Box::new(Conv2dForward { conv }), inputs: [x.clone(), w.clone()] },
+        Problem { op: Box::new(Conv2dBackwardInput { conv, input_hw }), inputs: [y.clone(), w] },
+        Problem { op: Box::new(Conv2dBackwardWeight { conv, kernel_hw }), inputs: [x, y] },
+    ]
+}
+
+fn problems() -> Vec<Problem> {
+    let mut all = Vec::new();
+    let sizes = [[1, 1, 1], [5, 7, 3], [33, 21, 70], [17, 40, 64], [40, 16, 136], [100, 100, 12], [9, 64, 1], [37, 24, 5], [3, 130, 8]];
+    for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+        all.extend(sizes.map(|size| matmul(ta, tb, size)));
+    }
+    let conv = |stride, padding, dilation, groups| Conv2d { stride, padding, dilation, groups };
+    let plain = Conv2d::default();
+    for (conv, x, w) in [
+        // One element; one pixel.
+        (plain, [1, 1, 1, 1], [1, 1, 1, 1]),
+        (plain, [2, 5, 1, 1], [6, 5, 1, 1]),
+        // Nothing is a multiple of anything, and the axes differ in everything.
+        (plain, [2, 5, 6, 7], [7, 5, 3, 2]),
+        (conv([1, 1], [1, 2], [1, 1], 1), [3, 6, 5, 4], [70, 6, 3, 5]),
+        (conv([2, 3], [1, 0], [1, 1], 1), [2, 3, 9, 8], [5, 3, 4, 3]),
+        (conv([3, 2], [2, 1], [2, 1], 1), [2, 9, 10, 7], [10, 9, 3, 4]),
+        (conv([1, 2], [2, 3], [1, 2], 1), [2, 10, 7, 9], [6, 10, 2, 3]),
+        // A stride beyond the kernel: pixels that no tap reaches.
+        (conv([3, 4], [0, 1], [1, 1], 1), [2, 4, 8, 11], [8, 4, 2, 1]),
+        // A stride beyond the input.
+        (conv([4, 4], [2, 2], [1, 1], 1), [2, 8, 3, 2], [8, 8, 4, 4]),
+        // The layers of a DCGAN: wide loads, several tiles.
+        (conv([2, 2], [1, 1], [1, 1], 1), [3, 16, 8, 6], [72, 16, 4, 4]),
+        (conv([2, 2], [1, 1], [1, 1], 1), [2, 8, 10, 12], [24, 8, 4, 4]),
+        (conv([2, 2], [1, 1], [1, 1], 1), [3, 1, 8, 10], [16, 1, 4, 4]),
+        (conv([2, 2], [1, 1], [1, 1], 1), [2, 3, 12, 8], [32, 3, 4, 4]),
+        (conv([1, 1], [3, 3], [1, 1], 1), [2, 32, 6, 7], [3, 32, 7, 7]),
+        // First and last layers: the kernel is the input, so that they are matrix products.
+        (plain, [9, 20, 4, 3], [1, 20, 4, 3]),
+        (plain, [5, 6, 3, 5], [100, 6, 3, 5]),
+        // A dilated kernel of one column is still dense.
+        (conv([1, 1], [0, 0], [1, 3], 1), [3, 6, 4, 1], [9, 6, 4, 1]),
+        // A kernel that covers its input with gaps.
+        (conv([1, 1], [0, 0], [2, 2], 1), [3, 6, 5, 3], [9, 6, 3, 2]),
+        // Groups of fours, of eights, of neither, and depthwise.
+        (conv([2, 1], [1, 1], [1, 1], 2), [2, 8, 6, 5], [24, 4, 3, 3]),
+        (conv([2, 2], [1, 1], [1, 1], 2), [2, 16, 6, 7], [32, 8, 4, 4]),
+        (conv([1, 2], [1, 0], [1, 2], 3), [2, 6, 6, 7], [9, 2, 3, 2]),
+        (conv([2, 1], [1, 1], [1, 1], 2), [2, 8, 5, 6], [6, 4, 3, 2]),
+        (conv([2, 2], [1, 1], [1, 1], 5), [2, 5, 6, 7], [10, 1, 3, 3]),
+    ] {
+        all.extend(convolutions(conv, x, w));
+    }
+    all
+}
+
+/// Values in [-1, 1) that f32 holds exactly.
+fn random(seed: u64, shape: &Shape) -> Tensor {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Tensor::from_fn(shape.clone(), |_| f64::from(rng.random_range(-1.0f32..1.0)))
+}
+
+fn shape(dims: &[usize]) -> Shape {
+    Shape::new(dims).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn case(problem: &Problem, caps: &Caps, kernel: &'static Kernel, finish: Finish) -> Case {
+    let inputs: [Shape; 2] = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
+    let tensors = [random(1, &inputs[0]), random(2, &inputs[1])];
+    let output = problem.op.shape(&[&inputs[0], &inputs[1]]).unwrap_or_else(|e| panic!("{e}"));
+    let bias = random(3, &shape(&[output.channels()]));
+    let saved = random(4, &output);
+
+    let mut expected = problem.op.twin(&[&tensors[0], &tensors[1]], &output);
+    let [_, channels, h, w] = output.nchw();
+    for (i, value) in expected.data.iter_mut().enumerate() {
+        if finish.bias {
+            *value += bias.data[i / (h * w) % channels];
+        }
+        *value = finish.activation.apply(*value);
+        if let Some(mask) = finish.mask {
+            *value *= mask.derivative_from_output(saved.data[i]);
+        }
+    }
+
+    let node = |i: usize| Operand::Node(NodeId(i));
+    let epilogue = Epilogue {
+        bias: finish.bias.then_some(node(2)),
+        activation: finish.activation,
+        mask: finish.mask.map(|mask| (node(3), mask)),
+    };
+    let mut lowering = Lowering::new(caps.clone());
+    let operands = [(node(0), inputs[0].clone()), (node(1), inputs[1].clone())];
+    problem.op.append(&mut lowering, &operands, (node(4), output), &epilogue, kernel);
+    let known = vec![
+        (node(0), CaseBuffer::input(&tensors[0])),
+        (node(1), CaseBuffer::input(&tensors[1])),
+        (node(2), CaseBuffer::input(&bias)),
+        (node(3), CaseBuffer::input(&saved)),
+        (node(4), CaseBuffer::output(&expected)),
+    ];
+    let name = format!("{:?} {} {} {} {finish:?}", problem.op, inputs[0], inputs[1], kernel.label());
+    Case::from_lowering(name, lowering, known)
+}
+
+/// Cases of all kernels that can run on an adapter: every problem with every kernel, and every epilogue with every kernel.
+pub fn cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut finished: Vec<String> = Vec::new();
+    for (i, problem) in problems().iter().enumerate() {
+        let shapes = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
+        for (j, kernel) in problem.op.candidates(caps, &[&shapes[0], &shapes[1]]).into_iter().enumerate() {
+            let has_epilogue = kernel.name.starts_with("gemm_rows");
+            if !has_epilogue {
+                cases.push(case(problem, caps, kernel, PLAIN));
+            } else if shapes[0].len() > 64 && !finished.contains(&kernel.label()) {
+                finished.push(kernel.label());
+                cases.extend(FINISHES.map(|finish| case(problem, caps, kernel, finish)));
+            } else {
+                cases.push(case(problem, caps, kernel, FINISHES[(i + j) % FINISHES.len()]));
+            }
+        }
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::testing;
+    use crate::gpu::{Gpu, GpuOptions};
+    use crate::ops::case::run;
+
+    fn failures(gpu: &Gpu) -> Vec<String> {
+        let cases = cases(&gpu.caps());
+        assert!(cases.len() > 100, "{} cases", cases.len());
+        cases.iter().filter_map(|case| run(gpu, case).unwrap_or_else(|e| panic!("{}: {e}", case.name)).failure).collect()
+    }
+
+    #[test]
+    fn every_kernel_agrees_with_the_twin() {
+        let Some(gpu) = testing::gpu() else { return };
+        let failures = failures(gpu);
+        assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    }
+
+    #[test]
+    fn every_kernel_agrees_with_the_twin_when_checked() {
+        if testing::gpu().is_none() {
+            return;
+        }
+        let options = GpuOptions {
+            adapter: std::env::var("GANYMEDE_TEST_ADAPTER").ok(),
+            checked: true,
+            pipeline_cache: false,
+            ..GpuOptions::default()
+        };
+        let gpu = Gpu::open(&options).expect("the adapter opened before");
+        let failures = failures(&gpu);
+        assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    }
+}

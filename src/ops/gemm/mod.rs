@@ -1,0 +1,167 @@
+//! The one inner product behind matrix products and convolutions, in all directions.
+//!
+//! Two cores: [`rows`] for operands A whose k is contiguous (`matmul` nn and nt, `conv2d_forward`, `conv2d_backward_input`) and [`cols`] for
+//! operands A whose m is contiguous (`matmul` tn, `conv2d_backward_weight`). Each exists in variants, and which one runs follows from the
+//! adapter and the shape alone, so that a run's bits cannot depend on timing. In order of preference:
+//!
+//! | variant | where | why |
+//! |---|---|---|
+//! | `narrow` | software adapters with eight lanes, at most 8 columns | the 64 columns of `broadcast` would idle |
+//! | `broadcast` | software adapters with eight lanes | 5 to 70 times faster there than anything with shared memory or without broadcasts |
+//! | `plain` | everywhere | register blocks, no optional feature |
+//! | `scalar` | only what vec4 cannot address | groups whose channels are not a multiple of four, products of two transposed matrices |
+//!
+//! `narrow` and `broadcast` load eight floats at once (`u64`) where 64-bit integers are there and strides are multiples of eight, because a
+//! load on these adapters costs a loop over the lanes whatever its width.
+
+mod cases;
+pub(super) mod cols;
+mod kernels;
+pub(super) mod rows;
+
+pub use cases::cases;
+pub use kernels::kernels;
+
+use super::activation::Activation;
+use crate::error::{Error, Result};
+use crate::gpu::kernel::Kernel;
+use crate::graph::lower::{Caps, Lowering, Operand};
+use crate::graph::shape::Shape;
+use cols::Cols;
+use rows::Rows;
+
+/// What a gemm kernel does to its sums before it stores them: `activation(sum + bias) * derivative`, in this order. The default does nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Epilogue {
+    /// Added per output channel: a tensor (O) for O output channels.
+    pub bias: Option<Operand>,
+    /// Applied to the sum.
+    pub activation: Activation,
+    /// A saved activation output, shaped as the result, and the activation: the result is multiplied by the activation's derivative there.
+    pub mask: Option<(Operand, Activation)>,
+}
+
+impl Default for Epilogue {
+    fn default() -> Self {
+        Epilogue { bias: None, activation: Activation::None, mask: None }
+    }
+}
+
+impl Epilogue {
+    /// True if it does nothing.
+    pub fn is_none(&self) -> bool {
+        self.bias.is_none() && self.activation == Activation::None && self.mask.is_none()
+    }
+}
+
+/// What an op comes down to: a core's product, and which of the op's inputs are its A and B.
+#[derive(Debug)]
+pub(super) struct Product {
+    pub core: Core,
+    pub operands: [usize; 2],
+}
+
+#[derive(Debug)]
+pub(super) enum Core {
+    Rows(Rows),
+    Cols(Cols),
+}
+
+impl Product {
+    pub fn candidates(&self, caps: &Caps) -> Vec<&'static Kernel> {
+        match &self.core {
+            Core::Rows(rows) => rows.candidates(caps),
+            Core::Cols(cols) => cols.candidates(caps),
+        }
+    }
+
+    pub fn lower(
+        &self,
+        lowering: &mut Lowering,
+        inputs: &[(Operand, Shape)],
+        output: Operand,
+        epilogue: &Epilogue,
+        kernel: Option<&Kernel>,
+    ) -> Result<()> {
+        let [a, b] = self.operands.map(|i| inputs[i].0);
+        match &self.core {
+            Core::Rows(rows) => rows.lower(lowering, [a, b, output], epilogue, kernel),
+            Core::Cols(_) if !epilogue.is_none() => Err(Error::internal("an epilogue on a weight gradient, which has none")),
+            Core::Cols(cols) => cols.lower(lowering, [a, b, output], kernel),
+        }
+    }
+}
+
+/// Gives an op that has a `product` of its input shapes what all members of the family offer.
+macro_rules! gemm_op {
+    ($op:ident) => {
+        impl $op {
+            /// The kernels that can run this op on an adapter, best first.
+            ///
+            /// # Errors
+            /// If the shapes do not fit.
+            pub fn candidates(
+                &self,
+                caps: &$crate::graph::lower::Caps,
+                inputs: &[&$crate::graph::shape::Shape],
+            ) -> $crate::error::Result<Vec<&'static $crate::gpu::kernel::Kernel>> {
+                Ok(self.product(inputs)?.candidates(caps))
+            }
+
+            /// Appends the dispatch, with an epilogue over the output channels.
+            ///
+            /// # Errors
+            /// If the shapes do not fit, or the op is a weight gradient (a product with a transposed A) and there is an epilogue.
+            pub fn lower_fused(
+                &self,
+                lowering: &mut $crate::graph::lower::Lowering,
+                inputs: &[($crate::graph::lower::Operand, $crate::graph::shape::Shape)],
+                output: ($crate::graph::lower::Operand, $crate::graph::shape::Shape),
+                epilogue: &$crate::ops::gemm::Epilogue,
+            ) -> $crate::error::Result<()> {
+                self.lower_variant(lowering, inputs, output, epilogue, None)
+            }
+
+            /// `lower_fused` with one of the `candidates` instead of the best.
+            ///
+            /// # Errors
+            /// As `lower_fused`; also if the kernel is not a candidate.
+            pub fn lower_variant(
+                &self,
+                lowering: &mut $crate::graph::lower::Lowering,
+                inputs: &[($crate::graph::lower::Operand, $crate::graph::shape::Shape)],
+                output: ($crate::graph::lower::Operand, $crate::graph::shape::Shape),
+                epilogue: &$crate::ops::gemm::Epilogue,
+                kernel: Option<&$crate::gpu::kernel::Kernel>,
+            ) -> $crate::error::Result<()> {
+                let shapes: Vec<&$crate::graph::shape::Shape> = inputs.iter().map(|(_, shape)| shape).collect();
+                self.product(&shapes)?.lower(lowering, inputs, output.0, epilogue, kernel)
+            }
+        }
+    };
+}
+pub(super) use gemm_op;
+
+/// The kernel to use: the forced one if it is a candidate, else the first.
+fn choose(candidates: &[&'static Kernel], forced: Option<&Kernel>) -> Result<&'static Kernel> {
+    let chosen = match forced {
+        None => candidates.first(),
+        Some(forced) => candidates.iter().find(|k| k.label() == forced.label()),
+    };
+    chosen.copied().ok_or_else(|| {
+        let wanted = forced.map_or("any kernel".to_string(), Kernel::label);
+        let labels: Vec<String> = candidates.iter().map(|k| k.label()).collect();
+        Error::internal(format!("{wanted} cannot run this product on this adapter; these can: {}", labels.join(", ")))
+    })
+}
+
+/// Kernels count floats in 32-bit signed integers.
+pub(super) fn check_len(op: &str, shape: &Shape) -> Result<()> {
+    if shape.physical_len() > i32::MAX as usize {
+        return Err(Error::input(format!(
+            "{op}: a tensor of shape {shape} takes {} floats; at most 2^31 - 1 are supported: make the batch or the layer smaller",
+            shape.physical_len()
+        )));
+    }
+    Ok(())
+}

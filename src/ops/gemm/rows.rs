@@ -1,0 +1,267 @@
+//! The core for operands A whose k is contiguous: geometry, parameters and dispatch of the `gemm_rows_*` kernels.
+
+use super::{Epilogue, choose, kernels};
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{Cost, Dispatch, Kernel, grid};
+use crate::graph::lower::{Caps, Lowering, Operand};
+use bytemuck::{Pod, Zeroable};
+
+/// How B is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `[k][n]`.
+    N,
+    /// `[n][k]`.
+    T,
+}
+
+/// A run of k: where it starts in A, in pixels from a grid point's, and in B, in floats.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    pub y: i64,
+    pub x: i64,
+    pub b_base: usize,
+}
+
+/// Rows of C that share their segments.
+#[derive(Debug, Clone)]
+pub struct Phase {
+    /// Rows: images · grid height · grid width.
+    pub rows: usize,
+    /// Grid height and width.
+    pub grid: [usize; 2],
+    /// Pixel of C of grid point (0, 0).
+    pub out: [usize; 2],
+    /// First channel of A and of C.
+    pub a_channel: usize,
+    pub out_channel: usize,
+    /// Columns of C that the phase stores, padding included.
+    pub columns: usize,
+    pub segments: Vec<Segment>,
+}
+
+/// Pixels of a tensor and the floats of one.
+#[derive(Debug, Clone, Copy)]
+pub struct Pixels {
+    pub height: usize,
+    pub width: usize,
+    pub floats: usize,
+}
+
+/// A product `C[m, n] = sum over segments s and k of A(m, s, k) B(s, k, n)`; `shaders/gemm_rows.wgsl` explains the terms.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub form: Form,
+    pub phases: Vec<Phase>,
+    /// Columns after which channels start anew, and how many of them are not padding.
+    pub period: usize,
+    pub channels: usize,
+    /// k of a segment, as stored in A.
+    pub depth: usize,
+    /// Rows of B that exist: k of a segment in form N, n in form T.
+    pub b_extent: usize,
+    pub b_stride: usize,
+    pub a: Pixels,
+    pub a_step: [usize; 2],
+    pub out: Pixels,
+    pub out_step: [usize; 2],
+    /// A is stored `[k][m]` with this many floats between two k: the product of two transposed matrices.
+    pub a_k_stride: Option<usize>,
+    /// What the printed plan says.
+    pub cost: Cost,
+}
+
+/// `GemmRowsParams` of `shaders/gemm_rows.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct GemmRowsParams {
+    columns: u32,
+    period: u32,
+    channels: u32,
+    depth: u32,
+    b_extent: u32,
+    b_stride: u32,
+    a_height: u32,
+    a_width: u32,
+    a_pixel: u32,
+    a_step_y: u32,
+    a_step_x: u32,
+    out_height: u32,
+    out_width: u32,
+    out_pixel: u32,
+    out_step_y: u32,
+    out_step_x: u32,
+    bias: u32,
+    activation: u32,
+    slope: f32,
+    mask: u32,
+    mask_slope: f32,
+    a_k_stride: u32,
+    b_k_stride: u32,
+    b_n_stride: u32,
+}
+
+impl Rows {
+    /// A plain matrix product: A is `[m][a_stride]`, C is `[m][out_stride]`. Columns beyond `columns` are padding.
+    pub fn matrix(form: Form, m: usize, [depth, a_stride]: [usize; 2], [columns, out_stride]: [usize; 2], b: [usize; 2]) -> Self {
+        let [b_extent, b_stride] = b;
+        let segment = Segment { y: 0, x: 0, b_base: 0 };
+        let phase = Phase { rows: m, grid: [1, 1], out: [0, 0], a_channel: 0, out_channel: 0, columns: out_stride, segments: vec![segment] };
+        Rows {
+            form,
+            phases: vec![phase],
+            period: out_stride,
+            channels: columns,
+            depth,
+            b_extent,
+            b_stride,
+            a: Pixels { height: 1, width: 1, floats: a_stride },
+            a_step: [1, 1],
+            out: Pixels { height: 1, width: 1, floats: out_stride },
+            out_step: [1, 1],
+            a_k_stride: None,
+            cost: Cost::default(),
+        }
+    }
+
+    fn columns(&self) -> usize {
+        self.phases.iter().map(|c| c.columns).max().unwrap_or(0)
+    }
+
+    /// Whether every address of A that a load of `lanes` floats starts at is a multiple of `lanes`.
+    fn a_aligned(&self, lanes: usize) -> bool {
+        let fits = |n: usize| n.is_multiple_of(lanes);
+        self.a_k_stride.is_none() && fits(self.a.floats) && fits(self.depth) && self.phases.iter().all(|c| fits(c.a_channel))
+    }
+
+    /// The same for B.
+    fn b_aligned(&self, lanes: usize) -> bool {
+        let fits = |n: usize| n.is_multiple_of(lanes);
+        let run = match self.form {
+            Form::N => self.phases.iter().all(|c| fits(c.columns)),
+            Form::T => fits(self.depth),
+        };
+        self.a_k_stride.is_none() && run && fits(self.b_stride) && self.phases.iter().flat_map(|c| &c.segments).all(|s| fits(s.b_base))
+    }
+
+    /// The kernels that can run this product on an adapter, best first. The order depends on the adapter and the shape alone.
+    pub fn candidates(&self, caps: &Caps) -> Vec<&'static Kernel> {
+        let columns = self.columns();
+        let out_aligned = self.phases.iter().all(|c| c.columns == columns && c.out_channel.is_multiple_of(4)) && columns.is_multiple_of(4);
+        if !(self.a_aligned(4) && self.b_aligned(4) && out_aligned) {
+            return vec![&kernels::ROWS_SCALAR];
+        }
+        let (broadcast, narrow, plain) = match self.form {
+            Form::N => (&kernels::ROWS_BROADCAST_N, &kernels::ROWS_NARROW_N, &kernels::ROWS_PLAIN_N),
+            Form::T => (&kernels::ROWS_BROADCAST_T, &kernels::ROWS_NARROW_T, &kernels::ROWS_PLAIN_T),
+        };
+        let [wide, wide_b, four] = broadcast.each_ref();
+        let [narrow_wide, narrow_four] = narrow.each_ref();
+        let mut found: Vec<&'static Kernel> = Vec::new();
+        if caps.fixed_subgroup {
+            let (a_wide, b_wide) = (caps.int64 && self.a_aligned(8), caps.int64 && self.b_aligned(8));
+            let mut any_width: Vec<&'static Kernel> = Vec::new();
+            any_width.extend((a_wide && b_wide).then_some(wide));
+            any_width.extend(b_wide.then_some(wide_b));
+            any_width.push(four);
+            let few_columns = a_wide.then_some(narrow_wide).into_iter().chain([narrow_four]);
+            if columns <= 8 {
+                found.extend(few_columns);
+                found.extend(any_width);
+            } else {
+                found.extend(any_width);
+                found.extend(few_columns);
+            }
+        }
+        // A GPU hides latency by many invocations; one subgroup a workgroup with 128 accumulators each would leave it idle.
+        let at = if caps.software { found.len() } else { 0 };
+        found.insert(at, plain);
+        found
+    }
+
+    /// Appends the dispatch, with the forced kernel or the best candidate.
+    pub fn lower(&self, lowering: &mut Lowering, [a, b, out]: [Operand; 3], epilogue: &Epilogue, forced: Option<&Kernel>) -> Result<()> {
+        let kernel = choose(&self.candidates(&lowering.caps), forced)?;
+        if self.phases.len() > 65_535 {
+            return Err(Error::input(format!(
+                "a convolution with {} groups and output phases; at most 65535 are supported: use fewer groups or a smaller stride",
+                self.phases.len()
+            )));
+        }
+        let columns = self.columns();
+        let items = |c: &Phase| match kernel.name {
+            "gemm_rows_broadcast" => c.rows.div_ceil(16) * columns.div_ceil(64),
+            "gemm_rows_narrow" => c.rows.div_ceil(32) * columns.div_ceil(4),
+            "gemm_rows_plain" => c.rows.div_ceil(4) * columns.div_ceil(8),
+            _ => c.rows * columns,
+        };
+        let per_group = if kernel.workgroup[0] == 8 { 1 } else { kernel.workgroup[0] };
+        let [x, y, _] = grid(self.phases.iter().map(items).max().unwrap_or(0), per_group);
+        let walk = lowering.constant(self.walk());
+        // A binding that is not read still needs a buffer; the table serves.
+        let bias = epilogue.bias.unwrap_or(walk);
+        let saved = epilogue.mask.map_or(walk, |(saved, _)| saved);
+        lowering.push(Dispatch {
+            kernel,
+            overrides: Vec::new(),
+            params: bytemuck::bytes_of(&self.params(epilogue)).to_vec(),
+            operands: vec![a, b, walk, bias, saved, out],
+            workgroups: [x, y, self.phases.len() as u32],
+            cost: self.cost,
+        });
+        Ok(())
+    }
+
+    fn params(&self, epilogue: &Epilogue) -> GemmRowsParams {
+        let mask = epilogue.mask.map(|(_, activation)| activation);
+        let (b_k_stride, b_n_stride) = match self.form {
+            Form::N => (self.b_stride, 1),
+            Form::T => (1, self.b_stride),
+        };
+        GemmRowsParams {
+            columns: self.columns() as u32,
+            period: self.period as u32,
+            channels: self.channels as u32,
+            depth: self.depth as u32,
+            b_extent: self.b_extent as u32,
+            b_stride: self.b_stride as u32,
+            a_height: self.a.height as u32,
+            a_width: self.a.width as u32,
+            a_pixel: self.a.floats as u32,
+            a_step_y: self.a_step[0] as u32,
+            a_step_x: self.a_step[1] as u32,
+            out_height: self.out.height as u32,
+            out_width: self.out.width as u32,
+            out_pixel: self.out.floats as u32,
+            out_step_y: self.out_step[0] as u32,
+            out_step_x: self.out_step[1] as u32,
+            bias: u32::from(epilogue.bias.is_some()),
+            activation: epilogue.activation.code(),
+            slope: epilogue.activation.slope(),
+            mask: mask.map_or(0, |m| m.code()),
+            mask_slope: mask.map_or(0.0, |m| m.slope()),
+            a_k_stride: self.a_k_stride.unwrap_or(1) as u32,
+            b_k_stride: b_k_stride as u32,
+            b_n_stride: b_n_stride as u32,
+        }
+    }
+
+    /// The table `walk` of `shaders/gemm_rows.wgsl`.
+    fn walk(&self) -> Vec<u8> {
+        let mut table: Vec<[i32; 4]> = Vec::new();
+        let mut first_segment = 3 * self.phases.len();
+        for c in &self.phases {
+            let entries = [
+                [c.rows, c.grid[0], c.grid[1], first_segment],
+                [c.segments.len(), c.out[0], c.out[1], c.a_channel],
+                [c.out_channel, c.columns, 0, 0],
+            ];
+            table.extend(entries.map(|entry| entry.map(|v| v as i32)));
+            first_segment += c.segments.len();
+        }
+        for s in self.phases.iter().flat_map(|c| &c.segments) {
+            table.push([s.y as i32, s.x as i32, s.b_base as i32, 0]);
+        }
+        bytemuck::cast_slice(&table).to_vec()
+    }
+}

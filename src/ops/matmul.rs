@@ -1,0 +1,118 @@
+//! Matrix product.
+
+use super::gemm::cols::Cols;
+use super::gemm::rows::{Form, Rows};
+use super::gemm::{Core, Epilogue, Product, check_len, gemm_op};
+use crate::error::{Error, Result};
+use crate::gpu::kernel::Cost;
+use crate::graph::lower::{Lowering, Operand};
+use crate::graph::op::{Application, Op};
+use crate::graph::shape::Shape;
+use crate::graph::tensor::Tensor;
+use crate::graph::{Graph, NodeId};
+
+/// `C[m, n] = sum over k of op(A)[m, k] · op(B)[k, n]`, where op transposes or not: `torch.matmul` of two matrices.
+///
+/// Inputs A (M, K), or (K, M) if transposed; B (K, N), or (N, K) if transposed. Output (M, N). A linear layer with weight (out, in) is
+/// `transpose_b`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matmul {
+    /// A is stored (K, M).
+    pub transpose_a: bool,
+    /// B is stored (N, K).
+    pub transpose_b: bool,
+}
+
+/// The product of two matrices; see [`Matmul`].
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn matmul(graph: &mut Graph, a: NodeId, b: NodeId, transpose_a: bool, transpose_b: bool) -> Result<NodeId> {
+    graph.apply(Matmul { transpose_a, transpose_b }, &[a, b])
+}
+
+impl Matmul {
+    /// M, K and N.
+    fn extents(&self, a: &Shape, b: &Shape) -> Result<[usize; 3]> {
+        let of = |name: &str, shape: &Shape, transposed: bool| match *shape.dims() {
+            [rows, columns] => Ok(if transposed { [columns, rows] } else { [rows, columns] }),
+            _ => Err(Error::input(format!("matmul: {name} must have rank 2, got shape {shape}"))),
+        };
+        let ([m, k], [b_k, n]) = (of("a", a, self.transpose_a)?, of("b", b, self.transpose_b)?);
+        if k != b_k {
+            let side = |transposed| if transposed { " transposed" } else { "" };
+            return Err(Error::input(format!(
+                "matmul: b must have {k} rows, one for each column of a, got {b_k} (a {a}{}, b {b}{})",
+                side(self.transpose_a),
+                side(self.transpose_b)
+            )));
+        }
+        Ok([m, k, n])
+    }
+
+    fn product(&self, inputs: &[&Shape]) -> Result<Product> {
+        let (a, b) = (inputs[0], inputs[1]);
+        let [m, k, n] = self.extents(a, b)?;
+        let output = Shape::new(&[m, n])?;
+        [a, b, &output].into_iter().try_for_each(|shape| check_len("matmul", shape))?;
+        let flops = 2 * (m * n) as u64 * k as u64;
+        let bytes = 4 * (a.physical_len() + b.physical_len() + output.physical_len()) as u64;
+        let cost = Cost { flops, bytes };
+        let out = [n, output.padded()];
+        let core = match (self.transpose_a, self.transpose_b) {
+            (false, false) => Core::Rows(Rows { cost, ..Rows::matrix(Form::N, m, [a.padded(); 2], out, [k, b.padded()]) }),
+            (false, true) => Core::Rows(Rows { cost, ..Rows::matrix(Form::T, m, [a.padded(); 2], out, [n, b.padded()]) }),
+            (true, false) => Core::Cols(Cols { cost, ..Cols::matrix(k, [m, a.padded()], out) }),
+            (true, true) => Core::Rows(Rows {
+                cost,
+                a_k_stride: Some(a.padded()),
+                ..Rows::matrix(Form::T, m, [k, 1], out, [n, b.padded()])
+            }),
+        };
+        Ok(Product { core, operands: [0, 1] })
+    }
+}
+
+gemm_op!(Matmul);
+
+impl Op for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        let [m, _, n] = self.extents(inputs[0], inputs[1])?;
+        Shape::new(&[m, n])
+    }
+
+    fn gradient(&self, graph: &mut Graph, at: &Application, dy: NodeId, wanted: &[bool]) -> Result<Vec<Option<NodeId>>> {
+        let (a, b) = (at.inputs[0], at.inputs[1]);
+        // dA = dC op(B)ᵀ and dB = op(A)ᵀ dC, each transposed as its input is.
+        let (ta, tb) = (self.transpose_a, self.transpose_b);
+        let da = if ta { (b, dy, tb, true) } else { (dy, b, false, !tb) };
+        let db = if tb { (dy, a, true, ta) } else { (a, dy, !ta, false) };
+        let mut gradient = |wanted: bool, (l, r, tl, tr): (NodeId, NodeId, bool, bool)| -> Result<Option<NodeId>> {
+            if wanted { matmul(graph, l, r, tl, tr).map(Some) } else { Ok(None) }
+        };
+        Ok(vec![gradient(wanted[0], da)?, gradient(wanted[1], db)?])
+    }
+
+    fn twin(&self, inputs: &[&Tensor], output: &Shape) -> Tensor {
+        let (a, b) = (inputs[0], inputs[1]);
+        let (m, n) = (output.dims()[0], output.dims()[1]);
+        let k = a.shape.len() / m;
+        Tensor::from_fn(output.clone(), |index| {
+            let (i, j) = (index / n, index % n);
+            let sum = |p: usize| {
+                let left = if self.transpose_a { a.data[p * m + i] } else { a.data[i * k + p] };
+                let right = if self.transpose_b { b.data[j * k + p] } else { b.data[p * n + j] };
+                left * right
+            };
+            (0..k).map(sum).sum()
+        })
+    }
+
+    fn lower(&self, lowering: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
+        self.lower_fused(lowering, inputs, output, &Epilogue::default())
+    }
+}

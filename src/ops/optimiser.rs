@@ -1,0 +1,431 @@
+//! Optimisers and weight averages: in-place updates of flat parameter stores.
+//!
+//! A store is a flat run of f32 words in which each tensor's physical image starts at a multiple of 64 words; the words between tensors are
+//! zero in every store and stay zero. An update is one dispatch per segment of a store.
+
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
+use crate::gpu::step::StepRow;
+use crate::graph::lower::{Caps, Lowering, Operand};
+use crate::ops::case::Case;
+use crate::ops::case_builder::{CaseBuilder, normals, variants, widen};
+use crate::part;
+use bytemuck::{Pod, Zeroable};
+
+/// Adam's constants (Kingma and Ba, 2015); the learning rate comes with each step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adam {
+    /// Decay of the first moment, in [0, 1).
+    pub beta1: f64,
+    /// Decay of the second moment, in [0, 1).
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+}
+
+/// Constants of stochastic gradient descent with momentum, in PyTorch's form with dampening 0; the learning rate comes with each step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sgd {
+    /// Decay of the momentum buffer, in [0, 1).
+    pub momentum: f64,
+    /// Nesterov's form: the gradient looks one step of momentum ahead.
+    pub nesterov: bool,
+}
+
+/// Parameters of `adam`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct AdamParams {
+    items: u32,
+    slot: u32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    eps: f32,
+    reserved: u32,
+}
+
+/// Parameters of `sgd`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct SgdParams {
+    items: u32,
+    slot: u32,
+    momentum: f32,
+    nesterov: u32,
+}
+
+/// Parameters of `ema`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct EmaParams {
+    items: u32,
+    slot: u32,
+    reserved: [u32; 2],
+}
+
+const ADAM_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut, Bind::InOut];
+const SGD_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut];
+const EMA_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut];
+
+/// `adam`, four floats per invocation.
+pub static ADAM: Kernel = Kernel {
+    name: "adam",
+    variant: "vec4",
+    parts: &[part!("items_vec4"), part!("adam")],
+    bindings: ADAM_BINDINGS,
+    workgroup: [64, 1, 1],
+    features: &[],
+};
+
+/// `adam`, eight floats per invocation.
+pub static ADAM_U64: Kernel = Kernel {
+    name: "adam",
+    variant: "u64",
+    parts: &[part!("items_u64"), part!("adam")],
+    bindings: ADAM_BINDINGS,
+    workgroup: [64, 1, 1],
+    features: &[Feature::Int64],
+};
+
+/// `sgd`, four floats per invocation.
+pub static SGD: Kernel = Kernel {
+    name: "sgd",
+    variant: "vec4",
+    parts: &[part!("items_vec4"), part!("sgd")],
+    bindings: SGD_BINDINGS,
+    workgroup: [64, 1, 1],
+    features: &[],
+};
+
+/// `sgd`, eight floats per invocation.
+pub static SGD_U64: Kernel = Kernel {
+    name: "sgd",
+    variant: "u64",
+    parts: &[part!("items_u64"), part!("sgd")],
+    bindings: SGD_BINDINGS,
+    workgroup: [64, 1, 1],
+    features: &[Feature::Int64],
+};
+
+/// `ema`, four floats per invocation.
+pub static EMA: Kernel = Kernel {
+    name: "ema",
+    variant: "vec4",
+    parts: &[part!("items_vec4"), part!("ema")],
+    bindings: EMA_BINDINGS,
+    workgroup: [64, 1, 1],
+    features: &[],
+};
+
+/// `ema`, eight floats per invocation.
+pub static EMA_U64: Kernel = Kernel {
+    name: "ema",
+    variant: "u64",
+    parts: &[part!("items_u64"), part!("ema")],
+    bindings: EMA_BINDINGS,
+    workgroup: [64, 1, 1],
+    features: &[Feature::Int64],
+};
+
+/// Kernels of this file.
+pub static KERNELS: &[&Kernel] = &[&ADAM, &ADAM_U64, &SGD, &SGD_U64, &EMA, &EMA_U64];
+
+/// Picks the loader of a walk over `words` floats, and says how many items that is. Eight floats at a time where loads are the cost (software
+/// adapters); GPUs emulate 64-bit integers and gain nothing from them.
+pub(crate) fn items(caps: &Caps, words: usize, vec4: &'static Kernel, u64: Option<&'static Kernel>) -> Result<(&'static Kernel, usize)> {
+    if words == 0 || !words.is_multiple_of(4) || words > u32::MAX as usize {
+        return Err(Error::internal(format!(
+            "{} over {words} words: expected a multiple of 4 from 4 to 2^32",
+            vec4.name
+        )));
+    }
+    if words as u64 * 4 > caps.max_binding {
+        return Err(Error::internal(format!(
+            "{} over {words} words: the adapter binds at most {} bytes; the store must be split into segments",
+            vec4.name, caps.max_binding
+        )));
+    }
+    let wide = u64.filter(|_| caps.int64 && caps.software && words.is_multiple_of(8));
+    Ok(wide.map_or((vec4, words / 4), |u64| (u64, words / 8)))
+}
+
+/// What an Adam update reads and writes: flat stores of one layout, or the same range of each.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamStores {
+    /// Gradients, read.
+    pub grads: Operand,
+    /// Parameters, updated.
+    pub values: Operand,
+    /// First moments, updated; zero before the first update.
+    pub m: Operand,
+    /// Second moments, updated; zero before the first update.
+    pub v: Operand,
+}
+
+/// One Adam update of `words` words, in place. `slot` is the step row's slot of this update's scalars ([`StepRow::optimiser`]).
+///
+/// # Errors
+/// [`Error::Internal`] if `words` is not a multiple of 4 or more than one binding holds.
+pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam, slot: u32) -> Result<()> {
+    let (kernel, items) = items(&l.caps, words, &ADAM, Some(&ADAM_U64))?;
+    let params = AdamParams {
+        items: items as u32,
+        slot,
+        beta1: adam.beta1 as f32,
+        // In f64 first: 1 - 0.999 in f32 is off by 1e-5 of itself.
+        one_minus_beta1: (1.0 - adam.beta1) as f32,
+        beta2: adam.beta2 as f32,
+        one_minus_beta2: (1.0 - adam.beta2) as f32,
+        eps: adam.eps as f32,
+        reserved: 0,
+    };
+    l.push(Dispatch {
+        kernel,
+        overrides: Vec::new(),
+        params: bytemuck::bytes_of(&params).to_vec(),
+        operands: vec![stores.grads, stores.values, stores.m, stores.v],
+        workgroups: grid(items, 64),
+        cost: Cost {
+            flops: 15 * words as u64,
+            bytes: 28 * words as u64,
+        },
+    });
+    Ok(())
+}
+
+/// One update of `words` words by gradient descent with momentum: `values` and `buf` in place from `grads`. `slot` as in [`lower_adam`].
+///
+/// # Errors
+/// As [`lower_adam`].
+pub fn lower_sgd(l: &mut Lowering, grads: Operand, values: Operand, buf: Operand, words: usize, sgd: Sgd, slot: u32) -> Result<()> {
+    let (kernel, items) = items(&l.caps, words, &SGD, Some(&SGD_U64))?;
+    let params = SgdParams {
+        items: items as u32,
+        slot,
+        momentum: sgd.momentum as f32,
+        nesterov: u32::from(sgd.nesterov),
+    };
+    l.push(Dispatch {
+        kernel,
+        overrides: Vec::new(),
+        params: bytemuck::bytes_of(&params).to_vec(),
+        operands: vec![grads, values, buf],
+        workgroups: grid(items, 64),
+        cost: Cost {
+            flops: if sgd.nesterov { 6 } else { 4 } * words as u64,
+            bytes: 20 * words as u64,
+        },
+    });
+    Ok(())
+}
+
+/// One step of the moving average `averages` of `values`, `words` words, with the decay of the step row's slot [`StepRow::STEP`].
+///
+/// # Errors
+/// As [`lower_adam`].
+pub fn lower_ema(l: &mut Lowering, values: Operand, averages: Operand, words: usize) -> Result<()> {
+    let (kernel, items) = items(&l.caps, words, &EMA, Some(&EMA_U64))?;
+    let params = EmaParams {
+        items: items as u32,
+        slot: StepRow::STEP,
+        reserved: [0; 2],
+    };
+    l.push(Dispatch {
+        kernel,
+        overrides: Vec::new(),
+        params: bytemuck::bytes_of(&params).to_vec(),
+        operands: vec![values, averages],
+        workgroups: grid(items, 64),
+        cost: Cost {
+            flops: 3 * words as u64,
+            bytes: 12 * words as u64,
+        },
+    });
+    Ok(())
+}
+
+/// f64 twins of the kernels, one element at a time.
+pub mod twin {
+    use super::{Adam, Sgd};
+
+    /// Adam at a given lr and with the reciprocals of its bias corrections, 1 / (1 - beta^t).
+    pub fn adam(grads: &[f64], values: &mut [f64], m: &mut [f64], v: &mut [f64], adam: Adam, [lr, inverse_bias1, inverse_bias2]: [f64; 3]) {
+        for (i, g) in grads.iter().enumerate() {
+            m[i] = adam.beta1 * m[i] + (1.0 - adam.beta1) * g;
+            v[i] = adam.beta2 * v[i] + (1.0 - adam.beta2) * g * g;
+            values[i] -= lr * (m[i] * inverse_bias1) / ((v[i] * inverse_bias2).sqrt() + adam.eps);
+        }
+    }
+
+    /// Gradient descent with momentum.
+    pub fn sgd(grads: &[f64], values: &mut [f64], buf: &mut [f64], sgd: Sgd, lr: f64) {
+        for (i, g) in grads.iter().enumerate() {
+            buf[i] = sgd.momentum * buf[i] + g;
+            values[i] -= lr * if sgd.nesterov { g + sgd.momentum * buf[i] } else { buf[i] };
+        }
+    }
+
+    /// Exponential moving average.
+    pub fn ema(values: &[f64], averages: &mut [f64], decay: f64) {
+        for (average, value) in averages.iter_mut().zip(values) {
+            *average += (1.0 - decay) * (value - *average);
+        }
+    }
+}
+
+/// Store sizes of the cases: less than a workgroup, one item more than one, and no multiple of eight floats.
+const SIZES: [usize; 6] = [4, 64, 68, 256, 264, 1000];
+
+/// Cases of this file's kernels.
+pub fn cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for caps in variants(caps) {
+        for (k, words) in SIZES.into_iter().enumerate() {
+            cases.push(adam_case(&caps, words, k as u64));
+            cases.push(sgd_case(&caps, words, k as u64, k % 2 == 1));
+            cases.push(ema_case(&caps, words, k as u64, [0.999, 0.5, 0.25, 0.0, 1.0, 0.9][k]));
+        }
+    }
+    cases
+}
+
+const VALID: &str = "case sizes are multiples of 4";
+
+/// Two updates with their own gradients and scalars: the second sees the first one's state.
+fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
+    let constants = Adam {
+        beta1: 0.5,
+        beta2: 0.999,
+        eps: 1e-8,
+    };
+    let mut b = CaseBuilder::new(caps);
+    let before = [normals(3 * seed, words), vec![0.0; words], vec![0.0; words]];
+    // Gradients over many magnitudes, with exact zeros: m / sqrt(v) is about 1 for all but those.
+    let grads: Vec<Vec<f32>> = (0..2)
+        .map(|t| {
+            normals(1000 + 2 * seed + t, words)
+                .iter()
+                .enumerate()
+                .map(|(i, g)| g * [1e-6, 1.0, 0.0, 1e4, 1e-3][i % 5])
+                .collect()
+        })
+        .collect();
+    let mut after = before.clone().map(|s| widen(&s));
+    for t in 1..=2usize {
+        let bias = |beta: f64| 1.0 / (1.0 - beta.powi(t as i32));
+        let scalars = [2e-2 / t as f64, bias(constants.beta1), bias(constants.beta2)].map(|s| s as f32);
+        b.step.slots[StepRow::optimiser(t - 1) as usize] = [scalars[0].to_bits(), scalars[1].to_bits(), scalars[2].to_bits(), t as u32];
+        let [values, m, v] = &mut after;
+        twin::adam(&widen(&grads[t - 1]), values, m, v, constants, scalars.map(f64::from));
+    }
+    let [values, m, v]: [Operand; 3] = std::array::from_fn(|i| b.state(before[i].clone(), after[i].clone()));
+    for (t, g) in grads.iter().enumerate() {
+        let grads = b.input(g);
+        let stores = AdamStores { grads, values, m, v };
+        lower_adam(&mut b.lowering, stores, words, constants, StepRow::optimiser(t)).expect(VALID);
+    }
+    b.finish(format!("adam {words} words, two updates"))
+}
+
+fn sgd_case(caps: &Caps, words: usize, seed: u64, nesterov: bool) -> Case {
+    let constants = Sgd { momentum: 0.9, nesterov };
+    let mut b = CaseBuilder::new(caps);
+    let before = [normals(2000 + seed, words), vec![0.0; words]];
+    let grads = [normals(2100 + seed, words), normals(2200 + seed, words)];
+    let mut after = before.clone().map(|s| widen(&s));
+    for (t, g) in grads.iter().enumerate() {
+        let lr = 0.1f32 / (t + 1) as f32;
+        b.step.slots[StepRow::optimiser(t) as usize] = [lr.to_bits(), 0, 0, t as u32 + 1];
+        let [values, buf] = &mut after;
+        twin::sgd(&widen(g), values, buf, constants, f64::from(lr));
+    }
+    let [values, buf]: [Operand; 2] = std::array::from_fn(|i| b.state(before[i].clone(), after[i].clone()));
+    for (t, g) in grads.iter().enumerate() {
+        let grads = b.input(g);
+        lower_sgd(&mut b.lowering, grads, values, buf, words, constants, StepRow::optimiser(t)).expect(VALID);
+    }
+    b.finish(format!(
+        "sgd {words} words{}, two updates",
+        if nesterov { ", nesterov" } else { "" }
+    ))
+}
+
+fn ema_case(caps: &Caps, words: usize, seed: u64, decay: f32) -> Case {
+    let mut b = CaseBuilder::new(caps);
+    b.step.slots[StepRow::STEP as usize][2] = decay.to_bits();
+    let (values, before) = (normals(3000 + seed, words), normals(3100 + seed, words));
+    let mut after = widen(&before);
+    for _ in 0..2 {
+        twin::ema(&widen(&values), &mut after, f64::from(decay));
+    }
+    let values = b.input(&values);
+    let averages = b.state(before, after);
+    for _ in 0..2 {
+        lower_ema(&mut b.lowering, values, averages, words).expect(VALID);
+    }
+    b.finish(format!("ema {words} words, decay {decay}, two steps"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::case_builder::assert_cases;
+
+    #[test]
+    fn kernels_equal_their_twins() {
+        assert_cases(KERNELS, cases);
+    }
+
+    /// Values by torch.optim.Adam(lr=0.1, betas=(0.5, 0.999), eps=1e-8) worked by hand: with a constant gradient m_hat = g and v_hat = g^2.
+    #[test]
+    fn adam_moves_by_lr_under_a_constant_gradient() {
+        let adam = Adam {
+            beta1: 0.5,
+            beta2: 0.999,
+            eps: 1e-8,
+        };
+        let (mut p, mut m, mut v) = ([1.0], [0.0], [0.0]);
+        for t in 1..=5 {
+            let scalars = [0.1, 1.0 / (1.0 - 0.5f64.powi(t)), 1.0 / (1.0 - 0.999f64.powi(t))];
+            twin::adam(&[-3.0], &mut p, &mut m, &mut v, adam, scalars);
+            assert!((p[0] - (1.0 + 0.1 * f64::from(t))).abs() < 1e-8, "step {t}: {}", p[0]);
+        }
+    }
+
+    /// torch.optim.SGD(lr=0.1, momentum=0.5) from p = 1 with gradients 1, 2: buf 1, 2.5; Nesterov subtracts 0.1 (1.5, 3.25).
+    #[test]
+    fn sgd_is_torchs() {
+        for (nesterov, expected) in [(false, 1.0 - 0.1 - 0.25), (true, 1.0 - 0.15 - 0.325)] {
+            let (mut p, mut buf) = ([1.0], [0.0]);
+            for g in [1.0, 2.0] {
+                twin::sgd(&[g], &mut p, &mut buf, Sgd { momentum: 0.5, nesterov }, 0.1);
+            }
+            assert!((p[0] - expected).abs() < 1e-12, "{}", p[0]);
+            assert_eq!(buf, [2.5]);
+        }
+    }
+
+    #[test]
+    fn the_wide_loader_is_for_software_adapters() {
+        let software = Caps {
+            int64: true,
+            software: true,
+            ..Caps::minimal()
+        };
+        let gpu = Caps {
+            software: false,
+            ..software.clone()
+        };
+        assert_eq!(items(&software, 64, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "u64");
+        assert_eq!(items(&software, 68, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "vec4");
+        assert_eq!(items(&gpu, 64, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "vec4");
+        for words in [0, 1, 63, (128 << 20) / 4 + 4] {
+            assert!(
+                matches!(items(&gpu, words, &ADAM, Some(&ADAM_U64)), Err(Error::Internal(_))),
+                "{words}"
+            );
+        }
+    }
+}

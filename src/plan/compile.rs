@@ -1,0 +1,222 @@
+//! Compilation: items in order, values before their uses, one dispatch list.
+
+use super::cover::{Cover, Fusions};
+use super::memory;
+use super::program::{Item, Program};
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{Bind, Dispatch};
+use crate::graph::lower::{Caps, Lowering, Operand, Place};
+use crate::graph::shape::Shape;
+use crate::graph::{Graph, Kind, NodeId};
+use crate::ops::elementwise::Affine;
+use std::collections::{HashMap, HashSet};
+
+/// A range of a plan's buffer, in 32-bit words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// Index into [`Plan::buffers`].
+    pub buffer: usize,
+    /// First word.
+    pub offset: usize,
+    /// Number of words.
+    pub len: usize,
+}
+
+/// A buffer of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanBuffer {
+    /// Label: the declared name, or the names of the values that share it.
+    pub name: String,
+    /// Length in 32-bit words.
+    pub words: usize,
+    /// Content, if it is a constant table.
+    pub constant: Option<Vec<u8>>,
+    /// True for buffers that the program declared.
+    pub declared: bool,
+}
+
+/// A compiled program: dispatches in order, each with its label, over a list of buffers.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Dispatches with labels such as `D/real/2.conv2d_forward`.
+    pub dispatches: Vec<(String, Dispatch<Slot>)>,
+    /// Buffers: the declared ones first, in order of declaration.
+    pub buffers: Vec<PlanBuffer>,
+}
+
+/// Compiles a program for an adapter.
+///
+/// # Errors
+/// [`Error::Input`] if a tensor is larger than the adapter can bind; [`Error::Internal`] if the program is inconsistent (a stale leaf, an op without
+/// kernels).
+pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
+    let roots = effect_operands(program, caps)?;
+    let fusions = Fusions::find(program, &roots)?;
+    let mut builder = Builder {
+        graph: &program.graph,
+        leaf_made_at: &program.leaf_made_at,
+        fusions,
+        lowering: Lowering::new(caps.clone()),
+        done: HashSet::new(),
+        placed: HashMap::new(),
+        writes: Vec::new(),
+        item: 0,
+    };
+    for (index, item) in program.items.iter().enumerate() {
+        if let Item::Compute { node, place } = item {
+            builder.placed.entry(program.graph.storage(*node)).or_insert((index, *place));
+        }
+    }
+    for (index, item) in program.items.iter().enumerate() {
+        builder.item = index;
+        match item {
+            Item::Compute { node, place } => builder.compute(*node, *place)?,
+            Item::Effect { label, lower } => builder.effect(label, lower)?,
+        }
+    }
+    let Builder { lowering, placed, .. } = builder;
+    for (label, dispatch) in &lowering.dispatches {
+        let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
+        if storage != dispatch.operands.len() {
+            return Err(Error::internal(format!("{label} has {} operands for {storage} storage bindings", dispatch.operands.len())));
+        }
+    }
+    let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
+    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+}
+
+/// Nodes that effects name as operands; together with the computed nodes they are the roots of the graph.
+fn effect_operands(program: &Program, caps: &Caps) -> Result<Vec<NodeId>> {
+    let mut roots = Vec::new();
+    for item in &program.items {
+        match item {
+            Item::Compute { node, .. } => roots.push(*node),
+            Item::Effect { lower, .. } => {
+                let mut trial = Lowering::new(caps.clone());
+                lower(&mut trial)?;
+                roots.extend(nodes_of(trial.dispatches.iter().map(|(_, d)| d)));
+            }
+        }
+    }
+    Ok(roots)
+}
+
+fn nodes_of<'a>(dispatches: impl Iterator<Item = &'a Dispatch<Operand>>) -> Vec<NodeId> {
+    dispatches
+        .flat_map(|d| &d.operands)
+        .filter_map(|o| match o {
+            Operand::Node(node) => Some(*node),
+            _ => None,
+        })
+        .collect()
+}
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    leaf_made_at: &'a HashMap<NodeId, usize>,
+    fusions: Fusions,
+    lowering: Lowering,
+    done: HashSet<NodeId>,
+    placed: HashMap<NodeId, (usize, Place)>,
+    /// Places overwritten so far: (item, place).
+    writes: Vec<(usize, Place)>,
+    item: usize,
+}
+
+impl Builder<'_> {
+    fn compute(&mut self, node: NodeId, place: Place) -> Result<()> {
+        let storage = self.graph.storage(node);
+        self.ensure(node)?;
+        let is_leaf = matches!(self.graph.node(storage).kind, Kind::Leaf { .. });
+        let (owner, owned) = self.placed[&storage];
+        if is_leaf || owner != self.item || owned != place {
+            // The value lives elsewhere (an input, or a value wanted in two places): copy it.
+            let shape = self.graph.shape(node).clone();
+            self.lowering.label = format!("{}.copy", self.graph.node(node).label);
+            crate::graph::op::Op::lower(
+                &Affine { scale: 1.0, shift: 0.0 },
+                &mut self.lowering,
+                &[(Operand::Node(node), shape.clone())],
+                (Operand::Place(place), shape),
+            )?;
+        }
+        self.writes.push((self.item, place));
+        Ok(())
+    }
+
+    fn effect(&mut self, label: &str, lower: &dyn Fn(&mut Lowering) -> Result<()>) -> Result<()> {
+        self.lowering.label = label.to_string();
+        let start = self.lowering.dispatches.len();
+        lower(&mut self.lowering)?;
+        let own = self.lowering.dispatches.split_off(start);
+        for node in nodes_of(own.iter().map(|(_, d)| d)) {
+            self.ensure(node)?;
+        }
+        for (_, dispatch) in &own {
+            let binds = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step));
+            for (bind, operand) in binds.zip(&dispatch.operands) {
+                if let (Bind::Out | Bind::InOut, Operand::Place(place)) = (bind, operand) {
+                    self.writes.push((self.item, *place));
+                }
+            }
+        }
+        self.lowering.dispatches.extend(own);
+        Ok(())
+    }
+
+    /// Makes sure that a node's value exists, computing what it depends on first.
+    fn ensure(&mut self, node: NodeId) -> Result<()> {
+        let mut stack = vec![(node, false)];
+        while let Some((node, expanded)) = stack.pop() {
+            let node = self.graph.storage(node);
+            if self.done.contains(&node) {
+                continue;
+            }
+            if let Kind::Leaf { name, place } = &self.graph.node(node).kind {
+                self.check_fresh(node, name, *place)?;
+                continue;
+            }
+            let cover = self.fusions.cover(self.graph, node);
+            if !expanded {
+                stack.push((node, true));
+                stack.extend(cover.reads(self.graph).into_iter().rev().map(|input| (input, false)));
+                continue;
+            }
+            self.emit(node, &cover)?;
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, node: NodeId, cover: &Cover) -> Result<()> {
+        for read in cover.reads(self.graph) {
+            let storage = self.graph.storage(read);
+            if let Kind::Leaf { name, place } = &self.graph.node(storage).kind {
+                self.check_fresh(storage, name, *place)?;
+            }
+        }
+        self.lowering.label = self.graph.node(node).label.clone();
+        cover.lower(self.graph, &mut self.lowering)?;
+        self.done.extend(cover.writes().iter().map(|&n| self.graph.storage(n)));
+        if !self.done.contains(&node) {
+            return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label)));
+        }
+        Ok(())
+    }
+
+    /// A leaf is stale once an effect after its making has overwritten its place.
+    fn check_fresh(&self, node: NodeId, name: &str, place: Option<Place>) -> Result<()> {
+        let (Some(place), Some(&made)) = (place, self.leaf_made_at.get(&node)) else {
+            return Err(Error::internal(format!("leaf {name} has no place in the program")));
+        };
+        let overlap = |w: &Place| w.buffer == place.buffer && w.offset < place.offset + place.len && place.offset < w.offset + w.len;
+        if self.writes.iter().any(|(item, written)| *item >= made && *item < self.item && overlap(written)) {
+            return Err(Error::internal(format!("leaf {name} is read after its buffer was overwritten")));
+        }
+        Ok(())
+    }
+}
+
+/// Shape and operand of a node, as ops take them.
+pub(super) fn operand(graph: &Graph, node: NodeId) -> (Operand, Shape) {
+    (Operand::Node(node), graph.shape(node).clone())
+}

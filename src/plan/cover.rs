@@ -1,0 +1,264 @@
+//! Fusion as instruction selection: which kernels compute which nodes.
+//!
+//! Norms and activations are expanded to primitive nodes before differentiation; here the fused kernels claim them back. Convolution epilogues are
+//! found by looking at a product's consumers. Batch norms are found by *reconstruction*: the graph is hash-consed, so rebuilding a batch norm's
+//! backward pass from its upstream gradient gives the very nodes that differentiation made, whatever their shape. If it does not, nothing
+//! is fused, and the primitives' own kernels compute the same values.
+
+use super::compile::operand;
+use super::program::{NormSite, Program};
+use crate::error::Result;
+use crate::graph::lower::{Lowering, Operand};
+use crate::graph::{Graph, NodeId};
+use crate::ops::activation::Activation;
+use crate::ops::batch_norm::{self, BackwardSums, Statistics};
+use crate::ops::conv2d::{Conv2dBackwardInput, Conv2dForward};
+use crate::ops::elementwise::{Add, Affine, LeakyRelu, LeakyReluBackward, Mul, Sigmoid, Tanh};
+use crate::ops::gemm::Epilogue;
+use crate::ops::matmul::Matmul;
+use crate::ops::reduce::GroupBroadcast;
+use std::collections::{HashMap, HashSet};
+
+/// The kernels that compute a node, possibly together with others.
+#[derive(Debug, Clone)]
+pub(super) enum Cover {
+    /// The op's own kernels.
+    Op(NodeId),
+    /// A matrix product or convolution with its epilogue.
+    Product { node: NodeId, product: NodeId, bias: Option<NodeId>, activation: Activation, mask: Option<(NodeId, Activation)> },
+    /// Batch statistics.
+    Moments(NormSite),
+    /// Normalisation, affine map and activation.
+    Apply { site: NormSite, node: NodeId, activation: Activation },
+    /// Everything that a batch norm's backward pass asks for.
+    Backward { site: NormSite, dy: NodeId, dx: Option<NodeId>, dweight: Option<NodeId>, dbias: Option<NodeId> },
+}
+
+impl Cover {
+    /// Nodes whose values must exist first.
+    pub fn reads(&self, graph: &Graph) -> Vec<NodeId> {
+        match self {
+            Cover::Op(node) => graph.inputs(*node).to_vec(),
+            Cover::Product { product, bias, mask, .. } => {
+                graph.inputs(*product).iter().copied().chain(*bias).chain(mask.map(|(node, _)| node)).collect()
+            }
+            Cover::Moments(site) => vec![site.x],
+            Cover::Apply { site, .. } => vec![site.x, site.norm.mean, site.norm.rstd, site.weight, site.bias],
+            Cover::Backward { site, dy, .. } => vec![*dy, site.x, site.norm.mean, site.norm.rstd, site.weight],
+        }
+    }
+
+    /// Nodes that it computes.
+    pub fn writes(&self) -> Vec<NodeId> {
+        match self {
+            Cover::Op(node) | Cover::Product { node, .. } | Cover::Apply { node, .. } => vec![*node],
+            Cover::Moments(site) => vec![site.norm.mean, site.norm.var, site.norm.rstd],
+            Cover::Backward { dx, dweight, dbias, .. } => dx.iter().chain(dweight).chain(dbias).copied().collect(),
+        }
+    }
+
+    /// Appends the dispatches.
+    pub fn lower(&self, graph: &Graph, lowering: &mut Lowering) -> Result<()> {
+        match self {
+            Cover::Op(node) => {
+                let inputs: Vec<_> = graph.inputs(*node).iter().map(|&i| operand(graph, i)).collect();
+                graph.lower(*node, lowering, &inputs, operand(graph, *node))
+            }
+            Cover::Product { node, product, bias, activation, mask } => {
+                let epilogue = Epilogue {
+                    bias: bias.map(Operand::Node),
+                    activation: *activation,
+                    mask: mask.map(|(output, activation)| (Operand::Node(output), activation)),
+                };
+                let inputs: Vec<_> = graph.inputs(*product).iter().map(|&i| operand(graph, i)).collect();
+                let output = operand(graph, *node);
+                if let Some(op) = graph.op::<Matmul>(*product) {
+                    op.lower_fused(lowering, &inputs, output, &epilogue)
+                } else if let Some(op) = graph.op::<Conv2dForward>(*product) {
+                    op.lower_fused(lowering, &inputs, output, &epilogue)
+                } else if let Some(op) = graph.op::<Conv2dBackwardInput>(*product) {
+                    op.lower_fused(lowering, &inputs, output, &epilogue)
+                } else {
+                    unreachable!("only products are covered by Cover::Product")
+                }
+            }
+            Cover::Moments(site) => {
+                let [mean, var, rstd] = [site.norm.mean, site.norm.var, site.norm.rstd].map(Operand::Node);
+                batch_norm::lower_moments(lowering, operand(graph, site.x), site.groups, site.eps, mean, var, rstd);
+                Ok(())
+            }
+            Cover::Apply { site, node, activation } => {
+                let [weight, bias, y] = [site.weight, site.bias, *node].map(Operand::Node);
+                batch_norm::lower_apply(lowering, operand(graph, site.x), statistics(site), weight, bias, *activation, y);
+                Ok(())
+            }
+            Cover::Backward { site, dy, dx, dweight, dbias } => {
+                let words = site.groups * graph.shape(site.x).padded();
+                let sums = BackwardSums { dy: lowering.scratch(words), dy_xhat: lowering.scratch(words) };
+                let (dy, x, statistics) = (Operand::Node(*dy), operand(graph, site.x), statistics(site));
+                let [dweight, dbias] = [dweight, dbias].map(|node| node.map(Operand::Node));
+                batch_norm::lower_backward_sums(lowering, dy, x.clone(), statistics, sums, dweight, dbias);
+                if let Some(dx) = dx {
+                    batch_norm::lower_backward_apply(lowering, dy, x, statistics, Operand::Node(site.weight), sums, Operand::Node(*dx));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn statistics(site: &NormSite) -> Statistics {
+    Statistics { groups: site.groups, mean: Operand::Node(site.norm.mean), rstd: Operand::Node(site.norm.rstd) }
+}
+
+/// The fusions of a program.
+pub(super) struct Fusions {
+    covers: HashMap<NodeId, Cover>,
+    consumers: HashMap<NodeId, Vec<NodeId>>,
+    roots: HashSet<NodeId>,
+}
+
+impl Fusions {
+    /// Finds the batch norms; products are found as they are met.
+    pub fn find(program: &mut Program, roots: &[NodeId]) -> Result<Self> {
+        let mut found = Fusions {
+            consumers: consumers(&program.graph, roots),
+            roots: roots.iter().map(|&r| program.graph.storage(r)).collect(),
+            covers: HashMap::new(),
+        };
+        let norms = program.norms.clone();
+        let graph = &mut program.graph;
+        for site in norms {
+            let moments = Cover::Moments(site);
+            for node in moments.writes() {
+                found.covers.insert(node, moments.clone());
+            }
+            let (node, activation) = found.activation_after(graph, site.norm.y);
+            found.covers.insert(node, Cover::Apply { site, node, activation });
+            let upstream: Vec<NodeId> = graph.adjoints().iter().filter(|(y, _)| *y == site.norm.y).map(|(_, dy)| *dy).collect();
+            for dy in upstream {
+                let gradients = graph.gradients(&[(site.norm.y, dy)], &[site.x, site.weight, site.bias])?;
+                let wanted = |node: Option<NodeId>| node.map(|n| graph.storage(n)).filter(|n| found.is_live(*n));
+                let [dx, dweight, dbias] = [gradients[0], gradients[1], gradients[2]].map(wanted);
+                let cover = Cover::Backward { site, dy, dx, dweight, dbias };
+                for node in cover.writes() {
+                    found.covers.insert(node, cover.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The kernels for a node.
+    pub fn cover(&self, graph: &Graph, node: NodeId) -> Cover {
+        if let Some(cover) = self.covers.get(&node) {
+            return cover.clone();
+        }
+        self.product(graph, node).unwrap_or(Cover::Op(node))
+    }
+
+    fn is_live(&self, node: NodeId) -> bool {
+        self.consumers.contains_key(&node) || self.roots.contains(&node)
+    }
+
+    /// True if `node` is used by `user` alone, so that its value need not exist.
+    fn only_feeds(&self, node: NodeId, user: NodeId) -> bool {
+        !self.roots.contains(&node) && self.consumers.get(&node).is_some_and(|users| users.iter().all(|u| *u == user))
+    }
+
+    /// If all that happens to `y` is one activation: that node and the activation; else `y` itself.
+    fn activation_after(&self, graph: &Graph, y: NodeId) -> (NodeId, Activation) {
+        if let Some([user]) = self.consumers.get(&y).map(Vec::as_slice)
+            && self.only_feeds(y, *user)
+            && let Some(activation) = activation_of(graph, *user)
+        {
+            return (*user, activation);
+        }
+        (y, Activation::None)
+    }
+
+    /// Matches `activation(product + bias)`, `product * activation'(y)` and their parts.
+    fn product(&self, graph: &Graph, node: NodeId) -> Option<Cover> {
+        let plain = |product| Cover::Product { node, product, bias: None, activation: Activation::None, mask: None };
+        if is_product(graph, node) {
+            return Some(plain(node));
+        }
+        if let Some((product, output, activation)) = backward_mask(graph, node)
+            && is_product(graph, product)
+            && self.only_feeds(product, node)
+        {
+            return Some(Cover::Product { node, product, bias: None, activation: Activation::None, mask: Some((output, activation)) });
+        }
+        let (sum, activation) = match activation_of(graph, node) {
+            Some(activation) => (graph.inputs(node)[0], activation),
+            None => (node, Activation::None),
+        };
+        if sum != node && !self.only_feeds(sum, node) {
+            return None;
+        }
+        if is_product(graph, sum) {
+            return Some(Cover::Product { node, product: sum, bias: None, activation, mask: None });
+        }
+        graph.op::<Add>(sum)?;
+        let [product, broadcast] = graph.inputs(sum) else { return None };
+        graph.op::<GroupBroadcast>(*broadcast)?;
+        let bias = graph.inputs(*broadcast)[0];
+        (is_product(graph, *product) && self.only_feeds(*product, sum) && graph.shape(bias).rows() == 1)
+            .then_some(Cover::Product { node, product: *product, bias: Some(bias), activation, mask: None })
+    }
+}
+
+fn is_product(graph: &Graph, node: NodeId) -> bool {
+    graph.op::<Matmul>(node).is_some() || graph.op::<Conv2dForward>(node).is_some() || graph.op::<Conv2dBackwardInput>(node).is_some()
+}
+
+fn activation_of(graph: &Graph, node: NodeId) -> Option<Activation> {
+    if let Some(LeakyRelu { slope }) = graph.op(node) {
+        return Some(Activation::LeakyRelu(*slope));
+    }
+    if graph.op::<Tanh>(node).is_some() {
+        return Some(Activation::Tanh);
+    }
+    graph.op::<Sigmoid>(node).map(|_| Activation::Sigmoid)
+}
+
+/// If `node` is an upstream gradient times an activation's derivative: (gradient, activation's output, activation).
+fn backward_mask(graph: &Graph, node: NodeId) -> Option<(NodeId, NodeId, Activation)> {
+    if let Some(LeakyReluBackward { slope }) = graph.op(node) {
+        let [y, dy] = graph.inputs(node) else { return None };
+        return Some((*dy, *y, Activation::LeakyRelu(*slope)));
+    }
+    graph.op::<Mul>(node)?;
+    let [a, b] = graph.inputs(node) else { return None };
+    let tanh_output = |n: NodeId| {
+        let Affine { scale: -1.0, shift: 1.0 } = graph.op(n)? else { return None };
+        let square = graph.inputs(n)[0];
+        graph.op::<Mul>(square)?;
+        let [y, z] = graph.inputs(square) else { return None };
+        (y == z && graph.op::<Tanh>(*y).is_some()).then_some(*y)
+    };
+    if let Some(y) = tanh_output(*b) {
+        return Some((*a, y, Activation::Tanh));
+    }
+    tanh_output(*a).map(|y| (*b, y, Activation::Tanh))
+}
+
+/// Consumers of every node that the roots depend on.
+fn consumers(graph: &Graph, roots: &[NodeId]) -> HashMap<NodeId, Vec<NodeId>> {
+    let mut consumers: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+    let mut seen: HashSet<NodeId> = HashSet::new();
+    let mut stack = roots.to_vec();
+    while let Some(node) = stack.pop() {
+        if seen.insert(node) {
+            for &input in graph.inputs(node) {
+                consumers.entry(input).or_default().push(node);
+                stack.push(input);
+            }
+        }
+    }
+    for users in consumers.values_mut() {
+        users.sort();
+        users.dedup();
+    }
+    consumers
+}

@@ -1,0 +1,129 @@
+//! What is to be computed: a graph, the buffers that outlive a step, and an ordered list of items (values to compute, state to update).
+
+use crate::error::{Error, Result};
+use crate::graph::lower::{BufferId, Lowering, Operand, Place};
+use crate::graph::shape::Shape;
+use crate::graph::{Graph, NodeId};
+use crate::ops;
+use crate::ops::batch_norm::BatchNorm;
+use std::collections::HashMap;
+use std::fmt;
+
+/// A buffer that the program declares: parameter stores, inputs, state, results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BufferDecl {
+    /// Unique name: `"D.values"`.
+    pub name: String,
+    /// Length in 32-bit words.
+    pub words: usize,
+}
+
+/// A batch norm in a graph: its nodes, inputs and parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormSite {
+    /// The nodes that [`crate::ops::batch_norm::batch_norm`] made.
+    pub norm: BatchNorm,
+    /// Its input.
+    pub x: NodeId,
+    /// Scale (C).
+    pub weight: NodeId,
+    /// Shift (C).
+    pub bias: NodeId,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Batch groups with statistics of their own.
+    pub groups: usize,
+}
+
+type LowerEffect = Box<dyn Fn(&mut Lowering) -> Result<()> + Send + Sync>;
+
+/// One item of a program, in order.
+pub(super) enum Item {
+    /// Compute a node, and leave it in a declared buffer.
+    Compute { node: NodeId, place: Place },
+    /// Run dispatches that update state in place or fill an input (optimiser, EMA, noise, statistics).
+    Effect { label: String, lower: LowerEffect },
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Compute { node, place } => write!(f, "compute {node:?} into {place:?}"),
+            Item::Effect { label, .. } => write!(f, "effect {label}"),
+        }
+    }
+}
+
+/// A program: the graph, its buffers and its items.
+///
+/// Items run in order; values are computed when the first item needs them and only once. A leaf stands for the content of its place *at the point of the
+/// program where the leaf was made*: compilation fails if a value would read it after an effect has overwritten it.
+#[derive(Debug)]
+pub struct Program {
+    /// The graph that items refer to.
+    pub graph: Graph,
+    pub(super) buffers: Vec<BufferDecl>,
+    pub(super) items: Vec<Item>,
+    pub(super) leaf_made_at: HashMap<NodeId, usize>,
+    pub(super) norms: Vec<NormSite>,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Program {
+    /// An empty program.
+    pub fn new() -> Self {
+        Program { graph: ops::new_graph(), buffers: Vec::new(), items: Vec::new(), leaf_made_at: HashMap::new(), norms: Vec::new() }
+    }
+
+    /// Declares a buffer of `words` 32-bit words.
+    pub fn buffer(&mut self, name: impl Into<String>, words: usize) -> BufferId {
+        self.buffers.push(BufferDecl { name: name.into(), words });
+        BufferId(self.buffers.len() - 1)
+    }
+
+    /// Declares a buffer that holds exactly one tensor.
+    pub fn tensor_buffer(&mut self, name: impl Into<String>, shape: &Shape) -> Place {
+        let len = shape.physical_len();
+        Place { buffer: self.buffer(name, len), offset: 0, len }
+    }
+
+    /// The declared buffers.
+    pub fn buffers(&self) -> &[BufferDecl] {
+        &self.buffers
+    }
+
+    /// A leaf that reads `place` as it is at this point of the program.
+    pub fn leaf(&mut self, name: &str, shape: &Shape, place: Place) -> Result<NodeId> {
+        if place.len != shape.physical_len() {
+            return Err(Error::internal(format!("leaf {name} of shape {shape} needs {} words, its place has {}", shape.physical_len(), place.len)));
+        }
+        let node = self.graph.leaf(name, shape.clone(), Some(place))?;
+        self.leaf_made_at.insert(node, self.items.len());
+        Ok(node)
+    }
+
+    /// Computes `node` into `place`.
+    pub fn compute(&mut self, node: NodeId, place: Place) {
+        self.items.push(Item::Compute { node, place });
+    }
+
+    /// Runs dispatches with side effects. Nodes that they name as operands are computed first.
+    pub fn effect(&mut self, label: impl Into<String>, lower: impl Fn(&mut Lowering) -> Result<()> + Send + Sync + 'static) {
+        self.items.push(Item::Effect { label: label.into(), lower: Box::new(lower) });
+    }
+
+    /// Notes a batch norm, so that compilation can use the fused kernels in place of its primitives.
+    pub fn note_norm(&mut self, norm: NormSite) {
+        self.norms.push(norm);
+    }
+
+    /// An operand for a node, for use in effects.
+    pub fn operand(&self, node: NodeId) -> Operand {
+        Operand::Node(node)
+    }
+}

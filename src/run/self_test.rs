@@ -1,0 +1,110 @@
+//! The self-test behind `ganymede check`: every kernel, and every specialisation that a preset uses, against its f64 twin on the chosen adapter.
+
+use crate::error::Result;
+use crate::gan::config::{AdamConfig, GanConfig};
+use crate::gan::step::Inputs;
+use crate::gan::trainer;
+use crate::gpu::Gpu;
+use crate::gpu::kernel::Kernel;
+use crate::graph::lower::Caps;
+use crate::nn::presets::PRESETS;
+use crate::ops::{self, case};
+use std::collections::BTreeSet;
+
+/// A kernel and its overrides, as text: what a pipeline is built from.
+pub type Specialisation = (String, String);
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    /// A case and its largest error relative to the largest expected value.
+    Passed { case: String, worst: f64 },
+    /// A case that came out wrong, and how.
+    Failed { case: String, worst: f64, failure: String },
+    /// A kernel or specialisation that no case covers.
+    Uncovered(String),
+    /// A kernel that this adapter cannot run, for want of an optional feature; others do its work.
+    Unsupported(String),
+}
+
+/// How a self-test ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that failed.
+    pub failed: usize,
+    /// Kernels or specialisations without a case.
+    pub uncovered: usize,
+    /// Kernels that the adapter cannot run.
+    pub unsupported: usize,
+}
+
+/// Runs every case that the adapter can run and hands each line to `report`.
+pub fn self_test(gpu: &Gpu, mut report: impl FnMut(&Line)) -> Result<Summary> {
+    let caps = gpu.caps();
+    let mut summary = Summary::default();
+    let mut covered: BTreeSet<Specialisation> = BTreeSet::new();
+    for case in ops::cases(&caps) {
+        covered.extend(case.dispatches.iter().map(|d| specialisation(d.kernel, &d.overrides)));
+        let outcome = case::run(gpu, &case)?;
+        let line = match outcome.failure {
+            None => {
+                summary.passed += 1;
+                Line::Passed { case: case.name, worst: outcome.worst }
+            }
+            Some(failure) => {
+                summary.failed += 1;
+                Line::Failed { case: case.name, worst: outcome.worst, failure }
+            }
+        };
+        report(&line);
+    }
+    for kernel in ops::kernels() {
+        let label = kernel.label();
+        if !gpu.supports(kernel) {
+            summary.unsupported += 1;
+            report(&Line::Unsupported(label));
+        } else if !covered.iter().any(|(name, _)| *name == label) {
+            summary.uncovered += 1;
+            report(&Line::Uncovered(label));
+        }
+    }
+    for used in preset_specialisations(&caps)? {
+        if !covered.contains(&used) {
+            summary.uncovered += 1;
+            report(&Line::Uncovered(format!("{} with {}", used.0, used.1)));
+        }
+    }
+    Ok(summary)
+}
+
+/// Every pipeline that training with a preset builds on an adapter of these capabilities.
+pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
+    let mut used = BTreeSet::new();
+    for preset in PRESETS {
+        for channels in [1, 3] {
+            let (generator, discriminator) = preset.networks(channels);
+            let config = GanConfig {
+                generator,
+                discriminator,
+                z_dim: preset.z_dim,
+                batch: 2,
+                d_steps: 1,
+                lr_g: preset.lr,
+                lr_d: preset.lr,
+                adam: AdamConfig { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+                ema_half_life_kimg: 1.0,
+                seed: 0,
+            };
+            let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
+            used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));
+        }
+    }
+    Ok(used)
+}
+
+fn specialisation(kernel: &Kernel, overrides: &[(&'static str, f64)]) -> Specialisation {
+    let overrides: Vec<String> = overrides.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    (kernel.label(), overrides.join(", "))
+}

@@ -1,0 +1,380 @@
+//! Ops against PyTorch: the f64 twins to 1e-9, and the compiled kernels, fusions included, on whatever adapter is present.
+
+mod common;
+
+use common::Fixture;
+use ganymede::error::Result;
+use ganymede::gpu::testing;
+use ganymede::graph::lower::Caps;
+use ganymede::graph::shape::Shape;
+use ganymede::graph::tensor::Tensor;
+use ganymede::graph::{Graph, NodeId};
+use ganymede::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
+use ganymede::ops::loss::{Target, bce_with_logits_mean};
+use ganymede::ops::matmul::Matmul;
+use ganymede::ops::{batch_norm, elementwise, reduce, reshape};
+use ganymede::plan::{Executor, NormSite, Program, compile};
+use std::collections::HashMap;
+
+/// Twins compute in f64, but an op's constants (slopes, 1/n, eps) are the f32 values that its kernel uses.
+const TWIN: f64 = 2e-7;
+/// f32 sums of a few thousand terms.
+const KERNEL: f64 = 2e-5;
+
+/// A fixture's tensor under the name that the op gives it, with the shape that the op uses (a bias is a row, a scalar loss (1, 1)).
+struct Expected<'a> {
+    name: &'a str,
+    node: NodeId,
+}
+
+/// Builds a program around an op and compares its outputs and gradients with the fixture.
+struct Golden<'a> {
+    fixture: &'a Fixture,
+    program: Program,
+    values: HashMap<String, Tensor>,
+    expected: Vec<Expected<'a>>,
+}
+
+impl<'a> Golden<'a> {
+    fn new(fixture: &'a Fixture) -> Self {
+        Golden { fixture, program: Program::new(), values: HashMap::new(), expected: Vec::new() }
+    }
+
+    fn graph(&mut self) -> &mut Graph {
+        &mut self.program.graph
+    }
+
+    /// A leaf with the fixture's value.
+    fn input(&mut self, name: &str) -> Result<NodeId> {
+        self.input_as(name, self.fixture.get(name).shape.clone())
+    }
+
+    /// The same values under another shape.
+    fn input_as(&mut self, name: &str, shape: Shape) -> Result<NodeId> {
+        let tensor = Tensor::new(shape.clone(), self.fixture.get(name).data.clone());
+        self.values.insert(name.to_string(), tensor);
+        let place = self.program.tensor_buffer(name, &shape);
+        self.program.leaf(name, &shape, place)
+    }
+
+    fn expect(&mut self, name: &'a str, node: NodeId) {
+        self.expected.push(Expected { name, node });
+    }
+
+    /// Expects `y`, and for each (input, fixture name) the gradient of sum(y * dy).
+    fn expect_with_gradients(&mut self, y: NodeId, gradients: &[(NodeId, &'a str)]) -> Result<()> {
+        self.expect("y", y);
+        let shape = self.graph().shape(y).clone();
+        let dy = self.input_as("dy", shape)?;
+        let wrt: Vec<NodeId> = gradients.iter().map(|(node, _)| *node).collect();
+        let nodes = self.graph().gradients(&[(y, dy)], &wrt)?;
+        for ((_, name), node) in gradients.iter().zip(nodes) {
+            let node = node.unwrap_or_else(|| panic!("{}: no gradient {name}", self.fixture.name));
+            self.expect(name, node);
+        }
+        Ok(())
+    }
+
+    fn check(mut self) {
+        let nodes: Vec<NodeId> = self.expected.iter().map(|e| e.node).collect();
+        let twins = self.program.graph.evaluate(&self.values, &nodes).expect("twins evaluate");
+        for (expected, got) in self.expected.iter().zip(&twins) {
+            self.compare("twin", expected.name, &got.data, TWIN);
+        }
+        let Some(gpu) = testing::gpu() else { return };
+        let mut places = Vec::new();
+        for (index, expected) in self.expected.iter().enumerate() {
+            let shape = self.program.graph.shape(expected.node).clone();
+            let place = self.program.tensor_buffer(format!("out.{index}"), &shape);
+            self.program.compute(expected.node, place);
+            places.push((place, shape));
+        }
+        for caps in [gpu.caps(), Caps { max_binding: gpu.caps().max_binding, ..Caps::minimal() }] {
+            let plan = compile(&mut self.program, &caps).unwrap_or_else(|e| panic!("{}: {e}", self.fixture.name));
+            let executor = Executor::new(gpu, &self.fixture.name, &plan, &HashMap::new(), None).expect("the plan binds");
+            for (index, decl) in self.program.buffers().iter().enumerate() {
+                if let Some(value) = self.values.get(&decl.name) {
+                    let buffer = executor.buffer(ganymede::graph::lower::BufferId(index));
+                    gpu.write(buffer, 0, bytemuck::cast_slice(&value.pack())).expect("inputs upload");
+                }
+            }
+            executor.submit(gpu, 0..1).expect("the plan runs");
+            for (expected, (place, shape)) in self.expected.iter().zip(&places) {
+                let physical = executor.read(gpu, *place).expect("outputs read back");
+                let padding = physical.len() - shape.len();
+                assert!(
+                    physical.iter().filter(|v| **v == 0.0).count() >= padding,
+                    "{} {}: padding lanes are not zero",
+                    self.fixture.name,
+                    expected.name
+                );
+                self.compare(if caps.fixed_subgroup { "kernel" } else { "plain kernel" }, expected.name, &Tensor::unpack(shape, &physical).data, KERNEL);
+            }
+        }
+    }
+
+    fn compare(&self, what: &str, name: &str, got: &[f64], tolerance: f64) {
+        let expected = &self.fixture.get(name).data;
+        assert_eq!(got.len(), expected.len(), "{} {name}: {what} has another size", self.fixture.name);
+        let scale = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+            assert!(
+                (g - e).abs() <= tolerance * (scale + e.abs()),
+                "{} {name}: {what} gives {g} at element {i}, PyTorch {e} (largest {scale})",
+                self.fixture.name
+            );
+        }
+    }
+}
+
+/// Fixtures whose name starts with `prefix`; at least `least`, so that a renamed file cannot empty a test.
+fn fixtures(prefix: &str, least: usize) -> Vec<Fixture> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .expect("tests/fixtures exists")
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".safetensors")?.to_string()))
+        .filter(|name| name.starts_with(prefix))
+        .collect();
+    names.sort();
+    assert!(names.len() >= least, "{} fixtures named {prefix}*, expected at least {least}", names.len());
+    names.iter().map(|name| Fixture::load(name)).collect()
+}
+
+fn pair(f: &Fixture, key: &str) -> [usize; 2] {
+    let value = |i: usize| f.parameters[key][i].as_u64().unwrap_or_else(|| panic!("{} has no {key}", f.name)) as usize;
+    [value(0), value(1)]
+}
+
+fn number(f: &Fixture, key: &str) -> f64 {
+    f.parameters[key].as_f64().unwrap_or_else(|| panic!("{} has no {key}", f.name))
+}
+
+fn list(f: &Fixture, key: &str) -> Vec<usize> {
+    f.parameters[key].as_array().unwrap_or_else(|| panic!("{} has no {key}", f.name)).iter().map(|v| v.as_u64().expect("a number") as usize).collect()
+}
+
+fn add_bias(g: &mut Graph, y: NodeId, bias: NodeId) -> Result<NodeId> {
+    let row = Shape::new(&[1, g.shape(bias).len()])?;
+    let bias = reshape::reshape(g, bias, &row)?;
+    let shape = g.shape(y).clone();
+    let bias = reduce::group_broadcast(g, bias, &shape)?;
+    elementwise::add(g, y, bias)
+}
+
+fn run(prefix: &str, least: usize, build: impl for<'a> Fn(&mut Golden<'a>) -> Result<()>) {
+    for fixture in fixtures(prefix, least) {
+        let mut golden = Golden::new(&fixture);
+        build(&mut golden).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
+        golden.check();
+    }
+}
+
+#[test]
+fn matmul() {
+    run("matmul_", 5, |t| {
+        let (a, b) = (t.input("a")?, t.input("b")?);
+        let flag = |key: &str| t.fixture.parameters[key].as_bool().expect("a flag");
+        let op = Matmul { transpose_a: flag("transpose_a"), transpose_b: flag("transpose_b") };
+        let y = t.graph().apply(op, &[a, b])?;
+        t.expect_with_gradients(y, &[(a, "da"), (b, "db")])
+    });
+    run("linear", 1, |t| {
+        let (x, w, bias) = (t.input("x")?, t.input("w")?, t.input("bias")?);
+        let y = t.graph().apply(Matmul { transpose_a: false, transpose_b: true }, &[x, w])?;
+        let y = add_bias(t.graph(), y, bias)?;
+        t.expect_with_gradients(y, &[(x, "dx"), (w, "dw"), (bias, "dbias")])
+    });
+}
+
+fn convolution(t: &mut Golden<'_>, transposed: bool) -> Result<()> {
+    let f = t.fixture;
+    let conv = Conv2d {
+        stride: pair(f, "stride"),
+        padding: pair(f, "padding"),
+        dilation: pair(f, "dilation"),
+        groups: f.parameters["groups"].as_u64().expect("groups") as usize,
+    };
+    let (x, w) = (t.input("x")?, t.input("w")?);
+    let mut y = if transposed {
+        conv_transpose2d(t.graph(), x, w, conv, pair(f, "output_padding"))?
+    } else {
+        conv2d(t.graph(), x, w, conv)?
+    };
+    let mut gradients = vec![(x, "dx"), (w, "dw")];
+    if f.tensors.contains_key("bias") {
+        let bias = t.input("bias")?;
+        y = add_bias(t.graph(), y, bias)?;
+        gradients.push((bias, "dbias"));
+    }
+    t.expect_with_gradients(y, &gradients)
+}
+
+#[test]
+fn conv2d_family() {
+    run("conv2d_", 16, |t| convolution(t, false));
+    run("conv_transpose2d_", 16, |t| convolution(t, true));
+}
+
+#[test]
+fn bias_and_activations() {
+    run("bias_", 18, |t| {
+        let (x, bias) = (t.input("x")?, t.input("bias")?);
+        let sum = add_bias(t.graph(), x, bias)?;
+        let parameters = &t.fixture.parameters;
+        let name = parameters["activation"].as_str().expect("an activation").to_string();
+        let slope = parameters["negative_slope"].as_f64().unwrap_or(0.0) as f32;
+        let g = t.graph();
+        let y = match name.as_str() {
+            "identity" => sum,
+            "relu" => elementwise::relu(g, sum)?,
+            "leaky_relu" => elementwise::leaky_relu(g, sum, slope)?,
+            "tanh" => elementwise::tanh(g, sum)?,
+            "sigmoid" => elementwise::sigmoid(g, sum)?,
+            "softplus" => elementwise::softplus(g, sum)?,
+            other => panic!("no activation {other}"),
+        };
+        t.expect_with_gradients(y, &[(x, "dx"), (bias, "dbias")])
+    });
+}
+
+#[test]
+fn broadcasting_arithmetic() {
+    type Build = fn(&mut Graph, NodeId, NodeId) -> Result<NodeId>;
+    for (prefix, least, op) in [("add_", 11, elementwise::add as Build), ("sub_", 4, elementwise::sub), ("mul_", 11, elementwise::mul)] {
+        run(prefix, least, |t| {
+            let (x, w) = (t.input("x")?, t.input("w")?);
+            let y = op(t.graph(), x, w)?;
+            t.expect_with_gradients(y, &[(x, "dx"), (w, "dw")])
+        });
+    }
+    run("affine_", 3, |t| {
+        let x = t.input("x")?;
+        let (scale, shift) = (number(t.fixture, "scale"), number(t.fixture, "shift"));
+        let y = elementwise::affine(t.graph(), x, scale as f32, shift as f32)?;
+        t.expect_with_gradients(y, &[(x, "dx")])
+    });
+}
+
+#[test]
+fn sums_and_means() {
+    run("sum_", 12, |t| {
+        let x = t.input("x")?;
+        let axes = list(t.fixture, "axes");
+        let y = reduce::sum_axes(t.graph(), x, &axes)?;
+        t.expect_with_gradients(y, &[(x, "dx")])
+    });
+    run("mean_", 12, |t| {
+        let x = t.input("x")?;
+        let axes = list(t.fixture, "axes");
+        let y = reduce::mean_axes(t.graph(), x, &axes)?;
+        t.expect_with_gradients(y, &[(x, "dx")])
+    });
+}
+
+#[test]
+fn reshapes() {
+    run("reshape_", 5, |t| {
+        let x = t.input("x")?;
+        let shape = Shape::new(&list(t.fixture, "shape"))?;
+        let y = reshape::reshape(t.graph(), x, &shape)?;
+        t.expect_with_gradients(y, &[(x, "dx")])
+    });
+}
+
+#[test]
+fn batch_norm_training() {
+    run("batch_norm_train", 4, |t| {
+        let (x, weight, bias) = (t.input("x")?, t.input("weight")?, t.input("bias")?);
+        let eps = number(t.fixture, "eps") as f32;
+        let norm = batch_norm::batch_norm(t.graph(), x, weight, bias, eps, 1)?;
+        t.program.note_norm(NormSite { norm, x, weight, bias, eps, groups: 1 });
+        t.expect_with_gradients(norm.y, &[(x, "dx"), (weight, "dweight"), (bias, "dbias")])
+    });
+}
+
+#[test]
+fn batch_norm_evaluation() {
+    run("batch_norm_eval", 2, |t| {
+        let (x, weight, bias) = (t.input("x")?, t.input("weight")?, t.input("bias")?);
+        let (mean, var) = (t.input("running_mean_init")?, t.input("running_var_init")?);
+        let eps = number(t.fixture, "eps") as f32;
+        let y = batch_norm::batch_norm_eval(t.graph(), x, weight, bias, mean, var, eps)?;
+        t.expect_with_gradients(y, &[(x, "dx"), (weight, "dweight"), (bias, "dbias")])
+    });
+}
+
+#[test]
+fn bce_with_logits() {
+    for (prefix, target) in [("bce_with_logits_ones", Target::Real), ("bce_with_logits_zeros", Target::Fake)] {
+        run(prefix, 2, |t| {
+            let x = t.input("x")?;
+            let n = t.fixture.get("x").shape.len();
+            let logits = reshape::reshape(t.graph(), x, &Shape::new(&[n, 1])?)?;
+            let y = bce_with_logits_mean(t.graph(), logits, target)?;
+            t.expect_with_gradients(y, &[(x, "dx")])
+        });
+    }
+}
+
+/// Differentiation used twice: the gradient of a function of the gradient (WGAN-GP and R1 penalties).
+#[test]
+fn gradient_penalties() {
+    run("penalty_", 4, |t| {
+        let x = t.input("x")?;
+        let names = ["0.weight", "0.bias", "2.weight", "2.bias", "5.weight", "5.bias"];
+        let p: Vec<NodeId> = names.iter().map(|name| t.input(name)).collect::<Result<_>>()?;
+        let layers: Vec<String> =
+            t.fixture.parameters["network"].as_array().expect("layers").iter().map(|l| l.as_str().expect("text").to_string()).collect();
+        let gamma = t.fixture.parameters.get("gamma").and_then(|v| v.as_f64());
+        let lambda = t.fixture.parameters.get("lambda").and_then(|v| v.as_f64());
+        let activate = |g: &mut Graph, y: NodeId, layer: &str| match layer.split('(').next() {
+            Some("LeakyReLU") => elementwise::leaky_relu(g, y, 0.2),
+            Some("Tanh") => elementwise::tanh(g, y),
+            Some("Softplus") => elementwise::softplus(g, y),
+            other => panic!("no activation {other:?}"),
+        };
+        let g = t.graph();
+        let h = conv2d(g, x, p[0], Conv2d::square(2, 1))?;
+        let h = add_bias(g, h, p[1])?;
+        let h = activate(g, h, &layers[1])?;
+        let h = conv2d(g, h, p[2], Conv2d::square(1, 0))?;
+        let h = add_bias(g, h, p[3])?;
+        let h = activate(g, h, &layers[3])?;
+        let h = reshape::flatten(g, h)?;
+        let h = g.apply(Matmul { transpose_a: false, transpose_b: true }, &[h, p[4]])?;
+        let y = add_bias(g, h, p[5])?;
+        let total = reduce::sum(g, y)?;
+        let one = ganymede::ops::constant::ones_like(g, total)?;
+        let grad = g.gradients(&[(total, one)], &[x])?[0].expect("x matters");
+        let square = elementwise::mul(g, grad, grad)?;
+        let squared_norm = reduce::sum_axes(g, square, &[1, 2, 3])?;
+        let penalty = match (gamma, lambda) {
+            (Some(gamma), None) => {
+                let mean = reduce::mean(g, squared_norm)?;
+                elementwise::affine(g, mean, gamma as f32 / 2.0, 0.0)?
+            }
+            (None, Some(lambda)) => {
+                let norm = elementwise::sqrt(g, squared_norm)?;
+                let off = elementwise::affine(g, norm, 1.0, -1.0)?;
+                let square = elementwise::mul(g, off, off)?;
+                let mean = reduce::mean(g, square)?;
+                elementwise::affine(g, mean, lambda as f32, 0.0)?
+            }
+            _ => panic!("a penalty has gamma or lambda"),
+        };
+        let one = ganymede::ops::constant::ones_like(g, penalty)?;
+        let gradients = g.gradients(&[(penalty, one)], &p)?;
+        t.expect("y", y);
+        t.expect("grad", grad);
+        t.expect("squared_norm", squared_norm);
+        t.expect("penalty", penalty);
+        for (name, gradient) in ["d.0.weight", "d.0.bias", "d.2.weight", "d.2.bias", "d.5.weight", "d.5.bias"].into_iter().zip(gradients) {
+            // The bias of the last layer moves no gradient; neither does a bias in front of a piecewise linear activation.
+            match gradient {
+                Some(node) => t.expect(name, node),
+                None => assert!(t.fixture.get(name).data.iter().all(|v| *v == 0.0), "{}: no {name}", t.fixture.name),
+            }
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,264 @@
+//! The whole training step against PyTorch: the same initial weights, batches and noise through ten steps, and proof that planted faults are noticed.
+
+mod common;
+
+use common::Fixture;
+use ganymede::error::Result;
+use ganymede::gan::config::{AdamConfig, GanConfig};
+use ganymede::gan::schedule;
+use ganymede::gan::step::{Inputs, Step, StepBuilder, Which, build};
+use ganymede::gan::trainer::Trainer;
+use ganymede::gpu::step::StepRow;
+use ganymede::gpu::{Gpu, GpuOptions, testing};
+use ganymede::graph::tensor::Tensor;
+use ganymede::nn::network::{InitScheme, Layer, Network};
+use ganymede::nn::state::HostData;
+use ganymede::ops::batch::ConcatBatch;
+use ganymede::ops::elementwise::Add;
+use std::sync::Arc;
+
+const STEPS: usize = 10;
+
+/// A trajectory fixture and its networks.
+struct Trajectory {
+    start: Fixture,
+    real: Fixture,
+    end: Fixture,
+    config: GanConfig,
+}
+
+impl Trajectory {
+    fn load(name: &str, generator: Vec<Layer>, discriminator: Vec<Layer>) -> Self {
+        let start = Fixture::load(name);
+        let number = |key: &str| start.parameters[key].as_f64().unwrap_or_else(|| panic!("{name} has no parameter {key}"));
+        let network = |name: &str, input: &[usize], layers| Network {
+            name: name.to_string(),
+            input: input.to_vec(),
+            layers,
+            init: InitScheme::PyTorch,
+        };
+        let real = Fixture::load(&format!("{name}_real"));
+        let z_dim = start.get("z.0").shape.dims()[1];
+        let config = GanConfig {
+            generator: network("G", &[z_dim], generator),
+            discriminator: network("D", &real.get("real.0").shape.dims()[1..], discriminator),
+            z_dim,
+            batch: number("batch") as usize,
+            d_steps: 1,
+            lr_g: number("lr"),
+            lr_d: number("lr"),
+            adam: AdamConfig { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps") },
+            ema_half_life_kimg: 1.0,
+            seed: 0,
+        };
+        Trajectory { end: Fixture::load(&format!("{name}_final")), real, start, config }
+    }
+
+    fn dcgan() -> Self {
+        let conv_t = |inputs, outputs, stride, padding, bias| Layer::ConvTranspose2d {
+            inputs,
+            outputs,
+            kernel: 4,
+            stride,
+            padding,
+            output_padding: 0,
+            bias,
+        };
+        let conv = |inputs, outputs, stride, padding, bias| Layer::Conv2d { inputs, outputs, kernel: 4, stride, padding, bias };
+        let norm = |features| Layer::BatchNorm { features };
+        let generator = vec![
+            conv_t(10, 6, 1, 0, false),
+            norm(6),
+            Layer::Relu,
+            conv_t(6, 5, 2, 1, false),
+            norm(5),
+            Layer::Relu,
+            conv_t(5, 1, 2, 1, true),
+            Layer::Tanh,
+        ];
+        let leaky = Layer::LeakyRelu(0.2);
+        let discriminator = vec![conv(1, 5, 2, 1, true), leaky, conv(5, 6, 2, 1, false), norm(6), leaky, conv(6, 1, 1, 0, false)];
+        Self::load("trajectory_dcgan", generator, discriminator)
+    }
+
+    fn mlp() -> Self {
+        let linear = |inputs, outputs| Layer::Linear { inputs, outputs, bias: true };
+        let leaky = Layer::LeakyRelu(0.2);
+        let generator = vec![linear(8, 16), leaky, linear(16, 25), Layer::Tanh];
+        let discriminator = vec![linear(25, 16), leaky, linear(16, 1)];
+        Self::load("trajectory_mlp", generator, discriminator)
+    }
+
+    /// Runs the ten steps and returns every disagreement with PyTorch.
+    fn disagreements(&self, gpu: &Arc<Gpu>, step: Step, config: &GanConfig, fault: impl Fn(&mut StepRow, &mut Tensor)) -> Result<Vec<String>> {
+        let mut trainer = Trainer::from_step(gpu.clone(), config.clone(), step, 0)?;
+        for name in ["G", "D"] {
+            trainer.load_network(name, &self.start.under(&format!("{name}.init.")))?;
+        }
+        let mut wrong = Vec::new();
+        for i in 0..STEPS {
+            let mut z = self.start.get(&format!("z.{i}")).clone();
+            let mut row = schedule::row(config, 0, i as u64);
+            fault(&mut row, &mut z);
+            trainer.upload_batch(0, &z, self.real.get(&format!("real.{i}")))?;
+            trainer.run_rows(&[row])?;
+            let expected = ["loss_d_real", "loss_d_fake", "loss_g"].map(|n| self.start.get(&format!("{n}.{i}")).data[0]);
+            for (got, expected) in trainer.losses()?.into_iter().zip(expected) {
+                let worst = (got as f64 - expected).abs();
+                if !(worst <= 1e-4) {
+                    wrong.push(format!("loss of step {i}: {got}, PyTorch {expected}"));
+                }
+            }
+        }
+        let tensors = trainer.tensors()?;
+        for (name, expected) in self.end.tensors.iter().filter(|(name, _)| name.contains(".final.")) {
+            let start = self.start.get(&name.replace(".final.", ".init."));
+            let HostData::F32(got) = &tensors[&name.replace(".final.", ".")].data else { panic!("{name} is not f32") };
+            let moved = norm(start.data.iter().zip(&expected.data).map(|(a, b)| b - a));
+            let apart = norm(got.iter().zip(&expected.data).map(|(a, b)| *a as f64 - b));
+            if !(apart <= 1e-2 * moved) {
+                wrong.push(format!("{name}: {apart:.3e} from PyTorch after a movement of {moved:.3e}"));
+            }
+        }
+        Ok(wrong)
+    }
+
+    fn step(&self) -> Step {
+        build(&self.config, &Inputs::Given, 128 << 20).expect("the step builds")
+    }
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// A GPU of its own for each test, because trainers own theirs; none where the shared test GPU is off.
+fn gpu() -> Option<Arc<Gpu>> {
+    testing::gpu()?;
+    Some(Arc::new(Gpu::open(&GpuOptions { pipeline_cache: false, ..GpuOptions::default() }).expect("the test GPU opens twice")))
+}
+
+fn keep(_: &mut StepRow, _: &mut Tensor) {}
+
+#[test]
+fn ten_steps_agree_with_pytorch() {
+    let Some(gpu) = gpu() else { return };
+    for trajectory in [Trajectory::dcgan(), Trajectory::mlp()] {
+        let wrong = trajectory.disagreements(&gpu, trajectory.step(), &trajectory.config, keep).expect("the trajectory runs");
+        assert!(wrong.is_empty(), "{}:\n{}", trajectory.start.name, wrong.join("\n"));
+    }
+}
+
+/// The parts of a step, put together by the test with one mistake.
+#[derive(Clone, Copy, PartialEq)]
+enum Mistake {
+    None,
+    /// G's step looks through the discriminator of before the update.
+    StaleDiscriminator,
+    /// D's loss also moves G, as if the fake were not detached.
+    UndetachedFake,
+    /// D's running statistics move twice for one pass.
+    StatisticsTwice,
+    /// Real and fake share batch statistics.
+    SharedStatistics,
+}
+
+fn mistaken(config: &GanConfig, mistake: Mistake) -> Result<Step> {
+    let mut step = StepBuilder::new(config, &Inputs::Given, 128 << 20)?;
+    let generator = step.parameters(Which::Generator)?;
+    let (z, real) = step.draw(0)?;
+    let fake = step.generate(&generator, z)?;
+    let d = step.parameters(Which::Discriminator)?;
+    let groups = if mistake == Mistake::SharedStatistics { 1 } else { 2 };
+    let both = step.program().graph.apply(ConcatBatch, &[real, fake])?;
+    let forward = step.discriminator_forward(&d, both, groups, "D/pair")?;
+    step.track(Which::Discriminator, &forward)?;
+    if mistake == Mistake::StatisticsTwice {
+        step.track(Which::Discriminator, &forward)?;
+    }
+    let logits = step.logits(&forward)?;
+    let loss_d = step.discriminator_loss(logits)?;
+    let stale = if mistake == Mistake::StaleDiscriminator { Some(step.discriminate(&d, fake)?) } else { None };
+    let stale_loss = stale.map(|logits| step.generator_loss(logits)).transpose()?;
+    if mistake == Mistake::StaleDiscriminator {
+        // Evaluated before the update, as a stale network would be.
+        step.update(Which::Generator, &generator, stale_loss.expect("made above"), 1)?;
+        step.update(Which::Discriminator, &d, loss_d, 0)?;
+        step.average()?;
+        return Ok(step.finish());
+    }
+    step.update(Which::Discriminator, &d, loss_d, 0)?;
+    let d = step.parameters(Which::Discriminator)?;
+    let logits = step.discriminate(&d, fake)?;
+    let mut loss = step.generator_loss(logits)?;
+    if mistake == Mistake::UndetachedFake {
+        loss = step.program().graph.apply(Add, &[loss, loss_d])?;
+    }
+    step.update(Which::Generator, &generator, loss, 1)?;
+    step.average()?;
+    Ok(step.finish())
+}
+
+#[test]
+fn planted_faults_are_noticed() {
+    let Some(gpu) = gpu() else { return };
+    let trajectory = Trajectory::dcgan();
+    let config = &trajectory.config;
+    let run = |name: &str, step: Step, config: &GanConfig, fault: &dyn Fn(&mut StepRow, &mut Tensor)| {
+        let wrong = trajectory.disagreements(&gpu, step, config, fault).unwrap_or_else(|e| panic!("{name}: {e}"));
+        (name.to_string(), wrong)
+    };
+    let by_hand = run("no mistake", mistaken(config, Mistake::None).expect("builds"), config, &keep);
+    assert!(by_hand.1.is_empty(), "the step put together by the test is wrong by itself:\n{}", by_hand.1.join("\n"));
+
+    let mut outcomes = vec![
+        run("old D in the G step", mistaken(config, Mistake::StaleDiscriminator).expect("builds"), config, &keep),
+        run("running statistics updated twice", mistaken(config, Mistake::StatisticsTwice).expect("builds"), config, &keep),
+        run("shared batch statistics", mistaken(config, Mistake::SharedStatistics).expect("builds"), config, &keep),
+    ];
+    let swapped = GanConfig { adam: AdamConfig { beta1: config.adam.beta2, beta2: config.adam.beta1, ..config.adam }, ..config.clone() };
+    outcomes.push(run("swapped betas", build(&swapped, &Inputs::Given, 128 << 20).expect("builds"), &swapped, &keep));
+    outcomes.push(run("no bias correction", trajectory.step(), config, &|row, _| {
+        for update in 0..2 {
+            let slot = &mut row.slots[StepRow::optimiser(update) as usize];
+            slot[1] = 1f32.to_bits();
+            slot[2] = 1f32.to_bits();
+        }
+    }));
+    outcomes.push(run("a NaN in z", trajectory.step(), config, &|_, z| z.data[3] = f64::NAN));
+    outcomes.push(run("one row of z not written", trajectory.step(), config, &|_, z| z.data[..10].fill(0.0)));
+    let unnoticed: Vec<&String> = outcomes.iter().filter(|(_, wrong)| wrong.is_empty()).map(|(name, _)| name).collect();
+    assert!(unnoticed.is_empty(), "faults that the trajectory did not notice: {unnoticed:?}");
+
+    // An undetached fake gives G a gradient through parameters that D's update has overwritten: the plan itself refuses it.
+    let error = mistaken(config, Mistake::UndetachedFake)
+        .and_then(|step| trajectory.disagreements(&gpu, step, config, keep).map(|_| ()))
+        .expect_err("an undetached fake must not compile");
+    assert!(error.to_string().contains("read after its buffer was overwritten"), "{error}");
+}
+
+#[test]
+fn rotated_kernel_is_noticed() {
+    let Some(gpu) = gpu() else { return };
+    let trajectory = Trajectory::dcgan();
+    let mut trainer = Trainer::from_step(gpu, trajectory.config.clone(), trajectory.step(), 0).expect("the trainer starts");
+    for name in ["G", "D"] {
+        let mut state = trajectory.start.under(&format!("{name}.init."));
+        if name == "D" {
+            // A kernel rotated by 180 degrees is what a true convolution in place of a cross-correlation would compute with.
+            let weight = state.get_mut("2.weight").expect("D has a second convolution");
+            let [o, i, kh, kw] = weight.shape.nchw();
+            let original = weight.data.clone();
+            for outer in 0..o * i {
+                let at = outer * kh * kw;
+                weight.data[at..at + kh * kw].iter_mut().zip(original[at..at + kh * kw].iter().rev()).for_each(|(to, from)| *to = *from);
+            }
+        }
+        trainer.load_network(name, &state).expect("the weights fit");
+    }
+    trainer.upload_batch(0, trajectory.start.get("z.0"), trajectory.real.get("real.0")).expect("the batch fits");
+    trainer.run_rows(&[schedule::row(&trajectory.config, 0, 0)]).expect("the step runs");
+    let expected = ["loss_d_real", "loss_d_fake", "loss_g"].map(|n| trajectory.start.get(&format!("{n}.0")).data[0]);
+    let apart = trainer.losses().expect("losses").into_iter().zip(expected).map(|(a, b)| (a as f64 - b).abs()).fold(0.0, f64::max);
+    assert!(apart > 1e-3, "rotating a kernel changed the losses by only {apart:e}");
+}
