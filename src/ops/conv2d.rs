@@ -67,8 +67,8 @@ pub fn conv_transpose2d(graph: &mut Graph, x: NodeId, w: NodeId, conv: Conv2d, o
     let mut input_hw = [0; 2];
     for (axis, (extent, kernel)) in [(h, kh), (w_in, kw)].into_iter().enumerate() {
         let (stride, padding, extra) = (conv.stride[axis], conv.padding[axis], output_padding[axis]);
-        if extra >= stride {
-            return Err(Error::input(format!("{OP}: output padding must be smaller than the stride {stride}, got {extra}")));
+        if extra >= stride.max(conv.dilation[axis]) {
+            return Err(Error::input(format!("{OP}: output padding must be smaller than the stride or the dilation, got {extra}")));
         }
         let size = (extent - 1)
             .checked_mul(stride)

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod batch;
 pub mod batch_norm;
+pub mod bce;
 pub mod case;
 pub mod case_builder;
 pub mod constant;
@@ -46,6 +47,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         reshape::KERNELS,
         batch::KERNELS,
         batch_norm::KERNELS,
+        bce::KERNELS,
         optimiser::KERNELS,
         noise::KERNELS,
         gather::KERNELS,
@@ -64,6 +66,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         reshape::cases(caps),
         batch::cases(caps),
         batch_norm::cases(caps),
+        bce::cases(caps),
         optimiser::cases(caps),
         noise::cases(caps),
         gather::cases(caps),
@@ -131,6 +134,7 @@ mod tests {
             reshape::cases(caps),
             batch::cases(caps),
             batch_norm::cases(caps),
+        bce::cases(caps),
         ]
         .concat()
     }
@@ -249,6 +253,7 @@ mod tests {
             reshape::KERNELS,
             batch::KERNELS,
             batch_norm::KERNELS,
+        bce::KERNELS,
         ]
         .concat()
         {
