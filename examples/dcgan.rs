@@ -6,11 +6,12 @@
 
 use ganymede::data::{self, LoadOptions};
 use ganymede::error::Result;
-use ganymede::gan::config::{AdamConfig, GanConfig};
+use ganymede::gan::config::GanConfig;
 use ganymede::gan::step::{Inputs, Z_STREAM};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::{Gpu, GpuOptions};
 use ganymede::nn::presets::preset;
+use ganymede::ops::optimiser::Adam;
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,8 +33,10 @@ fn main() -> Result<()> {
         d_steps: 1,
         lr_g: preset.lr,
         lr_d: preset.lr,
-        adam: AdamConfig { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-        ema_half_life_kimg: 10.0,
+        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+        lr_horizon_kimg: None,
+        ema_half_life_kimg: 20.0,
+        ema_ramp: 0.05,
         seed: 0,
     };
 
@@ -50,7 +53,7 @@ fn main() -> Result<()> {
         let stats = trainer.tick_stats()?;
         let rate = tick as f64 * preset.batch as f64 / start.elapsed().as_secs_f64();
         let text: Vec<String> = stats.iter().map(|(stat, s)| format!("{} {:.3}", stat.name(), s.mean)).collect();
-        println!("step {:>5}  {rate:6.1} images/s  {}", trainer.steps_done(), text.join("  "));
+        println!("step {:>5}  {rate:6.1} images/s  {}", trainer.position().step, text.join("  "));
         left -= tick;
     }
 
@@ -66,5 +69,5 @@ fn main() -> Result<()> {
     let source = Source { seed: 1, stream: Z_STREAM };
     let z: Vec<f32> = noise_twin(source, Distribution::Normal, 0, 64 * preset.z_dim).into_iter().map(|v| v as f32).collect();
     let images = trainer.sample(&z)?;
-    println!("{} {}", images.n, picture); Ok(())
+    ganymede::run::grid::write(std::path::Path::new(&picture), &images, 8, 8)
 }

@@ -32,3 +32,4 @@ pub mod nn;
 pub mod ops;
 pub mod plan;
 pub mod run;
+pub mod suggest;

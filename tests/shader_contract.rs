@@ -5,8 +5,9 @@
 mod lint;
 
 use ganymede::error::Result;
-use ganymede::gan::config::{AdamConfig, GanConfig};
+use ganymede::gan::config::GanConfig;
 use ganymede::gan::step::Inputs;
+use ganymede::ops::optimiser::Adam;
 use ganymede::gan::trainer;
 use ganymede::gpu::kernel::{Bind, Dispatch, Feature, Kernel};
 use ganymede::gpu::step::StepRow;
@@ -86,8 +87,10 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 d_steps: 1,
                 lr_g: preset.lr,
                 lr_d: preset.lr,
-                adam: AdamConfig { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+                adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+                lr_horizon_kimg: None,
                 ema_half_life_kimg: 10.0,
+                ema_ramp: 0.05,
                 seed: 0,
             };
             // What draws z and gathers batches on the device has no overrides, and comes with the kernel cases.

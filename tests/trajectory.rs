@@ -4,8 +4,8 @@ mod common;
 
 use common::Fixture;
 use ganymede::error::Result;
-use ganymede::gan::config::{AdamConfig, GanConfig};
-use ganymede::gan::schedule;
+use ganymede::gan::config::GanConfig;
+use ganymede::gan::schedule::{self, Position};
 use ganymede::gan::step::{Inputs, Step, StepBuilder, Which, build};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::step::StepRow;
@@ -15,6 +15,7 @@ use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::state::HostData;
 use ganymede::ops::batch::ConcatBatch;
 use ganymede::ops::elementwise::Add;
+use ganymede::ops::optimiser::Adam;
 use std::sync::Arc;
 
 const STEPS: usize = 10;
@@ -47,8 +48,10 @@ impl Trajectory {
             d_steps: 1,
             lr_g: number("lr"),
             lr_d: number("lr"),
-            adam: AdamConfig { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps") },
+            adam: Adam { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps") },
+            lr_horizon_kimg: None,
             ema_half_life_kimg: 1.0,
+            ema_ramp: 0.05,
             seed: 0,
         };
         Trajectory { end: Fixture::load(&format!("{name}_final")), real, start, config }
@@ -98,7 +101,7 @@ impl Trajectory {
         let mut wrong = Vec::new();
         for i in 0..STEPS {
             let mut z = self.start.get(&format!("z.{i}")).clone();
-            let mut row = schedule::row(config, 0, i as u64);
+            let mut row = schedule::row(config, 0, Position::default().after(i as u64, config.batch));
             fault(&mut row, &mut z);
             trainer.upload_batch(0, &z, self.real.get(&format!("real.{i}")))?;
             trainer.run_rows(&[row])?;
@@ -216,7 +219,7 @@ fn planted_faults_are_noticed() {
         run("running statistics updated twice", mistaken(config, Mistake::StatisticsTwice).expect("builds"), config, &keep),
         run("shared batch statistics", mistaken(config, Mistake::SharedStatistics).expect("builds"), config, &keep),
     ];
-    let swapped = GanConfig { adam: AdamConfig { beta1: config.adam.beta2, beta2: config.adam.beta1, ..config.adam }, ..config.clone() };
+    let swapped = GanConfig { adam: Adam { beta1: config.adam.beta2, beta2: config.adam.beta1, ..config.adam }, ..config.clone() };
     outcomes.push(run("swapped betas", build(&swapped, &Inputs::Given, 128 << 20).expect("builds"), &swapped, &keep));
     outcomes.push(run("no bias correction", trajectory.step(), config, &|row, _| {
         for update in 0..2 {
@@ -257,7 +260,7 @@ fn rotated_kernel_is_noticed() {
         trainer.load_network(name, &state).expect("the weights fit");
     }
     trainer.upload_batch(0, trajectory.start.get("z.0"), trajectory.real.get("real.0")).expect("the batch fits");
-    trainer.run_rows(&[schedule::row(&trajectory.config, 0, 0)]).expect("the step runs");
+    trainer.run_rows(&[schedule::row(&trajectory.config, 0, Position::default())]).expect("the step runs");
     let expected = ["loss_d_real", "loss_d_fake", "loss_g"].map(|n| trajectory.start.get(&format!("{n}.0")).data[0]);
     let apart = trainer.losses().expect("losses").into_iter().zip(expected).map(|(a, b)| (a as f64 - b).abs()).fold(0.0, f64::max);
     assert!(apart > 1e-3, "rotating a kernel changed the losses by only {apart:e}");

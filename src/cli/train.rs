@@ -46,7 +46,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let data = wiring::open_data(&config)?;
     config.check_data(data.len())?;
     if let Some((path, state)) = origin.checkpoint() {
-        check_data(&config, data.as_ref(), state, path)?;
+        check_data(&config, &data, state, path)?;
     }
 
     let mut log = Log::stdout();
@@ -63,14 +63,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             &config.run.desc,
         )?,
     };
-    log.line(&introduction(&config, &origin, &name, data.as_ref())?)?;
-    log.line(&wiring::networks(&config, data.as_ref())?)?;
+    log.line(&introduction(&config, &origin, &name, &data)?)?;
+    log.line(&wiring::networks(&config, &data)?)?;
     if args.dry_run {
         return log.line("Dry run: nothing was trained or written");
     }
 
     let stop = Stop::install()?;
-    let mut built = wiring::build(&config, data.as_ref())?;
+    let mut built = wiring::build(&config, &data)?;
     log.line(&format!(
         "Adapter: {}; {} of device memory",
         built.adapter,
@@ -113,7 +113,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 }
 
 /// What is printed before anything is built.
-fn introduction(config: &TrainConfig, origin: &Origin, folder: &Path, data: &dyn Data) -> Result<String> {
+fn introduction(config: &TrainConfig, origin: &Origin, folder: &Path, data: &Data) -> Result<String> {
     let (step, images_seen) = origin.position();
     let start = match origin {
         Origin::Fresh => String::new(),
@@ -243,7 +243,7 @@ fn name_older(error: Error, folder: &Path) -> Error {
 }
 
 /// The data must be those of the checkpoint.
-fn check_data(config: &TrainConfig, data: &dyn Data, state: &TrainState, path: &Path) -> Result<()> {
+fn check_data(config: &TrainConfig, data: &Data, state: &TrainState, path: &Path) -> Result<()> {
     let (have, want) = (data.id(), &state.data);
     if have == *want {
         return Ok(());

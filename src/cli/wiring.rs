@@ -1,35 +1,133 @@
-//! Where the command meets the engine: data sets, trainers, samplers, adapters. Everything that a verb needs from below `run` comes
-//! through here.
+//! Where the command meets the engine: data sets, trainers, samplers, adapters. Everything that a verb needs from below `run` comes through here.
 
 use super::args::DeviceArgs;
+use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
-use crate::run::config::TrainConfig;
-use crate::run::grid::Images;
-use crate::run::state::{DataId, TrainState};
-use crate::run::train::Engine;
+use crate::gan::config::GanConfig;
+use crate::gan::sampler::{Images, Sampler as Generator};
+use crate::gan::step::{Inputs, Z_STREAM};
+use crate::gan::trainer::{self, Trainer};
+use crate::gpu::{Backend, Gpu, GpuOptions, describe_devices};
+use crate::graph::shape::Shape;
+use crate::graph::tensor::Tensor;
+use crate::nn::presets::{Preset, preset};
+use crate::nn::summary;
+use crate::ops::noise::{Distribution, Source, noise_twin};
+use crate::ops::optimiser::Adam;
+use crate::ops::stats::Stat;
+use crate::run::config::{Recipe, TrainConfig};
+use crate::run::self_test::{Line, self_test};
+use crate::run::state::{DataId, Tensors, TrainState};
+use crate::run::train::{Engine, TickStats};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
-/// A data set, read and ready.
-pub trait Data {
-    /// What identifies it in a checkpoint.
-    fn id(&self) -> DataId;
+/// Images that a sampler makes at once.
+const SAMPLE_BATCH: usize = 64;
 
-    /// Short name for the run folder.
-    fn name(&self) -> String;
-
-    /// Number of images.
-    fn len(&self) -> usize;
-
-    /// A few lines for the start of a run: number of images, their shape, labels, what was converted.
-    fn describe(&self) -> String;
-
-    /// The first `n` images, or all if there are fewer.
-    fn reals(&self, n: usize) -> Result<Images>;
+/// A data set as a run sees it: padded to the size of its preset.
+pub struct Data {
+    set: DataSet,
+    id: DataId,
+    padded_from: Option<(usize, usize)>,
 }
 
-/// Makes images from seeds.
-pub trait Sampler {
-    /// One image per seed, as [`Engine::sample`].
-    fn sample(&mut self, seeds: &[u64]) -> Result<Images>;
+impl Data {
+    /// What identifies it in a checkpoint.
+    pub fn id(&self) -> DataId {
+        self.id.clone()
+    }
+
+    /// Short name for the run folder.
+    pub fn name(&self) -> String {
+        self.set.name.trim_start_matches("builtin:").to_string()
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.set.count
+    }
+
+    /// A few lines for the start of a run: number of images, their shape, labels, what was converted.
+    pub fn describe(&self) -> String {
+        let padding = match self.padded_from {
+            Some((h, w)) => format!("\nImages of {h}x{w} are padded to {}x{} with black, which this preset needs", self.set.height, self.set.width),
+            None => String::new(),
+        };
+        format!("Data: {}{padding}", self.set.describe())
+    }
+
+    /// The first `n` images, or all if there are fewer.
+    pub fn reals(&self, n: usize) -> Result<Images> {
+        let (n, c, h, w) = (n.min(self.set.count), self.set.channels, self.set.height, self.set.width);
+        let data = self.set.gather_f32(0..n);
+        // Data sets are stored pixel by pixel, pictures channel by channel.
+        let planar = (0..n * c * h * w).map(|i| {
+            let (image, channel, pixel) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
+            data[(image * h * w + pixel) * c + channel]
+        });
+        Ok(Images { n, c, h, w, data: planar.collect() })
+    }
+}
+
+/// Opens the data set of `config` as its preset needs it (size, channels), with the seed for built-in sets.
+///
+/// # Errors
+/// [`Error::Input`] naming the file at fault.
+pub fn open_data(config: &TrainConfig) -> Result<Data> {
+    let source = &config.data.source;
+    let preset = preset(&config.networks.preset)?;
+    let set = data::load(source, &LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None })?;
+    let size = (set.height, set.width);
+    let side = preset.image;
+    if size.0 > side || size.1 > side {
+        return Err(Error::input(format!(
+            "--data {source}: images are {}x{}, and preset {} takes at most {side}x{side}; choose a larger preset (see `ganymede presets`)",
+            size.0, size.1, preset.name
+        )));
+    }
+    let (set, padded_from) = if size == (side, side) { (set, None) } else { (set.pad_to(side, side)?, Some(size)) };
+    let id = DataId {
+        source: if source.starts_with("builtin:") { source.clone() } else { "files".to_string() },
+        fingerprint: set.fingerprint(),
+        channels: set.channels as u32,
+        height: set.height as u32,
+        width: set.width as u32,
+    };
+    Ok(Data { set, id, padded_from })
+}
+
+/// The networks as a table (layer, output shape, parameters), then the totals.
+pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
+    let (generator, discriminator) = preset(&config.networks.preset)?.networks(data.set.channels);
+    Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
+}
+
+fn gan_config(recipe: &Recipe, channels: usize) -> Result<(&'static Preset, GanConfig)> {
+    let preset = preset(&recipe.networks.preset)?;
+    let (generator, discriminator) = preset.networks(channels);
+    let t = &recipe.training;
+    let config = GanConfig {
+        generator,
+        discriminator,
+        z_dim: preset.z_dim,
+        batch: t.batch as usize,
+        d_steps: t.d_steps as usize,
+        lr_g: t.lr_g,
+        lr_d: t.lr_d,
+        adam: Adam { beta1: t.beta1, beta2: t.beta2, eps: t.eps },
+        lr_horizon_kimg: t.lr_horizon_kimg,
+        ema_half_life_kimg: t.ema_half_life_kimg,
+        ema_ramp: t.ema_ramp,
+        seed: t.seed,
+    };
+    Ok((preset, config))
+}
+
+fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
+    let backend = backend.map(str::parse::<Backend>).transpose()?;
+    Gpu::open(&GpuOptions { adapter, backend, checked, ..GpuOptions::default() })
 }
 
 /// A trainer that is ready to run.
@@ -40,53 +138,160 @@ pub struct Built {
     pub adapter: String,
 }
 
-/// Opens the data set of `config` as its preset needs it (size, channels), with the seed for built-in sets.
-///
-/// # Errors
-/// [`Error::Input`] naming the file at fault.
-pub fn open_data(_config: &TrainConfig) -> Result<Box<dyn Data>> {
-    Err(not_wired())
-}
-
-/// The networks as a table (layer, output shape, parameters), then the totals.
-pub fn networks(_config: &TrainConfig, _data: &dyn Data) -> Result<String> {
-    Err(not_wired())
-}
-
 /// Chooses the adapter, compiles the plan, uploads data and initial weights.
 ///
 /// # Errors
 /// [`Error::Environment`] if there is no adapter, or too little memory on it.
-pub fn build(_config: &TrainConfig, _data: &dyn Data) -> Result<Built> {
-    Err(not_wired())
+pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
+    let gpu = Arc::new(open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?);
+    let (_, gan) = gan_config(&config.recipe(), data.set.channels)?;
+    let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
+    trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
+    trainer.upload_data(&data.set.images)?;
+    Ok(Built { adapter: gpu.adapter_summary(), engine: Box::new(Training { trainer, gpu }) })
+}
+
+struct Training {
+    trainer: Trainer,
+    gpu: Arc<Gpu>,
+}
+
+impl Drop for Training {
+    fn drop(&mut self) {
+        self.gpu.save_pipeline_cache();
+    }
+}
+
+impl Engine for Training {
+    fn run_steps(&mut self, n: u32) -> Result<()> {
+        self.trainer.run_steps(n)
+    }
+
+    fn step(&self) -> u64 {
+        self.trainer.position().step
+    }
+
+    fn check_finite(&mut self) -> Result<()> {
+        self.trainer.check_finite()
+    }
+
+    fn tick_stats(&mut self) -> Result<TickStats> {
+        let stats: HashMap<Stat, _> = self.trainer.tick_stats()?.into_iter().collect();
+        let mean = |stat| stats.get(&stat).map_or(0.0, |s| s.mean);
+        let (loss_d_real, loss_d_fake) = (mean(Stat::LossDReal), mean(Stat::LossDFake));
+        Ok(TickStats {
+            steps: stats.get(&Stat::LossG).map_or(0, |s| s.count),
+            loss_d: loss_d_real + loss_d_fake,
+            loss_d_real,
+            loss_d_fake,
+            loss_g: mean(Stat::LossG),
+            d_x: mean(Stat::DX),
+            d_g_z1: mean(Stat::DGZ1),
+            d_g_z2: mean(Stat::DGZ2),
+            grad_norm_d: mean(Stat::GradNormD),
+            grad_norm_g: mean(Stat::GradNormG),
+        })
+    }
+
+    fn state(&mut self) -> Result<Tensors> {
+        self.trainer.tensors()
+    }
+
+    fn load(&mut self, state: &TrainState) -> Result<()> {
+        self.trainer.load_tensors(trainer::Position { step: state.step, images_seen: state.images_seen }, &state.tensors)
+    }
+
+    fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
+        self.trainer.sample(&z_of(seeds, self.trainer.config().z_dim))
+    }
+
+    fn memory(&self) -> u64 {
+        self.gpu.memory_allocated().unwrap_or_else(|| self.trainer.memory())
+    }
+}
+
+/// z of each seed, one row each: the same for a seed whatever the other seeds are.
+fn z_of(seeds: &[u64], z_dim: usize) -> Vec<f32> {
+    let row = |&seed: &u64| noise_twin(Source { seed, stream: Z_STREAM }, Distribution::Normal, 0, z_dim);
+    seeds.iter().flat_map(row).map(|v| v as f32).collect()
+}
+
+/// Makes images from seeds.
+pub struct Sampler {
+    gpu: Gpu,
+    generator: Generator,
+    z_dim: usize,
+}
+
+impl Sampler {
+    /// One image per seed, as [`Engine::sample`].
+    pub fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
+        self.generator.run(&self.gpu, &z_of(seeds, self.z_dim))
+    }
 }
 
 /// The averaged generator of a checkpoint. `origin` names the file in messages.
 ///
 /// # Errors
 /// [`Error::Input`] if the checkpoint does not fit its preset's networks, [`Error::Environment`] as for [`build`].
-pub fn sampler(_state: &TrainState, _origin: &std::path::Path, _device: &DeviceArgs) -> Result<Box<dyn Sampler>> {
-    Err(not_wired())
+pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result<Sampler> {
+    let (preset, gan) = gan_config(&state.recipe, state.data.channels as usize)?;
+    let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
+    let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
+    let mut weights = HashMap::new();
+    for (name, _) in generator.tensors() {
+        let key = format!("G_ema.{name}");
+        let tensor = state.tensors.get(&key).ok_or_else(|| Error::input(format!("{}: tensor {key} is missing", origin.display())))?;
+        let values = tensor.as_f32().ok_or_else(|| Error::input(format!("{}: tensor {key} should hold floats", origin.display())))?;
+        let shape = Shape::new(&tensor.shape).map_err(|e| Error::input(format!("{}: tensor {key}: {e}", origin.display())))?;
+        weights.insert(name, Tensor::new(shape, values.iter().map(|&v| f64::from(v)).collect()));
+    }
+    generator.load(&gpu, &weights).map_err(|e| Error::input(format!("{}: {e}", origin.display())))?;
+    Ok(Sampler { gpu, generator, z_dim: preset.z_dim })
 }
 
 /// The adapters with their drivers, features and limits, as text.
 pub fn devices() -> Result<String> {
-    Err(not_wired())
+    describe_devices(None)
 }
 
 /// Tests every kernel-table entry, and every specialisation that a preset uses, against its twin. `print` takes each line.
 ///
 /// # Errors
 /// [`Error::SelfTest`] if anything fails or has no case.
-pub fn check(_device: &DeviceArgs, _print: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
-    Err(not_wired())
+pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
+    print(&gpu.adapter_summary())?;
+    let mut printed = Ok(());
+    let summary = self_test(&gpu, |line| {
+        if printed.is_ok() {
+            printed = print(&match line {
+                Line::Passed { case, worst } => format!("pass  {worst:.1e}  {case}"),
+                Line::Failed { case, worst, failure } => format!("FAIL  {worst:.1e}  {case}\n      {failure}"),
+                Line::Uncovered(what) => format!("FAIL  no case covers {what}"),
+                Line::Unsupported(kernel) => format!("skip           {kernel}: this adapter lacks an optional feature that it needs; others do its work"),
+            });
+        }
+    })?;
+    printed?;
+    let text = format!(
+        "{} cases passed, {} failed; {} kernels or specialisations without a case; {} kernels not supported by this adapter",
+        summary.passed, summary.failed, summary.uncovered, summary.unsupported
+    );
+    print(&text)?;
+    if summary.failed + summary.uncovered > 0 {
+        return Err(Error::SelfTest(format!(
+            "{text}; training on this adapter would compute wrong numbers. Update the driver, or choose another adapter with --adapter (see \
+             `ganymede devices`), and report the lines above"
+        )));
+    }
+    Ok(())
 }
 
 /// The compiled plan of a training step as text.
-pub fn plan(_config: &TrainConfig, _data: &dyn Data) -> Result<String> {
-    Err(not_wired())
-}
-
-fn not_wired() -> Error {
-    Error::internal("not wired")
+pub fn plan(config: &TrainConfig, data: &Data) -> Result<String> {
+    let (_, gan) = gan_config(&config.recipe(), data.set.channels)?;
+    let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
+    let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    Ok(format!("{}\n{plan}", gpu.adapter_summary()))
 }

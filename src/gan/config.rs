@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::nn::network::Network;
+use crate::ops::optimiser::Adam;
 
 /// Everything that shapes a training step. Two runs with equal configurations and data compute the same bits on one adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,22 +23,16 @@ pub struct GanConfig {
     /// Learning rate of the discriminator.
     pub lr_d: f64,
     /// Adam's decay rates and eps.
-    pub adam: AdamConfig,
-    /// Half-life of the generator's moving average in thousands of images; never more than 5 % of the images seen.
+    pub adam: Adam,
+    /// Thousands of images over which both learning rates fall linearly to zero; `None` for constant rates.
+    pub lr_horizon_kimg: Option<f64>,
+    /// Half-life of the generator's moving average in thousands of images.
     pub ema_half_life_kimg: f64,
+    /// The half-life is never more than this share of the images seen, so that early averages forget the first, meaningless weights (the
+    /// ramp-up of StyleGAN2-ADA, Karras et al. 2020).
+    pub ema_ramp: f64,
     /// Seed of parameters, noise and data order.
     pub seed: u64,
-}
-
-/// Adam's constants (Kingma & Ba 2015).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamConfig {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
 }
 
 impl GanConfig {

@@ -10,19 +10,40 @@ use crate::nn::store::{Layout, Role, Store};
 use crate::plan::{Executor, Program, compile};
 use std::collections::HashMap;
 
-/// Images of a batch, NCHW.
+/// A batch of images in [-1, 1], in NCHW order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Images {
     /// Number of images.
     pub n: usize,
-    /// Channels: 1 or 3.
+    /// Channels: 1 for grey, 3 for RGB.
     pub c: usize,
-    /// Height.
+    /// Height in pixels.
     pub h: usize,
-    /// Width.
+    /// Width in pixels.
     pub w: usize,
-    /// `n * c * h * w` values, nominally in [-1, 1].
+    /// `n * c * h * w` values.
     pub data: Vec<f32>,
+}
+
+impl Images {
+    /// The byte that a value is shown as: -1 is black, 1 is white, values beyond are clamped, NaN is black.
+    pub fn byte(value: f32) -> u8 {
+        // `as` saturates, and turns NaN into 0.
+        ((value + 1.0) * 127.5).round() as u8
+    }
+
+    /// Image `i` alone.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn image(&self, i: usize) -> Images {
+        let size = self.c * self.h * self.w;
+        Images {
+            n: 1,
+            data: self.data[i * size..(i + 1) * size].to_vec(),
+            ..*self
+        }
+    }
 }
 
 /// A compiled generator in evaluation mode.

@@ -1,43 +1,110 @@
-//! Per-step scalars: learning rates, bias corrections, moving-average decay, batch positions. They depend on the step number alone.
+//! Per-step scalars: learning rates, bias corrections, moving-average decay, batch positions. They depend on the position in the run alone.
 
 use super::config::GanConfig;
 use crate::gpu::step::StepRow;
+use crate::ops::gather::batch_position;
 
-/// The moving average's half-life is at most this share of the images seen, so that early averages forget the first, meaningless weights
-/// (the "ramp-up" of Karras et al. 2020).
-const EMA_RAMP: f64 = 0.05;
+/// Where a run is before a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Steps done.
+    pub step: u64,
+    /// Images seen: batch times steps, summed over the batch sizes that the run has had.
+    pub images_seen: u64,
+}
 
-/// The row of step `step` (counted from 0) over a data set of `images` images.
-pub fn row(config: &GanConfig, images: usize, step: u64) -> StepRow {
-    let mut row = StepRow { slots: [[0; 4]; 32] };
-    let [lo, hi] = words(step);
-    row.slots[StepRow::STEP as usize] = [lo, hi, ema_decay(config, step).to_bits(), 0];
+impl Position {
+    /// The position `steps` steps later.
+    pub fn after(self, steps: u64, batch: usize) -> Self {
+        Position { step: self.step + steps, images_seen: self.images_seen + steps * batch as u64 }
+    }
+}
+
+/// The row of the step at `position`, over a data set of `images` images.
+pub fn row(config: &GanConfig, images: usize, position: Position) -> StepRow {
+    let Position { step, images_seen } = position;
     let d_steps = config.d_steps as u64;
+    let factor = lr_factor(config, images_seen);
+    let mut row = StepRow { slots: [[0; 4]; 32] };
+    row.slots[StepRow::STEP as usize] = [step as u32, (step >> 32) as u32, (ema_decay(config, images_seen) as f32).to_bits(), 0];
     for u in 0..=config.d_steps {
         let (lr, t) = if u < config.d_steps { (config.lr_d, step * d_steps + u as u64 + 1) } else { (config.lr_g, step + 1) };
-        let correction = |beta: f64| (1.0 / (1.0 - beta.powf(t as f64))) as f32;
-        row.slots[StepRow::optimiser(u) as usize] = [
-            (lr as f32).to_bits(),
-            correction(config.adam.beta1).to_bits(),
-            correction(config.adam.beta2).to_bits(),
-            t.min(u32::MAX as u64) as u32,
-        ];
-        let position = (step * d_steps + u as u64) * config.batch as u64;
+        row.slots[StepRow::optimiser(u) as usize] = config.adam.slot(lr * factor, t);
+        let [epoch, start] = batch_position(images.clamp(1, u32::MAX as usize) as u32, images_seen * d_steps + (u * config.batch) as u64);
         let draw = step.wrapping_mul(d_steps + 1).wrapping_add(u as u64) as u32;
-        let images = images.max(1) as u64;
-        row.slots[StepRow::draw(u) as usize] = [(position / images) as u32, (position % images) as u32, draw, 0];
+        row.slots[StepRow::draw(u) as usize] = [epoch, start, draw, 0];
     }
     row
 }
 
-/// Decay of the generator's moving average in step `step`: 0.5^(batch / half-life).
-pub fn ema_decay(config: &GanConfig, step: u64) -> f32 {
-    let batch = config.batch as f64;
-    let images_seen = (step + 1) as f64 * batch;
-    let half_life = (config.ema_half_life_kimg * 1000.0).min(EMA_RAMP * images_seen);
-    if half_life <= 0.0 { 0.0 } else { 0.5f64.powf(batch / half_life) as f32 }
+/// Factor of both learning rates after `images_seen` images: 1 for constant rates, else a line that reaches 0 at the horizon.
+pub fn lr_factor(config: &GanConfig, images_seen: u64) -> f64 {
+    match config.lr_horizon_kimg {
+        None => 1.0,
+        Some(kimg) => (1.0 - images_seen as f64 / (kimg * 1000.0)).max(0.0),
+    }
 }
 
-fn words(value: u64) -> [u32; 2] {
-    [value as u32, (value >> 32) as u32]
+/// Decay of the generator's moving average in the step that follows `images_seen` images: 0.5^(batch / half-life). 0 in the first step: the
+/// average starts as a copy.
+pub fn ema_decay(config: &GanConfig, images_seen: u64) -> f64 {
+    let half_life = (config.ema_half_life_kimg * 1000.0).min(config.ema_ramp * images_seen as f64);
+    if half_life > 0.0 { 0.5f64.powf(config.batch as f64 / half_life) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::optimiser::Adam;
+    use crate::nn::presets::PRESETS;
+
+    fn config(lr_horizon_kimg: Option<f64>) -> GanConfig {
+        let (generator, discriminator) = PRESETS[0].networks(1);
+        GanConfig {
+            generator,
+            discriminator,
+            z_dim: 100,
+            batch: 64,
+            d_steps: 2,
+            lr_g: 2e-4,
+            lr_d: 1e-3,
+            adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
+            lr_horizon_kimg,
+            ema_half_life_kimg: 20.0,
+            ema_ramp: 0.05,
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn learning_rates_fall_to_zero_at_the_horizon() {
+        let constant = config(None);
+        assert_eq!((lr_factor(&constant, 0), lr_factor(&constant, 1 << 40)), (1.0, 1.0));
+        let line = config(Some(10.0));
+        assert_eq!([0, 5000, 10_000, 20_000].map(|n| lr_factor(&line, n)), [1.0, 0.5, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn the_average_has_its_half_life_and_its_ramp() {
+        let config = config(None);
+        assert_eq!(ema_decay(&config, 0), 0.0);
+        // At 64,000 images the ramp rules: a half-life of 3,200 images is 50 batches.
+        assert!((ema_decay(&config, 64_000).powi(50) - 0.5).abs() < 1e-12);
+        assert!((ema_decay(&config, 1 << 40).powf(20_000.0 / 64.0) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn updates_draw_successive_batches() {
+        let config = config(None);
+        let position = Position::default().after(7, 64);
+        let row = row(&config, 1000, position);
+        // Step 7 of two updates each: the 14th and 15th batches of 64 from 1000 images.
+        assert_eq!(row.slots[StepRow::draw(0) as usize][..2], [0, 896]);
+        assert_eq!(row.slots[StepRow::draw(1) as usize][..2], [0, 960]);
+        let draws: Vec<u32> = (0..3).map(|u| row.slots[StepRow::draw(u) as usize][2]).collect();
+        assert_eq!(draws, [21, 22, 23]);
+        assert_eq!(f32::from_bits(row.slots[StepRow::optimiser(0) as usize][0]), 1e-3);
+        assert_eq!(f32::from_bits(row.slots[StepRow::optimiser(2) as usize][0]), 2e-4);
+        assert_eq!((row.slots[StepRow::optimiser(1) as usize][3], row.slots[StepRow::optimiser(2) as usize][3]), (16, 8));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`build`] is the algorithm; [`StepBuilder`] holds its parts, so that tests can put them together wrongly and see the suite notice.
 
-use super::config::{AdamConfig, GanConfig};
+use super::config::GanConfig;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::graph::NodeId;
@@ -15,7 +15,7 @@ use crate::ops::bce::bce_parts;
 use crate::ops::loss::Target;
 use crate::ops::gather::{self, Resident, Storage};
 use crate::ops::noise::{self, Distribution, Draw, Source};
-use crate::ops::optimiser::{self, Adam, AdamStores};
+use crate::ops::optimiser::{self, AdamStores};
 use crate::ops::reshape::Reshape;
 use crate::ops::running_stats::{self, RunningStats};
 use crate::ops::stats::{self, BadEvent, GradSegment, ScoreTargets, Stat, StatsLayout, TickBuffers};
@@ -384,12 +384,11 @@ impl<'a> StepBuilder<'a> {
             .collect();
         let program = &mut self.step.program;
         program.effect(format!("{}/norm", stores.name), move |l| stats::lower_grad_norm(l, &segments, tick, stat, store));
-        let AdamConfig { beta1, beta2, eps } = self.config.adam;
+        let adam = self.config.adam;
         program.effect(format!("{}/adam", stores.name), move |l| {
             for (index, &words) in stores.parameters.segments.iter().enumerate() {
                 let [grads, values, m, v] =
                     [&stores.grads, &stores.values, &stores.m, &stores.v].map(|s| Operand::Place(s.segment(&stores.parameters, index)));
-                let adam = Adam { beta1, beta2, eps };
                 optimiser::lower_adam(l, AdamStores { grads, values, m, v }, words, adam, StepRow::optimiser(update))?;
             }
             Ok(())

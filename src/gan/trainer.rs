@@ -3,6 +3,7 @@
 use super::config::GanConfig;
 use super::sampler::{Images, Sampler};
 use super::schedule;
+pub use super::schedule::Position;
 use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
@@ -37,7 +38,7 @@ pub struct Trainer {
     executor: Executor,
     rows: Buffer,
     images: usize,
-    done: u64,
+    position: Position,
     steps_per_submit: Option<u32>,
     measured: Option<u32>,
     sampler: Sampler,
@@ -82,7 +83,7 @@ impl Trainer {
             executor,
             rows,
             images,
-            done: 0,
+            position: Position::default(),
             steps_per_submit: None,
             measured: None,
             sampler,
@@ -111,9 +112,9 @@ impl Trainer {
         &self.gpu
     }
 
-    /// Steps done so far.
-    pub fn steps_done(&self) -> u64 {
-        self.done
+    /// Steps done or submitted, and images seen.
+    pub fn position(&self) -> Position {
+        self.position
     }
 
     /// Planned device memory in bytes, sampler included.
@@ -175,7 +176,9 @@ impl Trainer {
         let mut left = steps;
         while left > 0 {
             let chosen = self.steps_per_submit.or(self.measured).unwrap_or(1).min(left);
-            let rows: Vec<StepRow> = (0..chosen as u64).map(|i| schedule::row(&self.config, self.images, self.done + i)).collect();
+            let rows: Vec<StepRow> = (0..chosen as u64)
+                .map(|i| schedule::row(&self.config, self.images, self.position.after(i, self.config.batch)))
+                .collect();
             self.run_rows(&rows)?;
             left -= chosen;
         }
@@ -186,14 +189,14 @@ impl Trainer {
     pub fn run_rows(&mut self, rows: &[StepRow]) -> Result<()> {
         self.gpu.write(&self.rows, 0, bytemuck::cast_slice(rows))?;
         // The first step compiles pipelines; the second is timed, to choose how many go into one submit.
-        let timed = self.steps_per_submit.is_none() && self.measured.is_none() && self.done > 0;
+        let timed = self.steps_per_submit.is_none() && self.measured.is_none() && self.position.step > 0;
         let start = Instant::now();
         if timed {
             self.gpu.wait()?;
         }
         let start = if timed { Instant::now() } else { start };
         self.executor.submit(&self.gpu, 0..rows.len() as u32)?;
-        self.done += rows.len() as u64;
+        self.position = self.position.after(rows.len() as u64, self.config.batch);
         if timed {
             self.gpu.wait()?;
             let step = start.elapsed() / rows.len() as u32;
@@ -205,9 +208,9 @@ impl Trainer {
 
     /// Runs one more step and times each dispatch on the device, where the adapter has timestamps.
     pub fn time_step(&mut self) -> Result<Option<Vec<Span>>> {
-        let row = schedule::row(&self.config, self.images, self.done);
+        let row = schedule::row(&self.config, self.images, self.position);
         self.gpu.write(&self.rows, 0, bytemuck::bytes_of(&row))?;
-        self.done += 1;
+        self.position = self.position.after(1, self.config.batch);
         self.gpu.submit_timed(self.executor.sequence(), 0)
     }
 
@@ -220,11 +223,11 @@ impl Trainer {
         Ok(losses)
     }
 
-    /// Statistics of the steps since the last call, which are then cleared. Waits for the device.
+    /// Waits for the device and looks for non-finite numbers met since the beginning.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a non-finite number turned up, naming the first tensor and step.
-    pub fn tick_stats(&mut self) -> Result<Vec<(Stat, Summary)>> {
+    /// [`Error::Diverged`] naming the first tensor and step.
+    pub fn check_finite(&self) -> Result<()> {
         let events: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(self.step.events)?);
         let events: [u32; BadEvent::WORDS] = events.try_into().map_err(|_| Error::internal("an events buffer of another length"))?;
         if let Some(bad) = BadEvent::read(events) {
@@ -240,6 +243,15 @@ impl Trainer {
             };
             return Err(Error::Diverged(format!("training diverged: {name} is not finite in step {}", bad.step)));
         }
+        Ok(())
+    }
+
+    /// Statistics of the steps since the last call, which are then cleared. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if a non-finite number turned up, naming the first tensor and step.
+    pub fn tick_stats(&mut self) -> Result<Vec<(Stat, Summary)>> {
+        self.check_finite()?;
         let words: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(self.step.stats)?);
         let stats = StatsLayout::read(&words)?;
         self.write(self.step.stats, &vec![0; self.step.stats.len * 4])?;
@@ -278,11 +290,11 @@ impl Trainer {
         Ok(tensors)
     }
 
-    /// Sets the whole training state from what [`Trainer::tensors`] gave after `steps` steps.
+    /// Sets the whole training state from what [`Trainer::tensors`] gave at `position`.
     ///
     /// # Errors
     /// [`Error::Input`] if a tensor is missing, left over, or has another shape or type; nothing is changed then.
-    pub fn load_tensors(&mut self, steps: u64, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+    pub fn load_tensors(&mut self, position: Position, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
         let mut known = Vec::new();
         let mut writes: Vec<(Place, Vec<u8>)> = Vec::new();
         for (prefix, layout, store) in self.stores() {
@@ -310,7 +322,7 @@ impl Trainer {
             self.write(place, &bytes)?;
         }
         self.write(self.step.events, &[0; BadEvent::WORDS * 4])?;
-        self.done = steps;
+        self.position = position;
         Ok(())
     }
 

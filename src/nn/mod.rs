@@ -5,3 +5,4 @@ pub mod network;
 pub mod presets;
 pub mod state;
 pub mod store;
+pub mod summary;

@@ -94,6 +94,8 @@ pub type Params = HashMap<String, NodeId>;
 pub struct Forward {
     /// The output.
     pub output: NodeId,
+    /// The output of each layer.
+    pub layers: Vec<NodeId>,
     /// Batch norms of a training pass with their layer index, for the running statistics.
     pub norms: Vec<(usize, NormSite)>,
 }
@@ -177,7 +179,7 @@ impl Network {
     /// # Errors
     /// If `x` or a parameter does not fit a layer; the message names network and layer.
     pub fn forward(&self, program: &mut Program, params: &Params, x: NodeId, mode: Mode, scope: &str) -> Result<Forward> {
-        let mut forward = Forward { output: x, norms: Vec::new() };
+        let mut forward = Forward { output: x, layers: Vec::new(), norms: Vec::new() };
         for (index, layer) in self.layers.iter().enumerate() {
             let label = format!("{scope}/{index}");
             let mut norm = None;
@@ -248,12 +250,29 @@ impl Network {
                     }
                 })
                 .map_err(|e| at_layer(e, &self.name, index, layer))?;
+            forward.layers.push(forward.output);
             if let Some(norm) = norm {
                 program.note_norm(norm);
                 forward.norms.push((index, norm));
             }
         }
         Ok(forward)
+    }
+
+    /// Output shape of each layer for a batch of two.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn output_shapes(&self) -> Result<Vec<Shape>> {
+        let mut program = Program::new();
+        let mut params = Params::new();
+        for spec in self.tensors()? {
+            let node = program.graph.leaf(&spec.name, spec.shape.clone(), None)?;
+            params.insert(spec.name, node);
+        }
+        let x = program.graph.leaf("x", self.input_shape(2)?, None)?;
+        let outputs = self.forward(&mut program, &params, x, Mode::Eval, "")?.layers;
+        Ok(outputs.into_iter().map(|node| program.graph.shape(node).clone()).collect())
     }
 
     /// z of shape (N, F) enters a transposed convolution as (N, F, 1, 1).

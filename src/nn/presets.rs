@@ -15,6 +15,7 @@
 
 use super::network::{InitScheme, Layer, Network};
 use crate::error::{Error, Result};
+use crate::suggest::nearest;
 
 /// A generator, a discriminator and the defaults of their recipe.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Preset {
     pub name: &'static str,
     /// One line for `ganymede presets`.
     pub summary: &'static str,
+    /// Data set that it trains on when none is named.
+    pub data: &'static str,
     /// Height and width of its images.
     pub image: usize,
     /// Length of z.
@@ -44,6 +47,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "mlp",
         summary: "28x28; dense networks 100-256-512-1024-784 and 784-512-256-1",
+        data: "builtin:digits",
         image: 28,
         z_dim: 100,
         batch: 64,
@@ -56,6 +60,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "dcgan-28-small",
         summary: "28x28; the default: a small DCGAN that learns digits in minutes on two CPU cores",
+        data: "builtin:digits",
         image: 28,
         z_dim: 100,
         batch: 64,
@@ -68,6 +73,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "dcgan-28",
         summary: "28x28; widths of TensorFlow's DCGAN tutorial, 5x5 kernels",
+        data: "builtin:digits",
         image: 28,
         z_dim: 100,
         batch: 256,
@@ -80,6 +86,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "dcgan-32",
         summary: "32x32; DCGAN 256-128-64 and 64-128-256, the benchmark network",
+        data: "builtin:digits",
         image: 32,
         z_dim: 100,
         batch: 64,
@@ -92,6 +99,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "dcgan-64",
         summary: "64x64; PyTorch's DCGAN example",
+        data: "builtin:shapes-64",
         image: 64,
         z_dim: 100,
         batch: 64,
@@ -103,14 +111,18 @@ pub const PRESETS: &[Preset] = &[
     },
 ];
 
+/// The preset that `train` runs when none is named.
+pub const DEFAULT_PRESET: &str = "dcgan-28-small";
+
 /// The preset of that name.
 ///
 /// # Errors
-/// If there is none; the message lists them all.
+/// [`Error::Input`] if there is none, with the nearest name and the list.
 pub fn preset(name: &str) -> Result<&'static Preset> {
     PRESETS.iter().find(|p| p.name == name).ok_or_else(|| {
         let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
-        Error::input(format!("there is no preset named \"{name}\"; the presets are {}", names.join(", ")))
+        let hint = nearest(name, names.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+        Error::input(format!("there is no preset {name:?}; {hint}presets are {}", names.join(", ")))
     })
 }
 

@@ -11,95 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::disk::plain;
-use super::suggest::nearest;
+use crate::suggest::nearest;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-
-/// Names of all presets, in the order in which they are listed.
-pub const PRESETS: &[&str] = &["mlp", "dcgan-28-small", "dcgan-28", "dcgan-32", "dcgan-64"];
-
-/// The preset that `train` runs when none is named.
-pub const DEFAULT_PRESET: &str = "dcgan-28-small";
-
-/// What a preset sets unless a flag or a config file says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Defaults {
-    /// One line for `ganymede presets`.
-    pub summary: &'static str,
-    /// Data set.
-    pub data: &'static str,
-    /// Images in a batch.
-    pub batch: u32,
-    /// Adam's learning rate, for both networks.
-    pub lr: f64,
-    /// Adam's decay of the first moment.
-    pub beta1: f64,
-    /// Run length in thousands of images.
-    pub kimg: f64,
-    /// Height and width of the images that the networks work on, in pixels.
-    pub image_size: u32,
-}
-
-/// The defaults of a preset.
-///
-/// # Errors
-/// [`Error::Input`] for an unknown name, with the nearest one and the list.
-pub fn preset_defaults(name: &str) -> Result<Defaults> {
-    let adam = |summary, data, image_size, kimg| Defaults {
-        summary,
-        data,
-        batch: 64,
-        lr: 2e-4,
-        beta1: 0.5,
-        kimg,
-        image_size,
-    };
-    Ok(match name {
-        "mlp" => adam(
-            "28x28: fully connected, the smallest GAN that there is",
-            "builtin:digits",
-            28,
-            1000.0,
-        ),
-        "dcgan-28-small" => adam(
-            "28x28: narrow DCGAN (64 and 32 channels), minutes on a processor; the default",
-            "builtin:digits",
-            28,
-            76.8,
-        ),
-        "dcgan-28" => Defaults {
-            batch: 256,
-            lr: 1e-4,
-            ..adam(
-                "28x28: DCGAN with 5x5 kernels and the widths of TensorFlow's tutorial",
-                "builtin:digits",
-                28,
-                3000.0,
-            )
-        },
-        "dcgan-32" => adam(
-            "32x32: DCGAN, generator 256-128-64, discriminator 64-128-256; the benchmark network",
-            "builtin:digits",
-            32,
-            3000.0,
-        ),
-        "dcgan-64" => adam(
-            "64x64: DCGAN of PyTorch's example, 512 to 64 channels",
-            "builtin:shapes",
-            64,
-            5000.0,
-        ),
-        _ => {
-            let hint = nearest(name, PRESETS.iter().copied())
-                .map(|near| format!("did you mean {near}? "))
-                .unwrap_or_default();
-            return Err(Error::input(format!(
-                "there is no preset {name:?}; {hint}presets are {}",
-                PRESETS.join(", ")
-            )));
-        }
-    })
-}
+use crate::nn::presets;
 
 /// Declares a section twice: as it is resolved (every field set) and as it is given (every field optional).
 macro_rules! section {
@@ -140,7 +55,7 @@ section! {
 section! {
     /// `[networks]`: generator and discriminator.
     NetworksConfig, NetworksGiven {
-        /// One of [`PRESETS`].
+        /// One of [`crate::nn::presets::PRESETS`].
         preset: String,
     }
 }
@@ -335,27 +250,6 @@ impl TrainConfig {
     }
 }
 
-impl TrainingConfig {
-    /// Factor of both learning rates after `images_seen` images: 1 for constant rates, else a line that reaches 0 at the horizon.
-    pub fn lr_factor(&self, images_seen: u64) -> f64 {
-        match self.lr_horizon_kimg {
-            None => 1.0,
-            Some(kimg) => (1.0 - images_seen as f64 / (kimg * 1000.0)).max(0.0),
-        }
-    }
-
-    /// Decay of the generator's moving average for the step that follows `images_seen` images: `0.5^(batch / half-life)`, where the
-    /// half-life is at most `ema_ramp` of the images seen (StyleGAN2-ADA's ramp). 0 at the first step: the average starts as a copy.
-    pub fn ema_decay(&self, images_seen: u64) -> f64 {
-        let half_life = (self.ema_half_life_kimg * 1000.0).min(self.ema_ramp * images_seen as f64);
-        if half_life > 0.0 {
-            0.5f64.powf(f64::from(self.batch) / half_life)
-        } else {
-            0.0
-        }
-    }
-}
-
 impl Given {
     /// These settings where given, else those of `under`.
     fn over(self, mut under: Given) -> Given {
@@ -454,10 +348,10 @@ impl Layers {
             given = layer.clone().over(given);
         }
 
-        let preset = given.networks.preset.unwrap_or_else(|| DEFAULT_PRESET.to_string());
-        let defaults = preset_defaults(&preset).map_err(|error| Error::input(format!("{}: {error}", self.label("networks.preset"))))?;
+        let preset = given.networks.preset.unwrap_or_else(|| presets::DEFAULT_PRESET.to_string());
+        let defaults = presets::preset(&preset).map_err(|error| Error::input(format!("{}: {error}", self.label("networks.preset"))))?;
         let (data, training, run) = (given.data, given.training, given.run);
-        let batch = training.batch.unwrap_or(defaults.batch);
+        let batch = training.batch.unwrap_or(defaults.batch as u32);
         let steps = run.steps.flatten();
         let config = TrainConfig {
             data: DataConfig {
@@ -787,7 +681,7 @@ mod tests {
 
     #[test]
     fn every_preset_resolves_and_survives_its_own_toml() {
-        for preset in PRESETS {
+        for preset in presets::PRESETS.iter().map(|p| p.name) {
             let mut config = resolve(&format!("[networks]\npreset = \"{preset}\"\n")).unwrap();
             config.training.lr_g = 0.1 + 0.2; // needs all 17 digits
             config.training.lr_horizon_kimg = Some(1.0 / 3.0);
@@ -949,22 +843,6 @@ mod tests {
             text.contains("--data is builtin:shapes") && text.contains("builtin:digits"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn schedules() {
-        let mut t = resolve("").unwrap().training;
-        assert_eq!((t.lr_factor(0), t.lr_factor(1 << 40)), (1.0, 1.0));
-        t.lr_horizon_kimg = Some(10.0);
-        assert_eq!(
-            (t.lr_factor(0), t.lr_factor(5000), t.lr_factor(10_000), t.lr_factor(20_000)),
-            (1.0, 0.5, 0.0, 0.0)
-        );
-        assert_eq!(t.ema_decay(0), 0.0);
-        // Ramp: at 64,000 images the half-life is 3,200, and fifty batches of 64 are one half-life.
-        assert!((t.ema_decay(64_000).powi(50) - 0.5).abs() < 1e-12);
-        // Beyond the ramp it is 20 kimg.
-        assert!((t.ema_decay(1 << 40).powf(20_000.0 / 64.0) - 0.5).abs() < 1e-12);
     }
 
     #[test]

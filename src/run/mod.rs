@@ -20,7 +20,7 @@ pub mod folder;
 pub mod grid;
 pub mod log;
 pub mod progress;
+pub mod self_test;
 pub mod signal;
 pub mod state;
-pub mod suggest;
 pub mod train;

@@ -1,13 +1,14 @@
 //! The self-test behind `ganymede check`: every kernel, and every specialisation that a preset uses, against its f64 twin on the chosen adapter.
 
 use crate::error::Result;
-use crate::gan::config::{AdamConfig, GanConfig};
+use crate::gan::config::GanConfig;
 use crate::gan::step::Inputs;
 use crate::gan::trainer;
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::graph::lower::Caps;
 use crate::nn::presets::PRESETS;
+use crate::ops::optimiser::Adam;
 use crate::ops::{self, case};
 use std::collections::BTreeSet;
 
@@ -93,8 +94,10 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
                 d_steps: 1,
                 lr_g: preset.lr,
                 lr_d: preset.lr,
-                adam: AdamConfig { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+                adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+                lr_horizon_kimg: None,
                 ema_half_life_kimg: 1.0,
+                ema_ramp: 0.05,
                 seed: 0,
             };
             let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
