@@ -12,8 +12,8 @@
 // | bias   | (C)              | in        |
 // | y      | that of x        | out       |
 //
-// Work: one item column (one or two vec4 of channels, see item_*.wgsl) of one run of rows per invocation, so that a software adapter, which pays for
-// each load, reads the vectors once a run; elsewhere a run is one row.
+// Work: one item column (one or two vec4 of channels, see item_*.wgsl) of one run of rows per invocation, so that a software adapter,
+// which pays for each load, reads the vectors once a run; elsewhere a run is one row.
 // Host: src/ops/batch_norm.rs   Twin: batch_norm_apply
 
 struct BatchNormApplyParams {

@@ -14,8 +14,8 @@
 // | sum_dy_xhat | (groups, C)      | in        |
 // | dx          | that of dy       | out       |
 //
-// Work: one item column (one or two vec4 of channels, see item_*.wgsl) of one run of rows per invocation, so that a software adapter, which pays for
-// each load, reads the vectors once a run; elsewhere a run is one row. Padding lanes are zero because weight's are.
+// Work: one item column (one or two vec4 of channels, see item_*.wgsl) of one run of rows per invocation, so that a software adapter,
+// which pays for each load, reads the vectors once a run; elsewhere a run is one row. Padding lanes are zero because weight's are.
 // Host: src/ops/batch_norm.rs   Twin: batch_norm_backward_apply
 
 struct BatchNormBackwardApplyParams {

@@ -4,8 +4,8 @@
 //   mean = sum(x) / n;   m2 = sum((x - mean)^2)   over the n rows of chunk k of group g, from deviations d from the chunk's first row:
 //   mean = first + sum(d) / n;   m2 = sum(d^2) - sum(d)^2 / n
 //
-// One pass suffices: a sample differs from the mean by at most sqrt(m2), so the difference cancels about log2(n) bits at most, and a chunk has at most
-// 256 rows; it is half the time of two passes on a software adapter.
+// One pass suffices: a sample differs from the mean by at most sqrt(m2), so the difference cancels about log2(n) bits at most, and a
+// chunk has at most 256 rows; it is half the time of two passes on a software adapter.
 //
 // | tensor  | shape                                             | direction |
 // |---------|---------------------------------------------------|-----------|

@@ -9,8 +9,9 @@
 // | b      | (N, C, H, W), any extent may be 1 if BROADCAST    | in        |
 // | y      | (N, C, H, W), on each axis the larger extent      | out       |
 //
-// Work: one item (one or two vec4 of channels, see item_*.wgsl) per invocation; with BROADCAST always one vec4. Equal shapes are read straight through; with BROADCAST each operand has a stride per axis in
-// vec4 items, zero where its extent is 1, and lane 0 stands for all channels of an operand that has only one.
+// Work: one item (one or two vec4 of channels, see item_*.wgsl) per invocation; with BROADCAST always one vec4. Equal shapes are read
+// straight through; with BROADCAST each operand has a stride per axis in vec4 items, zero where its extent is 1, and lane 0 stands for
+// all channels of an operand that has only one.
 // Host: src/ops/elementwise.rs   Twin: the value function of each op there
 
 struct BinaryParams {

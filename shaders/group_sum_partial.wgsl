@@ -8,7 +8,8 @@
 // | x       | (N, C[, H, W]) as [groups * rows][C4]      | in        |
 // | partial | [groups][chunks][C4]                       | out       |
 //
-// Work: one item column (one or two vec4, see item_*.wgsl) of one chunk per invocation, rows in order. With a single chunk, `partial` is the result.
+// Work: one item column (one or two vec4, see item_*.wgsl) of one chunk per invocation, rows in order. With a single chunk, `partial` is
+// the result.
 // Host: src/ops/reduce.rs   Twin: group_sum
 
 struct GroupSumPartialParams {

@@ -8,9 +8,9 @@
 // | x       | (N, C, H, W)                                                 | in        |
 // | partial | [output rows][chunks][C4], C4 = 4 if channels are summed     | out       |
 //
-// Work: one vec4 column of one chunk of one output row per invocation. The terms of an output are vec4 items, counted along N, H, W, columns
-// (the last fastest) of the summed axes, and are visited in that order. With a single chunk, `partial` is the result; several are added by
-// group_sum_finish.
+// Work: one vec4 column of one chunk of one output row per invocation. The terms of an output are vec4 items, counted along N, H, W,
+// columns (the last fastest) of the summed axes, and are visited in that order. With a single chunk, `partial` is the result; several are
+// added by group_sum_finish.
 // Host: src/ops/reduce.rs   Twin: sum_axes
 
 struct SumAxesParams {

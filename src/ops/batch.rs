@@ -100,9 +100,7 @@ pub struct PadBatch {
 /// `shape` with another batch extent.
 fn with_batch(name: &str, shape: &Shape, n: usize) -> Result<Shape> {
     if shape.rank() < 2 {
-        return Err(Error::internal(format!(
-            "{name}: the tensor has shape {shape}, expected a batch (N, C) or (N, C, H, W)"
-        )));
+        return Err(Error::internal(format!("{name}: the tensor has shape {shape}, expected a batch (N, C) or (N, C, H, W)")));
     }
     let mut dims = shape.dims().to_vec();
     dims[0] = n;
@@ -122,9 +120,7 @@ impl Op for ConcatBatch {
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [a, b] = super::expect_inputs(self.name(), inputs)?;
         if a.rank() != b.rank() || a.rank() < 2 || a.dims()[1..] != b.dims()[1..] {
-            return Err(Error::internal(format!(
-                "concat_batch: the inputs have shapes {a} and {b}, expected images of one shape"
-            )));
+            return Err(Error::internal(format!("concat_batch: the inputs have shapes {a} and {b}, expected images of one shape")));
         }
         with_batch(self.name(), a, a.dims()[0] + b.dims()[0])
     }
@@ -142,22 +138,14 @@ impl Op for ConcatBatch {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let count = output.1.physical_len() / 4;
-        let params = ConcatBatchParams {
-            count: count as u32,
-            split: (inputs[0].1.physical_len() / 4) as u32,
-            reserved0: 0,
-            reserved1: 0,
-        };
+        let params = ConcatBatchParams { count: count as u32, split: (inputs[0].1.physical_len() / 4) as u32, reserved0: 0, reserved1: 0 };
         l.push(Dispatch {
             kernel: &CONCAT_BATCH,
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![inputs[0].0, inputs[1].0, output.0],
             workgroups: grid(count, 64),
-            cost: Cost {
-                flops: 0,
-                bytes: 32 * count as u64,
-            },
+            cost: Cost { flops: 0, bytes: 32 * count as u64 },
         });
         Ok(())
     }
@@ -192,22 +180,15 @@ impl Op for SliceBatch {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let count = output.1.physical_len() / 4;
-        let params = SliceBatchParams {
-            count: count as u32,
-            start: (self.start * image_items(&output.1)) as u32,
-            reserved0: 0,
-            reserved1: 0,
-        };
+        let params =
+            SliceBatchParams { count: count as u32, start: (self.start * image_items(&output.1)) as u32, reserved0: 0, reserved1: 0 };
         l.push(Dispatch {
             kernel: &SLICE_BATCH,
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![inputs[0].0, output.0],
             workgroups: grid(count, 64),
-            cost: Cost {
-                flops: 0,
-                bytes: 32 * count as u64,
-            },
+            cost: Cost { flops: 0, bytes: 32 * count as u64 },
         });
         Ok(())
     }
@@ -222,10 +203,7 @@ impl Op for PadBatch {
         let [x] = super::expect_inputs(self.name(), inputs)?;
         let y = with_batch(self.name(), x, self.total)?;
         if self.start.checked_add(x.dims()[0]).is_none_or(|end| end > self.total) {
-            return Err(Error::internal(format!(
-                "pad_batch: {x} at image {} does not fit a batch of {}",
-                self.start, self.total
-            )));
+            return Err(Error::internal(format!("pad_batch: {x} at image {} does not fit a batch of {}", self.start, self.total)));
         }
         Ok(y)
     }
@@ -260,10 +238,7 @@ impl Op for PadBatch {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
             workgroups: grid(count, 64),
-            cost: Cost {
-                flops: 0,
-                bytes: 4 * (shape.physical_len() + output.1.physical_len()) as u64,
-            },
+            cost: Cost { flops: 0, bytes: 4 * (shape.physical_len() + output.1.physical_len()) as u64 },
         });
         Ok(())
     }
@@ -276,20 +251,12 @@ pub fn concat_batch(g: &mut Graph, a: NodeId, b: NodeId) -> Result<NodeId> {
 
 /// Images `start` to `start + len` of x; x itself if that is all of it.
 pub fn slice_batch(g: &mut Graph, x: NodeId, start: usize, len: usize) -> Result<NodeId> {
-    if start == 0 && g.shape(x).dims().first() == Some(&len) {
-        Ok(x)
-    } else {
-        g.apply(SliceBatch { start, len }, &[x])
-    }
+    if start == 0 && g.shape(x).dims().first() == Some(&len) { Ok(x) } else { g.apply(SliceBatch { start, len }, &[x]) }
 }
 
 /// x at image `start` of a batch of `total` that is zero elsewhere; x itself if it fills the batch.
 pub fn pad_batch(g: &mut Graph, x: NodeId, start: usize, total: usize) -> Result<NodeId> {
-    if start == 0 && g.shape(x).dims().first() == Some(&total) {
-        Ok(x)
-    } else {
-        g.apply(PadBatch { start, total }, &[x])
-    }
+    if start == 0 && g.shape(x).dims().first() == Some(&total) { Ok(x) } else { g.apply(PadBatch { start, total }, &[x]) }
 }
 
 /// Validated uses of the kernels of this file.
@@ -315,10 +282,7 @@ mod tests {
 
     #[test]
     fn rules_are_derivatives() {
-        let inputs = [
-            random(&shape(&[2, 3, 1, 2]), 1, -1.0, 1.0),
-            random(&shape(&[3, 3, 1, 2]), 2, -1.0, 1.0),
-        ];
+        let inputs = [random(&shape(&[2, 3, 1, 2]), 1, -1.0, 1.0), random(&shape(&[3, 3, 1, 2]), 2, -1.0, 1.0)];
         check("concat_batch", &inputs, |g, x| concat_batch(g, x[0], x[1]));
         check("slice_batch", &inputs[1..], |g, x| slice_batch(g, x[0], 1, 2));
         check("pad_batch", &inputs[..1], |g, x| pad_batch(g, x[0], 1, 4));
@@ -347,18 +311,10 @@ mod tests {
         let other = g.leaf("other", shape(&[3, 4]), None).unwrap();
         let v = g.leaf("v", shape(&[3]), None).unwrap();
         let text = slice_batch(&mut g, x, 2, 2).unwrap_err().to_string();
-        assert!(
-            text.starts_with("slice_batch: 2 images from 2 on are not in a batch of shape (3, 2)"),
-            "{text}"
-        );
+        assert!(text.starts_with("slice_batch: 2 images from 2 on are not in a batch of shape (3, 2)"), "{text}");
         assert!(slice_batch(&mut g, x, usize::MAX, 2).is_err());
         assert!(slice_batch(&mut g, x, 1, 0).is_err());
-        assert!(
-            pad_batch(&mut g, x, 2, 4)
-                .unwrap_err()
-                .to_string()
-                .contains("does not fit a batch of 4")
-        );
+        assert!(pad_batch(&mut g, x, 2, 4).unwrap_err().to_string().contains("does not fit a batch of 4"));
         assert!(concat_batch(&mut g, x, other).is_err());
         assert!(concat_batch(&mut g, v, v).is_err());
     }

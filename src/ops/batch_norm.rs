@@ -1,8 +1,8 @@
-//! Batch norm (Ioffe & Szegedy 2015) with separate statistics for each batch group: as primitives, which is what differentiation sees, and as
-//! four fused kernels that compute the same subgraphs.
+//! Batch norm (Ioffe & Szegedy 2015) with separate statistics for each batch group: as primitives, which is what differentiation sees,
+//! and as four fused kernels that compute the same subgraphs.
 //!
-//! A batch of real images followed by fakes is one tensor with two groups: each half is normalised by its own statistics, as if the network had
-//! been called twice.
+//! A batch of real images followed by fakes is one tensor with two groups: each half is normalised by its own statistics, as if the
+//! network had been called twice.
 
 use super::activation::Activation;
 use super::case::{Case, CaseBuffer};
@@ -101,17 +101,7 @@ pub static BATCH_NORM_BACKWARD_SUMS_FINISH: Kernel = Kernel {
     features: &[],
 };
 
-const BACKWARD_APPLY_BINDINGS: &[Bind] = &[
-    Bind::Params,
-    Bind::In,
-    Bind::In,
-    Bind::In,
-    Bind::In,
-    Bind::In,
-    Bind::In,
-    Bind::In,
-    Bind::Out,
-];
+const BACKWARD_APPLY_BINDINGS: &[Bind] = &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out];
 
 /// Input gradient from the sums.
 pub static BATCH_NORM_BACKWARD_APPLY: Kernel = Kernel {
@@ -135,11 +125,13 @@ pub static BATCH_NORM_BACKWARD_APPLY_U64: Kernel = Kernel {
 
 /// The kernels of this file.
 pub const KERNELS: &[&Kernel] = &[
-    &BATCH_NORM_MOMENTS_PARTIAL, &BATCH_NORM_MOMENTS_PARTIAL_U64,
+    &BATCH_NORM_MOMENTS_PARTIAL,
+    &BATCH_NORM_MOMENTS_PARTIAL_U64,
     &BATCH_NORM_MOMENTS_FINISH,
     &BATCH_NORM_APPLY,
     &BATCH_NORM_APPLY_U64,
-    &BATCH_NORM_BACKWARD_SUMS_PARTIAL, &BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64,
+    &BATCH_NORM_BACKWARD_SUMS_PARTIAL,
+    &BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64,
     &BATCH_NORM_BACKWARD_SUMS_FINISH,
     &BATCH_NORM_BACKWARD_APPLY,
     &BATCH_NORM_BACKWARD_APPLY_U64,
@@ -223,12 +215,12 @@ pub fn batch_norm(g: &mut Graph, x: NodeId, weight: NodeId, bias: NodeId, eps: f
     let n = shape.rows() / groups;
     if n < 2 {
         return Err(Error::input(format!(
-            "batch_norm: x of shape {shape} in {groups} groups has one value per channel and group; its variance is zero, so use a larger batch"
+            "batch_norm: x of shape {shape} in {groups} groups has one value per channel and group; use a larger batch"
         )));
     }
     let weight = channel_row(g, "weight", weight, &shape)?;
     let bias = channel_row(g, "bias", bias, &shape)?;
-    let scale = (1.0 / n as f64) as f32;
+    let scale = 1.0 / n as f64;
 
     let sum = group_sum(g, x, groups)?;
     let mean = affine(g, sum, scale, 0.0)?;
@@ -280,10 +272,7 @@ pub fn batch_norm_eval(
 fn channel_row(g: &mut Graph, name: &str, parameter: NodeId, x: &Shape) -> Result<NodeId> {
     let shape = g.shape(parameter);
     if shape.dims() != [x.channels()] {
-        return Err(Error::internal(format!(
-            "batch_norm: {name} has shape {shape}, expected ({}) for x of shape {x}",
-            x.channels()
-        )));
+        return Err(Error::internal(format!("batch_norm: {name} has shape {shape}, expected ({}) for x of shape {x}", x.channels())));
     }
     reshape(g, parameter, &Shape::new(&[1, x.channels()])?)
 }
@@ -327,10 +316,7 @@ pub fn lower_moments(l: &mut Lowering, x: (Operand, Shape), groups: usize, eps: 
         params: bytemuck::bytes_of(&chunks.params()).to_vec(),
         operands: vec![x, partial],
         workgroups: grid(chunks.invocations(), 64),
-        cost: Cost {
-            flops: 4 * shape.len() as u64,
-            bytes: 4 * (shape.physical_len() + chunks.items() * 8) as u64,
-        },
+        cost: Cost { flops: 4 * shape.len() as u64, bytes: 4 * (shape.physical_len() + chunks.items() * 8) as u64 },
     });
     let count = groups * chunks.columns;
     let params = BatchNormMomentsFinishParams {
@@ -349,10 +335,7 @@ pub fn lower_moments(l: &mut Lowering, x: (Operand, Shape), groups: usize, eps: 
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![partial, mean, var, rstd],
         workgroups: grid(count, 64),
-        cost: Cost {
-            flops: 24 * chunks.items() as u64,
-            bytes: 4 * (chunks.items() * 8 + count * 12) as u64,
-        },
+        cost: Cost { flops: 24 * chunks.items() as u64, bytes: 4 * (chunks.items() * 8 + count * 12) as u64 },
     });
 }
 
@@ -418,8 +401,8 @@ pub fn lower_apply(
     });
 }
 
-/// Fused sums of the backward pass: dy and x (groups * n, C[, H, W]) to the sums of each group, and to the gradients of weight and bias, (C) each
-/// (left out where `None`).
+/// Fused sums of the backward pass: dy and x (groups * n, C[, H, W]) to the sums of each group, and to the gradients of weight and bias,
+/// (C) each (left out where `None`).
 pub fn lower_backward_sums(
     l: &mut Lowering,
     dy: Operand,
@@ -458,10 +441,7 @@ pub fn lower_backward_sums(
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![partial, sums.dy, sums.dy_xhat, dweight, dbias],
         workgroups: grid(chunks.columns, 64),
-        cost: Cost {
-            flops: 8 * chunks.items() as u64,
-            bytes: 8 * (chunks.items() * 4 + (groups + 1) * shape.padded()) as u64,
-        },
+        cost: Cost { flops: 8 * chunks.items() as u64, bytes: 8 * (chunks.items() * 4 + (groups + 1) * shape.padded()) as u64 },
     });
 }
 
@@ -489,19 +469,12 @@ pub fn lower_backward_apply(
         reserved1: 0,
     };
     l.push(Dispatch {
-        kernel: if runs.wide {
-            &BATCH_NORM_BACKWARD_APPLY_U64
-        } else {
-            &BATCH_NORM_BACKWARD_APPLY
-        },
+        kernel: if runs.wide { &BATCH_NORM_BACKWARD_APPLY_U64 } else { &BATCH_NORM_BACKWARD_APPLY },
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![dy, x, statistics.mean, statistics.rstd, weight, sums.dy, sums.dy_xhat, dx],
         workgroups: grid(runs.count, 64),
-        cost: Cost {
-            flops: 6 * shape.len() as u64,
-            bytes: 4 * (3 * shape.physical_len() + (4 * groups + 1) * shape.padded()) as u64,
-        },
+        cost: Cost { flops: 6 * shape.len() as u64, bytes: 4 * (3 * shape.physical_len() + (4 * groups + 1) * shape.padded()) as u64 },
     });
 }
 
@@ -637,15 +610,8 @@ fn use_of_all(caps: &Caps, shape: &Shape, groups: usize, seed: u64) -> [Case; 6]
     let [sum_dy, sum_dy_xhat, ..] = exact_sums.clone().map(round);
 
     let node = |i: usize| Operand::Node(NodeId(i));
-    let statistics = Statistics {
-        groups,
-        mean: node(1),
-        rstd: node(2),
-    };
-    let sums = BackwardSums {
-        dy: node(6),
-        dy_xhat: node(7),
-    };
+    let statistics = Statistics { groups, mean: node(1), rstd: node(2) };
+    let sums = BackwardSums { dy: node(6), dy_xhat: node(7) };
     let lowering = || Lowering::new(caps.clone());
     let given = |tensors: &[(usize, &Tensor)]| -> Vec<(Operand, CaseBuffer)> {
         tensors.iter().map(|(i, t)| (node(*i), CaseBuffer::input(t))).collect()
@@ -659,12 +625,7 @@ fn use_of_all(caps: &Caps, shape: &Shape, groups: usize, seed: u64) -> [Case; 6]
 
     let mut l = lowering();
     lower_moments(&mut l, (node(0), shape.clone()), groups, eps, node(1), node(2), node(3));
-    let moments = case(
-        "batch_norm_moments",
-        l,
-        given(&[(0, &x)]),
-        expected(&[(1, &exact[0]), (2, &exact[1]), (3, &exact[2])]),
-    );
+    let moments = case("batch_norm_moments", l, given(&[(0, &x)]), expected(&[(1, &exact[0]), (2, &exact[1]), (3, &exact[2])]));
 
     let apply = [Activation::None, Activation::LeakyRelu(0.2), Activation::Sigmoid].map(|activation| {
         let mut l = lowering();
@@ -675,30 +636,14 @@ fn use_of_all(caps: &Caps, shape: &Shape, groups: usize, seed: u64) -> [Case; 6]
     });
 
     let mut l = lowering();
-    lower_backward_sums(
-        &mut l,
-        node(8),
-        (node(0), shape.clone()),
-        statistics,
-        sums,
-        Some(node(9)),
-        Some(node(10)),
-    );
+    lower_backward_sums(&mut l, node(8), (node(0), shape.clone()), statistics, sums, Some(node(9)), Some(node(10)));
     let inputs = given(&[(0, &x), (1, &mean), (2, &rstd), (8, &dy)]);
     let outputs = expected(&[(6, &exact_sums[0]), (7, &exact_sums[1]), (9, &exact_sums[2]), (10, &exact_sums[3])]);
     let backward_sums = case("batch_norm_backward_sums", l, inputs, outputs);
 
     let mut l = lowering();
     lower_backward_apply(&mut l, node(8), (node(0), shape.clone()), statistics, node(3), sums, node(11));
-    let inputs = given(&[
-        (0, &x),
-        (1, &mean),
-        (2, &rstd),
-        (3, &weight),
-        (6, &sum_dy),
-        (7, &sum_dy_xhat),
-        (8, &dy),
-    ]);
+    let inputs = given(&[(0, &x), (1, &mean), (2, &rstd), (3, &weight), (6, &sum_dy), (7, &sum_dy_xhat), (8, &dy)]);
     let dx = cpu::batch_norm_backward_apply(&dy, &x, [&mean, &rstd], &weight, [&sum_dy, &sum_dy_xhat]);
     let backward_apply = case("batch_norm_backward_apply", l, inputs, expected(&[(11, &dx)]));
 
@@ -720,11 +665,10 @@ mod tests {
         }
     }
 
-    /// The fused twins compute what the primitives and their gradients compute. Elements per channel and group are powers of two, so that the
-    /// factor 1 / n, which is f32, is exact.
+    /// The fused twins compute what the primitives and their gradients compute.
     #[test]
     fn fused_twins_equal_the_primitives() {
-        for (dims, groups) in [(&[4, 3, 2, 2][..], 1), (&[4, 3, 2, 2], 2), (&[8, 5], 2), (&[8, 5], 1)] {
+        for (dims, groups) in [(&[4, 3, 2, 2][..], 1), (&[6, 3, 1, 5], 2), (&[10, 5], 2), (&[7, 5], 1)] {
             let mut g = new_graph();
             let inputs = [
                 ("x", random(&shape(dims), 1, -1.0, 3.0)),
@@ -732,9 +676,7 @@ mod tests {
                 ("bias", random(&shape(&dims[1..2]), 3, -1.0, 1.0)),
                 ("dy", random(&shape(dims), 4, -1.0, 1.0)),
             ];
-            let leaves = inputs
-                .each_ref()
-                .map(|(name, value)| g.leaf(name, value.shape.clone(), None).unwrap());
+            let leaves = inputs.each_ref().map(|(name, value)| g.leaf(name, value.shape.clone(), None).unwrap());
             let values: HashMap<String, Tensor> = inputs.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
             let bn = batch_norm(&mut g, leaves[0], leaves[1], leaves[2], 1e-3, groups).unwrap();
             let gradients = g.gradients(&[(bn.y, leaves[3])], &leaves[..3]).unwrap();
@@ -747,11 +689,7 @@ mod tests {
             let [sum_dy, sum_dy_xhat, dweight, dbias] = cpu::batch_norm_backward_sums(dy, x, &mean, &rstd);
             let dx = cpu::batch_norm_backward_apply(dy, x, [&mean, &rstd], weight, [&sum_dy, &sum_dy_xhat]);
             let fused = [mean, var, rstd, y, dx, dweight, dbias];
-            for ((name, a), b) in ["mean", "var", "rstd", "y", "dx", "dweight", "dbias"]
-                .iter()
-                .zip(&primitive)
-                .zip(&fused)
-            {
+            for ((name, a), b) in ["mean", "var", "rstd", "y", "dx", "dweight", "dbias"].iter().zip(&primitive).zip(&fused) {
                 assert_close(&format!("{name} of {dims:?}, {groups} groups"), a, b);
             }
         }
@@ -780,13 +718,9 @@ mod tests {
             random(&shape(&[2]), 5, 0.5, 1.5),
         ];
         for groups in [1, 2] {
-            check("batch_norm", &inputs[..3], |g, x| {
-                Ok(batch_norm(g, x[0], x[1], x[2], 1e-2, groups)?.y)
-            });
+            check("batch_norm", &inputs[..3], |g, x| Ok(batch_norm(g, x[0], x[1], x[2], 1e-2, groups)?.y));
         }
-        check("batch_norm_eval", &inputs, |g, x| {
-            batch_norm_eval(g, x[0], x[1], x[2], x[3], x[4], 1e-2)
-        });
+        check("batch_norm_eval", &inputs, |g, x| batch_norm_eval(g, x[0], x[1], x[2], x[3], x[4], 1e-2));
     }
 
     /// With the batch's own statistics in place of running ones, evaluation is training.
@@ -798,16 +732,12 @@ mod tests {
             ("weight", random(&shape(&[3]), 2, 0.5, 1.5)),
             ("bias", random(&shape(&[3]), 3, -1.0, 1.0)),
         ];
-        let [x, weight, bias] = inputs
-            .each_ref()
-            .map(|(name, value)| g.leaf(name, value.shape.clone(), None).unwrap());
+        let [x, weight, bias] = inputs.each_ref().map(|(name, value)| g.leaf(name, value.shape.clone(), None).unwrap());
         let values: HashMap<String, Tensor> = inputs.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         let bn = batch_norm(&mut g, x, weight, bias, 1e-3, 1).unwrap();
         let [mean, var] = [bn.mean, bn.var].map(|node| reshape(&mut g, node, &shape(&[3])).unwrap());
         let eval = batch_norm_eval(&mut g, x, weight, bias, mean, var, 1e-3).unwrap();
-        let [trained, evaluated] = &g.evaluate(&values, &[bn.y, eval]).unwrap()[..] else {
-            unreachable!()
-        };
+        let [trained, evaluated] = &g.evaluate(&values, &[bn.y, eval]).unwrap()[..] else { unreachable!() };
         assert_close("y", evaluated, trained);
     }
 
@@ -818,10 +748,7 @@ mod tests {
         let w = g.leaf("w", shape(&[3]), None).unwrap();
         let v = g.leaf("v", shape(&[4]), None).unwrap();
         let text = batch_norm(&mut g, x, v, w, 1e-5, 1).unwrap_err().to_string();
-        assert!(
-            text.starts_with("batch_norm: weight has shape (4), expected (3) for x of shape (4, 3)"),
-            "{text}"
-        );
+        assert!(text.starts_with("batch_norm: weight has shape (4), expected (3) for x of shape (4, 3)"), "{text}");
         assert!(batch_norm(&mut g, x, w, w, 1e-5, 3).is_err());
         let text = batch_norm(&mut g, x, w, w, 1e-5, 4).unwrap_err().to_string();
         assert!(text.contains("one value per channel and group"), "{text}");

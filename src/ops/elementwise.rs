@@ -94,8 +94,8 @@ pub struct BinaryParams {
     b_c: u32,
 }
 
-/// Whether eight floats an invocation are possible and worth it: software adapters pay per load, whatever its width, while a GPU gains nothing from
-/// integers of 64 bits.
+/// Whether eight floats an invocation are possible and worth it: software adapters pay per load, whatever its width, while a GPU gains
+/// nothing from integers of 64 bits.
 pub(super) fn wide(caps: &Caps, floats: usize) -> bool {
     caps.int64 && caps.software && floats.is_multiple_of(8)
 }
@@ -103,10 +103,10 @@ pub(super) fn wide(caps: &Caps, floats: usize) -> bool {
 /// `scale * x + shift`. Identity for (1, 0) is left out by [`affine`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
-    /// Factor.
-    pub scale: f32,
-    /// Added after the factor.
-    pub shift: f32,
+    /// Factor; the kernel rounds it to f32.
+    pub scale: f64,
+    /// Added after the factor; the kernel rounds it to f32.
+    pub shift: f64,
 }
 
 /// `x > 0 ? x : slope * x`; ReLU is slope 0. The slope is at least 0, so that the sign of the output tells that of the input.
@@ -170,29 +170,22 @@ impl Unary for Affine {
     const FUNCTION: u32 = 0;
 
     fn params(&self) -> [f32; 2] {
-        [self.scale, self.shift]
+        [self.scale as f32, self.shift as f32]
     }
 
     fn check(&self) -> Result<()> {
-        match self.scale.is_finite() && self.shift.is_finite() {
+        match self.params().iter().all(|p| p.is_finite()) {
             true => Ok(()),
-            false => Err(Error::internal(format!(
-                "affine: scale {} and shift {} must be finite",
-                self.scale, self.shift
-            ))),
+            false => Err(Error::internal(format!("affine: scale {} and shift {} must be finite", self.scale, self.shift))),
         }
     }
 
     fn value(&self, x: f64) -> f64 {
-        self.scale as f64 * x + self.shift as f64
+        self.scale * x + self.shift
     }
 
     fn derivative(&self, g: &mut Graph, _x: NodeId, _y: NodeId, dy: NodeId) -> Result<Option<NodeId>> {
-        if self.scale == 0.0 {
-            Ok(None)
-        } else {
-            affine(g, dy, self.scale, 0.0).map(Some)
-        }
+        if self.scale == 0.0 { Ok(None) } else { affine(g, dy, self.scale, 0.0).map(Some) }
     }
 }
 
@@ -426,11 +419,7 @@ impl Binary for LeakyReluBackward {
 
     fn derivative(&self, g: &mut Graph, at: &Application, dy: NodeId, wanted: &[bool]) -> Result<[Option<NodeId>; 2]> {
         // The mask is constant almost everywhere, so y gets nothing.
-        let d = if wanted[1] {
-            Some(leaky_relu_backward(g, at.inputs[0], dy, self.slope)?)
-        } else {
-            None
-        };
+        let d = if wanted[1] { Some(leaky_relu_backward(g, at.inputs[0], dy, self.slope)?) } else { None };
         Ok([None, d])
     }
 }
@@ -439,9 +428,7 @@ fn check_slope(name: &str, slope: f32) -> Result<()> {
     if slope.is_finite() && slope >= 0.0 {
         return Ok(());
     }
-    Err(Error::input(format!(
-        "{name}: the slope is {slope}, expected a finite number of at least 0"
-    )))
+    Err(Error::input(format!("{name}: the slope is {slope}, expected a finite number of at least 0")))
 }
 
 macro_rules! unary_ops {
@@ -522,14 +509,8 @@ fn binary_shape(name: &str, broadcasts: bool, a: &Shape, b: &Shape) -> Result<Sh
     }
     let fits = |(&p, &q): (&usize, &usize)| p == q || p == 1 || q == 1;
     if !broadcasts || a.rank() != b.rank() || !a.dims().iter().zip(b.dims()).all(fits) {
-        let rule = if broadcasts {
-            "equal ranks, and on each axis equal extents or 1"
-        } else {
-            "equal shapes"
-        };
-        return Err(Error::internal(format!(
-            "{name}: the inputs have shapes {a} and {b}, expected {rule}"
-        )));
+        let rule = if broadcasts { "equal ranks, and on each axis equal extents or 1" } else { "equal shapes" };
+        return Err(Error::internal(format!("{name}: the inputs have shapes {a} and {b}, expected {rule}")));
     }
     let dims: Vec<usize> = a.dims().iter().zip(b.dims()).map(|(&p, &q)| p.max(q)).collect();
     Shape::new(&dims)
@@ -574,10 +555,7 @@ fn lower_unary(l: &mut Lowering, function: u32, [a, b]: [f32; 2], x: Operand, y:
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, y.0],
         workgroups: grid(count, 64),
-        cost: Cost {
-            flops: shape.len() as u64,
-            bytes: 8 * shape.physical_len() as u64,
-        },
+        cost: Cost { flops: shape.len() as u64, bytes: 8 * shape.physical_len() as u64 },
     });
 }
 
@@ -622,20 +600,14 @@ fn lower_binary(l: &mut Lowering, function: u32, slope: f32, a: &(Operand, Shape
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![a.0, b.0, y.0],
         workgroups: grid(count, 64),
-        cost: Cost {
-            flops: shape.len() as u64,
-            bytes: 4 * (a.1.physical_len() + b.1.physical_len() + shape.physical_len()) as u64,
-        },
+        cost: Cost { flops: shape.len() as u64, bytes: 4 * (a.1.physical_len() + b.1.physical_len() + shape.physical_len()) as u64 },
     });
 }
 
 /// `scale * x + shift`; x itself for (1, 0).
-pub fn affine(g: &mut Graph, x: NodeId, scale: f32, shift: f32) -> Result<NodeId> {
-    if scale == 1.0 && shift == 0.0 {
-        Ok(x)
-    } else {
-        g.apply(Affine { scale, shift }, &[x])
-    }
+pub fn affine(g: &mut Graph, x: NodeId, scale: impl Into<f64>, shift: impl Into<f64>) -> Result<NodeId> {
+    let (scale, shift) = (scale.into(), shift.into());
+    if scale == 1.0 && shift == 0.0 { Ok(x) } else { g.apply(Affine { scale, shift }, &[x]) }
 }
 
 /// Leaky ReLU.
@@ -734,16 +706,8 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         }
     }
     let whole: &[usize] = &[3, 6, 2, 5];
-    let parts: [&[usize]; 8] = [
-        &[1, 6, 2, 5],
-        &[3, 1, 2, 5],
-        &[3, 6, 1, 5],
-        &[3, 6, 2, 1],
-        &[3, 1, 1, 1],
-        &[1, 6, 1, 1],
-        &[1, 1, 2, 5],
-        &[1; 4],
-    ];
+    let parts: [&[usize]; 8] =
+        [&[1, 6, 2, 5], &[3, 1, 2, 5], &[3, 6, 1, 5], &[3, 6, 2, 1], &[3, 1, 1, 1], &[1, 6, 1, 1], &[1, 1, 2, 5], &[1; 4]];
     let both_ways: [[&[usize]; 2]; 6] = [
         [&[3, 1, 2, 1], &[1, 6, 1, 5]],
         [&[4, 5], &[1, 5]],
@@ -793,12 +757,8 @@ mod tests {
 
     #[test]
     fn binary_rules_are_derivatives() {
-        let pairs: [[&[usize]; 2]; 4] = [
-            [&[2, 3, 2, 2], &[2, 3, 2, 2]],
-            [&[2, 3, 2, 2], &[1, 3, 1, 1]],
-            [&[2, 1, 2, 1], &[1, 3, 1, 2]],
-            [&[3, 2], &[3, 1]],
-        ];
+        let pairs: [[&[usize]; 2]; 4] =
+            [[&[2, 3, 2, 2], &[2, 3, 2, 2]], [&[2, 3, 2, 2], &[1, 3, 1, 1]], [&[2, 1, 2, 1], &[1, 3, 1, 2]], [&[3, 2], &[3, 1]]];
         for (i, [a, b]) in pairs.iter().enumerate() {
             let inputs = [away_from_zero(a, i as u64), away_from_zero(b, 9 + i as u64)];
             check("add", &inputs, |g, x| add(g, x[0], x[1]));
@@ -816,20 +776,12 @@ mod tests {
         let mut g = new_graph();
         let x = g.leaf("x", shape(&[2, 3]), None).unwrap();
         let dy = g.leaf("dy", shape(&[2, 3]), None).unwrap();
-        for build in [
-            |g: &mut Graph, x| leaky_relu(g, x, 0.2),
-            |g: &mut Graph, x| tanh(g, x),
-            |g: &mut Graph, x| sigmoid(g, x),
-        ] {
+        for build in [|g: &mut Graph, x| leaky_relu(g, x, 0.2), |g: &mut Graph, x| tanh(g, x), |g: &mut Graph, x| sigmoid(g, x)] {
             let y = build(&mut g, x).unwrap();
             let first = g.len();
             let dx = g.gradients(&[(y, dy)], &[x]).unwrap()[0].unwrap();
             for node in (first..=dx.0).map(NodeId) {
-                assert!(
-                    !g.inputs(node).contains(&x),
-                    "the gradient of {:?} reads the pre-activation",
-                    g.node(y).kind
-                );
+                assert!(!g.inputs(node).contains(&x), "the gradient of {:?} reads the pre-activation", g.node(y).kind);
             }
         }
     }
@@ -841,26 +793,15 @@ mod tests {
         let b = g.leaf("b", shape(&[2, 4]), None).unwrap();
         let c = g.leaf("c", shape(&[3]), None).unwrap();
         let text = add(&mut g, a, b).unwrap_err().to_string();
-        assert!(
-            text.starts_with("add: the inputs have shapes (2, 3) and (2, 4), expected equal ranks"),
-            "{text}"
-        );
+        assert!(text.starts_with("add: the inputs have shapes (2, 3) and (2, 4), expected equal ranks"), "{text}");
         assert!(mul(&mut g, a, c).is_err());
         let ones = g.leaf("ones", shape(&[2, 1]), None).unwrap();
         let text = leaky_relu_backward(&mut g, a, ones, 0.2).unwrap_err().to_string();
-        assert!(
-            text.starts_with("leaky_relu_backward: the inputs have shapes (2, 3) and (2, 1), expected equal shapes"),
-            "{text}"
-        );
+        assert!(text.starts_with("leaky_relu_backward: the inputs have shapes (2, 3) and (2, 1), expected equal shapes"), "{text}");
         let text = leaky_relu(&mut g, a, -0.5).unwrap_err().to_string();
         assert!(text.contains("the slope is -0.5, expected a finite number of at least 0"), "{text}");
-        assert!(affine(&mut g, a, f32::NAN, 0.0).is_err());
-        assert!(
-            g.apply(Tanh, &[a, a])
-                .unwrap_err()
-                .to_string()
-                .contains("tanh takes 1 inputs, got 2")
-        );
+        assert!(affine(&mut g, a, f64::NAN, 0.0).is_err());
+        assert!(g.apply(Tanh, &[a, a]).unwrap_err().to_string().contains("tanh takes 1 inputs, got 2"));
     }
 
     #[test]

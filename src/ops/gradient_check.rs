@@ -40,15 +40,7 @@ pub(crate) fn check(name: &str, inputs: &[Tensor], build: impl Fn(&mut Graph, &[
         let wrt: Vec<NodeId> = variables.iter().map(|(_, node)| *node).collect();
         let second = graph.gradients(&[(dx, ddx)], &wrt).unwrap();
         for ((variable, _), gradient) in variables.iter().zip(second) {
-            compare(
-                &format!("{name}: d/d{variable} of dx{i}"),
-                &graph,
-                &values,
-                dx,
-                &seed,
-                variable,
-                gradient,
-            );
+            compare(&format!("{name}: d/d{variable} of dx{i}"), &graph, &values, dx, &seed, variable, gradient);
         }
     }
 }

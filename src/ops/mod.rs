@@ -78,9 +78,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
 
 /// The inputs of an op as an array, or an error that names it.
 pub(crate) fn expect_inputs<'a, const N: usize>(name: &str, inputs: &[&'a Shape]) -> Result<[&'a Shape; N]> {
-    inputs
-        .try_into()
-        .map_err(|_| Error::internal(format!("{name} takes {N} inputs, got {}", inputs.len())))
+    inputs.try_into().map_err(|_| Error::internal(format!("{name} takes {N} inputs, got {}", inputs.len())))
 }
 
 /// A shape of a case or test.
@@ -108,15 +106,15 @@ pub(crate) fn op_case(caps: &Caps, op: &impl Op, inputs: &[Tensor]) -> Case {
     let operands: Vec<(Operand, Shape)> = inputs.iter().enumerate().map(|(i, x)| (node(i), x.shape.clone())).collect();
     let output = node(inputs.len());
     let mut lowering = Lowering::new(caps.clone());
-    op.lower(&mut lowering, &operands, (output, y.clone()))
-        .expect("the inputs of cases are written by hand");
+    op.lower(&mut lowering, &operands, (output, y.clone())).expect("the inputs of cases are written by hand");
     let mut known: Vec<(Operand, CaseBuffer)> = inputs.iter().enumerate().map(|(i, x)| (node(i), CaseBuffer::input(x))).collect();
     known.push((output, CaseBuffer::output(&op.twin(&inputs.iter().collect::<Vec<_>>(), &y))));
     let texts: Vec<String> = shapes.iter().map(ToString::to_string).collect();
     Case::from_lowering(format!("{op:?} {} -> {y}", texts.join(", ")), lowering, known)
 }
 
-/// The capabilities of a GPU and of a software adapter with the features of `caps`: element-wise ops and sums pick other kernels on the latter.
+/// The capabilities of a GPU and of a software adapter with the features of `caps`: element-wise ops and sums pick other kernels on the
+/// latter.
 pub(crate) fn widths(caps: &Caps) -> [Caps; 2] {
     [false, true].map(|software| Caps { software, ..caps.clone() })
 }
@@ -128,24 +126,14 @@ mod tests {
     use std::collections::HashSet;
 
     fn own_cases(caps: &Caps) -> Vec<Case> {
-        [
-            elementwise::cases(caps),
-            reduce::cases(caps),
-            reshape::cases(caps),
-            batch::cases(caps),
-            batch_norm::cases(caps),
-        bce::cases(caps),
-        ]
-        .concat()
+        [elementwise::cases(caps), reduce::cases(caps), reshape::cases(caps), batch::cases(caps), batch_norm::cases(caps), bce::cases(caps)]
+            .concat()
     }
 
     #[test]
     fn kernels_match_their_twins() {
         let Some(gpu) = testing::gpu() else { return };
-        let failures: Vec<String> = own_cases(&gpu.caps())
-            .iter()
-            .filter_map(|case| case::run(gpu, case).unwrap().failure)
-            .collect();
+        let failures: Vec<String> = own_cases(&gpu.caps()).iter().filter_map(|case| case::run(gpu, case).unwrap().failure).collect();
         assert!(failures.is_empty(), "{} cases fail:\n{}", failures.len(), failures.join("\n"));
     }
 
@@ -163,11 +151,7 @@ mod tests {
             gpu.write(&buffer, 0, &bytes).unwrap();
             buffers.push(buffer);
         }
-        let range = |i: usize| BufferRange {
-            buffer: buffers[i].clone(),
-            offset: 0,
-            len: buffers[i].size(),
-        };
+        let range = |i: usize| BufferRange { buffer: buffers[i].clone(), offset: 0, len: buffers[i].size() };
         let dispatches = case.dispatches.iter().map(|d| (d.kernel.label(), d.clone().map(range))).collect();
         let sequence = gpu.sequence(&case.name, dispatches, None).unwrap();
         gpu.submit(&sequence, 0..1).unwrap();
@@ -181,18 +165,9 @@ mod tests {
             // A GPU's compiler may contract multiply-adds in one form and not in the other.
             return;
         }
-        let checked = Gpu::open(&GpuOptions {
-            checked: true,
-            pipeline_cache: false,
-            ..GpuOptions::default()
-        })
-        .unwrap();
+        let checked = Gpu::open(&GpuOptions { checked: true, pipeline_cache: false, ..GpuOptions::default() }).unwrap();
         for case in own_cases(&gpu.caps()) {
-            assert!(
-                bits(gpu, &case) == bits(&checked, &case),
-                "{}: the checked kernels give other bits",
-                case.name
-            );
+            assert!(bits(gpu, &case) == bits(&checked, &case), "{}: the checked kernels give other bits", case.name);
         }
     }
 
@@ -238,31 +213,15 @@ mod tests {
 
     #[test]
     fn every_kernel_has_a_case() {
-        let caps = Caps {
-            int64: true,
-            ..Caps::minimal()
-        };
+        let caps = Caps { int64: true, ..Caps::minimal() };
         let cases = own_cases(&caps);
-        let used: HashSet<String> = cases
-            .iter()
-            .flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label()))
-            .collect();
-        for kernel in [
-            elementwise::KERNELS,
-            reduce::KERNELS,
-            reshape::KERNELS,
-            batch::KERNELS,
-            batch_norm::KERNELS,
-        bce::KERNELS,
-        ]
-        .concat()
+        let used: HashSet<String> = cases.iter().flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label())).collect();
+        for kernel in [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS, bce::KERNELS].concat()
         {
             assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
         }
-        let names: HashSet<(&str, Vec<String>)> = cases
-            .iter()
-            .map(|case| (case.name.as_str(), case.dispatches.iter().map(|d| d.kernel.label()).collect()))
-            .collect();
+        let names: HashSet<(&str, Vec<String>)> =
+            cases.iter().map(|case| (case.name.as_str(), case.dispatches.iter().map(|d| d.kernel.label()).collect())).collect();
         assert!(names.len() > 300, "{} different cases", names.len());
     }
 }

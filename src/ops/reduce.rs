@@ -1,7 +1,7 @@
 //! Sums and their adjoints: over batch groups (bias gradients, batch norm) and over any axes.
 //!
-//! Every sum runs in two barrier-free stages, chunks and then chunk order, with chunk lengths that follow from the shape alone: equal shapes sum in
-//! equal order on every adapter.
+//! Every sum runs in two barrier-free stages, chunks and then chunk order, with chunk lengths that follow from the shape alone: equal
+//! shapes sum in equal order on every adapter.
 
 use super::case::Case;
 use super::elementwise::{affine, broadcast_strides, wide};
@@ -77,7 +77,8 @@ pub static BROADCAST_AXES: Kernel = Kernel {
 };
 
 /// The kernels of this file.
-pub const KERNELS: &[&Kernel] = &[&GROUP_SUM_PARTIAL, &GROUP_SUM_PARTIAL_U64, &GROUP_SUM_FINISH, &GROUP_BROADCAST, &SUM_AXES, &BROADCAST_AXES];
+pub const KERNELS: &[&Kernel] =
+    &[&GROUP_SUM_PARTIAL, &GROUP_SUM_PARTIAL_U64, &GROUP_SUM_FINISH, &GROUP_BROADCAST, &SUM_AXES, &BROADCAST_AXES];
 
 /// `GroupSumPartialParams` of `group_sum_partial.wgsl`, and of the two batch-norm kernels that walk chunks in the same way.
 #[repr(C)]
@@ -185,14 +186,7 @@ impl Chunks {
         let rows = shape.rows() / groups;
         let columns = shape.padded() / 4;
         let (chunk, chunks) = chunking(groups * columns, rows, 256);
-        Chunks {
-            groups,
-            rows,
-            columns,
-            chunk,
-            chunks,
-            wide: wide(caps, shape.padded()),
-        }
+        Chunks { groups, rows, columns, chunk, chunks, wide: wide(caps, shape.padded()) }
     }
 
     /// Parameters of a kernel that walks one vec4 column of one chunk per invocation.
@@ -223,15 +217,11 @@ impl Chunks {
 /// Checks that a tensor has a batch axis that divides into groups.
 pub(super) fn check_groups(name: &str, x: &Shape, groups: usize) -> Result<()> {
     if x.rank() < 2 {
-        return Err(Error::internal(format!(
-            "{name}: the tensor has shape {x}, expected a batch (N, C) or (N, C, H, W)"
-        )));
+        return Err(Error::internal(format!("{name}: the tensor has shape {x}, expected a batch (N, C) or (N, C, H, W)")));
     }
     let n = x.dims()[0];
     if groups == 0 || !n.is_multiple_of(groups) {
-        return Err(Error::internal(format!(
-            "{name}: a batch of {n} does not divide into {groups} groups"
-        )));
+        return Err(Error::internal(format!("{name}: a batch of {n} does not divide into {groups} groups")));
     }
     Ok(())
 }
@@ -298,54 +288,31 @@ impl Op for GroupSum {
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let (x, shape) = &inputs[0];
         let chunks = Chunks::new(&l.caps, shape, self.groups);
-        let partial = if chunks.chunks == 1 {
-            output.0
-        } else {
-            l.scratch(chunks.items() * 4)
-        };
+        let partial = if chunks.chunks == 1 { output.0 } else { l.scratch(chunks.items() * 4) };
         l.push(Dispatch {
             kernel: if chunks.wide { &GROUP_SUM_PARTIAL_U64 } else { &GROUP_SUM_PARTIAL },
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&chunks.params()).to_vec(),
             operands: vec![*x, partial],
             workgroups: grid(chunks.invocations(), 64),
-            cost: Cost {
-                flops: shape.len() as u64,
-                bytes: 4 * (shape.physical_len() + chunks.items() * 4) as u64,
-            },
+            cost: Cost { flops: shape.len() as u64, bytes: 4 * (shape.physical_len() + chunks.items() * 4) as u64 },
         });
         if chunks.chunks > 1 {
-            lower_finish(
-                l,
-                partial,
-                output.0,
-                self.groups * chunks.columns,
-                chunks.columns,
-                chunks.chunks,
-                false,
-            );
+            lower_finish(l, partial, output.0, self.groups * chunks.columns, chunks.columns, chunks.chunks, false);
         }
         Ok(())
     }
 }
 
 fn lower_finish(l: &mut Lowering, partial: Operand, sum: Operand, count: usize, columns: usize, chunks: usize, lanes: bool) {
-    let params = GroupSumFinishParams {
-        count: count as u32,
-        columns: columns as u32,
-        chunks: chunks as u32,
-        reserved0: 0,
-    };
+    let params = GroupSumFinishParams { count: count as u32, columns: columns as u32, chunks: chunks as u32, reserved0: 0 };
     l.push(Dispatch {
         kernel: &GROUP_SUM_FINISH,
         overrides: vec![("LANES", lanes as u32 as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![partial, sum],
         workgroups: grid(count, 64),
-        cost: Cost {
-            flops: 4 * (count * chunks) as u64,
-            bytes: 16 * (count * (chunks + 1)) as u64,
-        },
+        cost: Cost { flops: 4 * (count * chunks) as u64, bytes: 16 * (count * (chunks + 1)) as u64 },
     });
 }
 
@@ -357,16 +324,11 @@ impl Op for GroupBroadcast {
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [x] = super::expect_inputs(self.name(), inputs)?;
         let [groups, channels] = *x.dims() else {
-            return Err(Error::internal(format!(
-                "group_broadcast: the input has shape {x}, expected (groups, C)"
-            )));
+            return Err(Error::internal(format!("group_broadcast: the input has shape {x}, expected (groups, C)")));
         };
         check_groups(self.name(), &self.shape, groups)?;
         if self.shape.channels() != channels {
-            return Err(Error::internal(format!(
-                "group_broadcast: {x} does not broadcast to {}: the channels differ",
-                self.shape
-            )));
+            return Err(Error::internal(format!("group_broadcast: {x} does not broadcast to {}: the channels differ", self.shape)));
         }
         Ok(self.shape.clone())
     }
@@ -398,10 +360,7 @@ impl Op for GroupBroadcast {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
             workgroups: grid(count, 64),
-            cost: Cost {
-                flops: 0,
-                bytes: 4 * (x_shape.physical_len() + output.1.physical_len()) as u64,
-            },
+            cost: Cost { flops: 0, bytes: 4 * (x_shape.physical_len() + output.1.physical_len()) as u64 },
         });
         Ok(())
     }
@@ -421,12 +380,7 @@ impl Op for SumAxes {
                 self.axes
             )));
         }
-        let dims: Vec<usize> = x
-            .dims()
-            .iter()
-            .enumerate()
-            .map(|(axis, &d)| if self.axes.contains(&axis) { 1 } else { d })
-            .collect();
+        let dims: Vec<usize> = x.dims().iter().enumerate().map(|(axis, &d)| if self.axes.contains(&axis) { 1 } else { d }).collect();
         Shape::new(&dims)
     }
 
@@ -485,10 +439,7 @@ impl Op for SumAxes {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, partial],
             workgroups: grid(outputs * chunks, 64),
-            cost: Cost {
-                flops: shape.len() as u64,
-                bytes: 4 * (shape.physical_len() + outputs * chunks * 4) as u64,
-            },
+            cost: Cost { flops: shape.len() as u64, bytes: 4 * (shape.physical_len() + outputs * chunks * 4) as u64 },
         });
         if chunks > 1 {
             lower_finish(l, partial, output.0, outputs, columns, chunks, lanes);
@@ -555,10 +506,7 @@ impl Op for BroadcastAxes {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
             workgroups: grid(count, 64),
-            cost: Cost {
-                flops: 0,
-                bytes: 4 * (x_shape.physical_len() + y.physical_len()) as u64,
-            },
+            cost: Cost { flops: 0, bytes: 4 * (x_shape.physical_len() + y.physical_len()) as u64 },
         });
         Ok(())
     }
@@ -571,11 +519,7 @@ pub fn group_sum(g: &mut Graph, x: NodeId, groups: usize) -> Result<NodeId> {
 
 /// (groups, C) to `shape` = (groups * n, C[, H, W]).
 pub fn group_broadcast(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
-    if g.shape(x) == shape {
-        Ok(x)
-    } else {
-        g.apply(GroupBroadcast { shape: shape.clone() }, &[x])
-    }
+    if g.shape(x) == shape { Ok(x) } else { g.apply(GroupBroadcast { shape: shape.clone() }, &[x]) }
 }
 
 /// Sum over axes, which keep extent 1. Axes that already have extent 1 are left out; x itself if that leaves none.
@@ -597,7 +541,7 @@ pub fn sum(g: &mut Graph, x: NodeId) -> Result<NodeId> {
 pub fn mean_axes(g: &mut Graph, x: NodeId, axes: &[usize]) -> Result<NodeId> {
     let sum = sum_axes(g, x, axes)?;
     let count = g.shape(x).len() / g.shape(sum).len();
-    affine(g, sum, (1.0 / count as f64) as f32, 0.0)
+    affine(g, sum, 1.0 / count as f64, 0.0)
 }
 
 /// Mean over all axes, which keep extent 1.
@@ -614,11 +558,7 @@ pub fn sum_to(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
 
 /// Expands extents of 1 to those of `shape`; x itself if it has that shape.
 pub fn broadcast_axes(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
-    if g.shape(x) == shape {
-        Ok(x)
-    } else {
-        g.apply(BroadcastAxes { shape: shape.clone() }, &[x])
-    }
+    if g.shape(x) == shape { Ok(x) } else { g.apply(BroadcastAxes { shape: shape.clone() }, &[x]) }
 }
 
 /// Validated uses of the kernels of this file.
@@ -651,11 +591,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             let op = SumAxes { axes };
             let y = op.shape(&[&x]).expect("the axes are in range");
             cases.push(op_case(caps, &op, &[random(&x, i as u64, -1.0, 1.0)]));
-            cases.push(op_case(
-                caps,
-                &BroadcastAxes { shape: x.clone() },
-                &[random(&y, i as u64, -1.0, 1.0)],
-            ));
+            cases.push(op_case(caps, &BroadcastAxes { shape: x.clone() }, &[random(&y, i as u64, -1.0, 1.0)]));
         }
     }
     let others: [(&[usize], &[usize]); 7] = [
@@ -706,12 +642,8 @@ mod tests {
         let mut g = new_graph();
         let x = g.leaf("x", shape(&[2, 2, 1, 2]), None).unwrap();
         let values = [("x".to_string(), Tensor::from_fn(shape(&[2, 2, 1, 2]), |i| i as f64))].into();
-        let nodes = [
-            sum(&mut g, x).unwrap(),
-            mean(&mut g, x).unwrap(),
-            group_sum(&mut g, x, 1).unwrap(),
-            mean_axes(&mut g, x, &[1, 3]).unwrap(),
-        ];
+        let nodes =
+            [sum(&mut g, x).unwrap(), mean(&mut g, x).unwrap(), group_sum(&mut g, x, 1).unwrap(), mean_axes(&mut g, x, &[1, 3]).unwrap()];
         let results = g.evaluate(&values, &nodes).unwrap();
         assert_eq!(results[0], Tensor::new(shape(&[1; 4]), vec![28.0]));
         assert_eq!(results[1], Tensor::new(shape(&[1; 4]), vec![3.5]));
@@ -723,19 +655,11 @@ mod tests {
 
     #[test]
     fn chunks_cover_all_terms() {
-        for (outputs, terms, longest) in [
-            (1, 1, 256),
-            (1, 17, 256),
-            (4, 1024, 256),
-            (3000, 5000, 256),
-            (1, 1 << 24, usize::MAX),
-            (16, 65536, 256),
-        ] {
+        for (outputs, terms, longest) in
+            [(1, 1, 256), (1, 17, 256), (4, 1024, 256), (3000, 5000, 256), (1, 1 << 24, usize::MAX), (16, 65536, 256)]
+        {
             let (chunk, chunks) = chunking(outputs, terms, longest);
-            assert!(
-                chunk * chunks >= terms && chunk * (chunks - 1) < terms,
-                "{outputs} {terms}: {chunks} chunks of {chunk}"
-            );
+            assert!(chunk * chunks >= terms && chunk * (chunks - 1) < terms, "{outputs} {terms}: {chunks} chunks of {chunk}");
             assert!(chunk >= 16.min(terms) && chunk <= longest);
         }
         assert_eq!(chunking(16, 65536, 256), (256, 256));

@@ -48,8 +48,8 @@ pub struct Reshape {
 
 /// Whether two shapes of one length have the same physical image.
 ///
-/// Images are `[N][H * W][C4]`. They agree if N, C and H * W do; if both have one channel (each element fills a row, in logical order); and if
-/// both have one pixel and no padding (memory is then in logical order).
+/// Images are `[N][H * W][C4]`. They agree if N, C and H * W do; if both have one channel (each element fills a row, in logical order);
+/// and if both have one pixel and no padding (memory is then in logical order).
 fn same_image(a: &Shape, b: &Shape) -> bool {
     let [an, ac, ah, aw] = a.nchw();
     let [bn, bc, bh, bw] = b.nchw();
@@ -65,12 +65,7 @@ impl Op for Reshape {
     fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
         let [x] = super::expect_inputs(self.name(), inputs)?;
         if x.len() != self.shape.len() {
-            return Err(Error::internal(format!(
-                "reshape: {x} has {} elements, and {} has {}",
-                x.len(),
-                self.shape,
-                self.shape.len()
-            )));
+            return Err(Error::internal(format!("reshape: {x} has {} elements, and {} has {}", x.len(), self.shape, self.shape.len())));
         }
         Ok(self.shape.clone())
     }
@@ -105,10 +100,7 @@ impl Op for Reshape {
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
             workgroups: grid(count, 64),
-            cost: Cost {
-                flops: 0,
-                bytes: 4 * (from.len() + to.physical_len()) as u64,
-            },
+            cost: Cost { flops: 0, bytes: 4 * (from.len() + to.physical_len()) as u64 },
         });
         Ok(())
     }
@@ -120,11 +112,7 @@ impl Op for Reshape {
 
 /// x in another shape of the same length, in logical order; x itself if it has that shape.
 pub fn reshape(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
-    if g.shape(x) == shape {
-        Ok(x)
-    } else {
-        g.apply(Reshape { shape: shape.clone() }, &[x])
-    }
+    if g.shape(x) == shape { Ok(x) } else { g.apply(Reshape { shape: shape.clone() }, &[x]) }
 }
 
 /// (N, C, H, W) or (N, C) as (N, C * H * W), in logical order.
@@ -147,10 +135,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         [&[2, 3, 4, 5], &[5, 4, 3, 2]],
         [&[9], &[9, 1]],
     ];
-    pairs
-        .iter()
-        .map(|[from, to]| op_case(caps, &Reshape { shape: shape(to) }, &[random(&shape(from), 1, -1.0, 1.0)]))
-        .collect()
+    pairs.iter().map(|[from, to]| op_case(caps, &Reshape { shape: shape(to) }, &[random(&shape(from), 1, -1.0, 1.0)])).collect()
 }
 
 #[cfg(test)]
@@ -196,11 +181,6 @@ mod tests {
         assert_eq!(*g.shape(y), shape(&[1, 6]));
         let values = [("x".to_string(), Tensor::from_fn(shape(&[1, 2, 1, 3]), |i| i as f64))].into();
         assert_eq!(g.evaluate(&values, &[y]).unwrap()[0].data, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert!(
-            reshape(&mut g, x, &shape(&[5]))
-                .unwrap_err()
-                .to_string()
-                .contains("(1, 2, 1, 3) has 6 elements, and (5) has 5")
-        );
+        assert!(reshape(&mut g, x, &shape(&[5])).unwrap_err().to_string().contains("(1, 2, 1, 3) has 6 elements, and (5) has 5"));
     }
 }
