@@ -12,23 +12,26 @@
 // | bias   | (C)              | in        |
 // | y      | that of x        | out       |
 //
-// Work: one item (one or two vec4 of channels, see item_*.wgsl) per invocation.
+// Work: one item column (one or two vec4 of channels, see item_*.wgsl) of one run of rows per invocation, so that a software adapter, which pays for
+// each load, reads the vectors once a run; elsewhere a run is one row.
 // Host: src/ops/batch_norm.rs   Twin: batch_norm_apply
 
 struct BatchNormApplyParams {
-    // Items of x.
+    // groups * runs * columns.
     count: u32,
     // Items of a row.
     columns: u32,
     // Channels of a row without padding.
     channels: u32,
-    // Items of a batch group.
-    group_items: u32,
+    // Rows of a group.
+    rows: u32,
+    // Runs of rows of a group.
+    runs: u32,
+    // Rows of a run; the last of a group may be shorter.
+    run: u32,
     // 0 none, 1 leaky_relu, 2 tanh, 3 sigmoid.
     activation: u32,
     slope: f32,
-    reserved0: u32,
-    reserved1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormApplyParams;
@@ -68,17 +71,23 @@ fn batch_norm_apply(
         return;
     }
     let column = index % p.columns;
-    let at = index / p.group_items * p.columns + column;
-    let v = x[index];
-    let m = mean[at];
-    let r = rstd[at];
+    let k = index / p.columns % p.runs;
+    let g = index / p.columns / p.runs;
+    let start = k * p.run;
+    let rows = min(p.run, p.rows - start);
+    let m = mean[g * p.columns + column];
+    let r = rstd[g * p.columns + column];
     let w = weight[column];
     let b = bias[column];
-    let low = (first(v) - first(m)) * (first(r) * first(w)) + first(b);
-    let high = (second(v) - second(m)) * (second(r) * second(w)) + second(b);
-    // The mask is for sigmoid, which is not zero at zero.
-    y[index] = join(
-        mask_channels(act(low, p.activation, p.slope), column * WIDTH, p.channels),
-        mask_channels(act(high, p.activation, p.slope), column * WIDTH + 1u, p.channels),
-    );
+    let scale_low = first(r) * first(w);
+    let scale_high = second(r) * second(w);
+    var at = (g * p.rows + start) * p.columns + column;
+    for (var i = 0u; i < rows; i++) {
+        let v = x[at];
+        let low = act((first(v) - first(m)) * scale_low + first(b), p.activation, p.slope);
+        let high = act((second(v) - second(m)) * scale_high + second(b), p.activation, p.slope);
+        // The mask is for sigmoid, which is not zero at zero.
+        y[at] = join(mask_channels(low, column * WIDTH, p.channels), mask_channels(high, column * WIDTH + 1u, p.channels));
+        at += p.columns;
+    }
 }

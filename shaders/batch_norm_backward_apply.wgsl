@@ -14,18 +14,25 @@
 // | sum_dy_xhat | (groups, C)      | in        |
 // | dx          | that of dy       | out       |
 //
-// Work: one item (one or two vec4 of channels, see item_*.wgsl) per invocation. Padding lanes are zero because weight's are.
+// Work: one item column (one or two vec4 of channels, see item_*.wgsl) of one run of rows per invocation, so that a software adapter, which pays for
+// each load, reads the vectors once a run; elsewhere a run is one row. Padding lanes are zero because weight's are.
 // Host: src/ops/batch_norm.rs   Twin: batch_norm_backward_apply
 
 struct BatchNormBackwardApplyParams {
-    // Items of x.
+    // groups * runs * columns.
     count: u32,
     // Items of a row.
     columns: u32,
-    // Items of a batch group.
-    group_items: u32,
+    // Rows of a group.
+    rows: u32,
+    // Runs of rows of a group.
+    runs: u32,
+    // Rows of a run; the last of a group may be shorter.
+    run: u32,
     // 1 / n.
     scale: f32,
+    reserved0: u32,
+    reserved1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormBackwardApplyParams;
@@ -37,18 +44,6 @@ struct BatchNormBackwardApplyParams {
 @group(0) @binding(6) var<storage, read> sum_dy: array<Item>;
 @group(0) @binding(7) var<storage, read> sum_dy_xhat: array<Item>;
 @group(0) @binding(8) var<storage, read_write> dx: array<Item>;
-
-fn gradient(
-    d: vec4<f32>,
-    xc: vec4<f32>,
-    r: vec4<f32>,
-    w: vec4<f32>,
-    s: vec4<f32>,
-    s_xhat: vec4<f32>,
-    scale: f32,
-) -> vec4<f32> {
-    return w * r * (d - s * scale - xc * (r * s_xhat * scale));
-}
 
 @compute @workgroup_size(64)
 fn batch_norm_backward_apply(
@@ -62,16 +57,27 @@ fn batch_norm_backward_apply(
         return;
     }
     let column = index % p.columns;
-    let at = index / p.group_items * p.columns + column;
-    let d = dy[index];
-    let v = x[index];
-    let m = mean[at];
-    let r = rstd[at];
+    let k = index / p.columns % p.runs;
+    let g = index / p.columns / p.runs;
+    let start = k * p.run;
+    let rows = min(p.run, p.rows - start);
+    let vector = g * p.columns + column;
+    let m = mean[vector];
+    let r = rstd[vector];
     let w = weight[column];
-    let s = sum_dy[at];
-    let s_xhat = sum_dy_xhat[at];
-    dx[index] = join(
-        gradient(first(d), first(v) - first(m), first(r), first(w), first(s), first(s_xhat), p.scale),
-        gradient(second(d), second(v) - second(m), second(r), second(w), second(s), second(s_xhat), p.scale),
-    );
+    let s = sum_dy[vector];
+    let s_xhat = sum_dy_xhat[vector];
+    let mean_dy_low = first(s) * p.scale;
+    let mean_dy_high = second(s) * p.scale;
+    let slope_low = first(r) * first(s_xhat) * p.scale;
+    let slope_high = second(r) * second(s_xhat) * p.scale;
+    var at = (g * p.rows + start) * p.columns + column;
+    for (var i = 0u; i < rows; i++) {
+        let d = dy[at];
+        let v = x[at];
+        let low = first(d) - mean_dy_low - (first(v) - first(m)) * slope_low;
+        let high = second(d) - mean_dy_high - (second(v) - second(m)) * slope_high;
+        dx[at] = join(first(w) * first(r) * low, second(w) * second(r) * high);
+        at += p.columns;
+    }
 }

@@ -10,13 +10,13 @@
 // | rstd    | (groups, C)                              | in        |
 // | partial | [groups][chunks][2][C4]                  | out       |
 //
-// Work: one vec4 column of one chunk per invocation, rows in order.
+// Work: one item column (one or two vec4, see item_*.wgsl) of one chunk per invocation, rows in order.
 // Host: src/ops/batch_norm.rs   Twin: batch_norm_backward_sums
 
 struct BatchNormBackwardSumsPartialParams {
     // groups * chunks * columns.
     count: u32,
-    // vec4 columns of a row.
+    // Items of a row.
     columns: u32,
     // Rows of a group.
     rows: u32,
@@ -30,11 +30,11 @@ struct BatchNormBackwardSumsPartialParams {
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormBackwardSumsPartialParams;
-@group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> mean: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> rstd: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> partial: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> dy: array<Item>;
+@group(0) @binding(2) var<storage, read> x: array<Item>;
+@group(0) @binding(3) var<storage, read> mean: array<Item>;
+@group(0) @binding(4) var<storage, read> rstd: array<Item>;
+@group(0) @binding(5) var<storage, read_write> partial: array<Item>;
 
 @compute @workgroup_size(64)
 fn batch_norm_backward_sums_partial(
@@ -52,19 +52,27 @@ fn batch_norm_backward_sums_partial(
     let g = index / p.columns / p.chunks;
     let start = k * p.chunk;
     let rows = min(p.chunk, p.rows - start);
-    let m = mean[g * p.columns + column];
+    let mean_item = mean[g * p.columns + column];
+    let rstd_item = rstd[g * p.columns + column];
+    let mean_low = first(mean_item);
+    let mean_high = second(mean_item);
 
     var at = (g * p.rows + start) * p.columns + column;
-    var sum_dy = vec4<f32>(0.0);
-    var sum_dy_xc = vec4<f32>(0.0);
+    var dy_low = vec4<f32>(0.0);
+    var dy_high = vec4<f32>(0.0);
+    var dy_xc_low = vec4<f32>(0.0);
+    var dy_xc_high = vec4<f32>(0.0);
     for (var r = 0u; r < rows; r++) {
         let d = dy[at];
-        sum_dy += d;
-        sum_dy_xc += d * (x[at] - m);
+        let v = x[at];
+        dy_low += first(d);
+        dy_high += second(d);
+        dy_xc_low += first(d) * (first(v) - mean_low);
+        dy_xc_high += second(d) * (second(v) - mean_high);
         at += p.columns;
     }
 
     let out = (g * p.chunks + k) * 2u * p.columns + column;
-    partial[out] = sum_dy;
-    partial[out + p.columns] = sum_dy_xc * rstd[g * p.columns + column];
+    partial[out] = join(dy_low, dy_high);
+    partial[out + p.columns] = join(dy_xc_low * first(rstd_item), dy_xc_high * second(rstd_item));
 }

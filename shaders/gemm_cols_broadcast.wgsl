@@ -199,32 +199,45 @@ fn gemm_cols_broadcast(
         pixel.image += p.step_image + select(0u, 1u, next_image);
     }
 
-    var sums = array<vec4<f32>, 32>(
-        c0_lo, c0_hi,
-        c1_lo, c1_hi,
-        c2_lo, c2_hi,
-        c3_lo, c3_hi,
-        c4_lo, c4_hi,
-        c5_lo, c5_hi,
-        c6_lo, c6_hi,
-        c7_lo, c7_hi,
-        c8_lo, c8_hi,
-        c9_lo, c9_hi,
-        c10_lo, c10_hi,
-        c11_lo, c11_hi,
-        c12_lo, c12_hi,
-        c13_lo, c13_hi,
-        c14_lo, c14_hi,
-        c15_lo, c15_hi,
-    );
+    // One row at a time, the others moving up: an array of sums would be read from memory, lane by lane.
     let rows = min(16u, p.rows - m);
     for (var r = 0u; r < rows; r++) {
         let row = (a_row + r) * p.columns;
         if n < p.columns {
-            c[(row + n) >> 2u] = without_padding(sums[2u * r], n);
+            c[(row + n) >> 2u] = without_padding(c0_lo, n);
         }
         if n + 4u < p.columns {
-            c[(row + n + 4u) >> 2u] = without_padding(sums[2u * r + 1u], n + 4u);
+            c[(row + n + 4u) >> 2u] = without_padding(c0_hi, n + 4u);
         }
+        c0_lo = c1_lo;
+        c0_hi = c1_hi;
+        c1_lo = c2_lo;
+        c1_hi = c2_hi;
+        c2_lo = c3_lo;
+        c2_hi = c3_hi;
+        c3_lo = c4_lo;
+        c3_hi = c4_hi;
+        c4_lo = c5_lo;
+        c4_hi = c5_hi;
+        c5_lo = c6_lo;
+        c5_hi = c6_hi;
+        c6_lo = c7_lo;
+        c6_hi = c7_hi;
+        c7_lo = c8_lo;
+        c7_hi = c8_hi;
+        c8_lo = c9_lo;
+        c8_hi = c9_hi;
+        c9_lo = c10_lo;
+        c9_hi = c10_hi;
+        c10_lo = c11_lo;
+        c10_hi = c11_hi;
+        c11_lo = c12_lo;
+        c11_hi = c12_hi;
+        c12_lo = c13_lo;
+        c12_hi = c13_hi;
+        c13_lo = c14_lo;
+        c13_hi = c14_hi;
+        c14_lo = c15_lo;
+        c14_hi = c15_hi;
     }
 }

@@ -182,29 +182,43 @@ fn gemm_rows_broadcast(
         }
     }
 
-    // A loop over rows is fine from here on: it runs once, and saves compiling the epilogue 32 times.
-    var sums = array<vec4<f32>, 32>(
-        c0_lo, c0_hi,
-        c1_lo, c1_hi,
-        c2_lo, c2_hi,
-        c3_lo, c3_hi,
-        c4_lo, c4_hi,
-        c5_lo, c5_hi,
-        c6_lo, c6_hi,
-        c7_lo, c7_hi,
-        c8_lo, c8_hi,
-        c9_lo, c9_hi,
-        c10_lo, c10_hi,
-        c11_lo, c11_hi,
-        c12_lo, c12_hi,
-        c13_lo, c13_hi,
-        c14_lo, c14_hi,
-        c15_lo, c15_hi,
-    );
+    // One row at a time, the others moving up: this compiles the epilogue once, and an array of sums would be read from memory, lane by lane.
+    let lo = quad_at(phase, n);
+    let hi = quad_at(phase, n + 4u);
     let rows = min(16u, phase.rows - m);
     for (var r = 0u; r < rows; r++) {
         let out = subgroupShuffle(select(bottom.out, top.out, r < 8u), r & 7u);
-        store4(sums[2u * r], phase, out, n);
-        store4(sums[2u * r + 1u], phase, out, n + 4u);
+        store4(c0_lo, lo, out);
+        store4(c0_hi, hi, out);
+        c0_lo = c1_lo;
+        c0_hi = c1_hi;
+        c1_lo = c2_lo;
+        c1_hi = c2_hi;
+        c2_lo = c3_lo;
+        c2_hi = c3_hi;
+        c3_lo = c4_lo;
+        c3_hi = c4_hi;
+        c4_lo = c5_lo;
+        c4_hi = c5_hi;
+        c5_lo = c6_lo;
+        c5_hi = c6_hi;
+        c6_lo = c7_lo;
+        c6_hi = c7_hi;
+        c7_lo = c8_lo;
+        c7_hi = c8_hi;
+        c8_lo = c9_lo;
+        c8_hi = c9_hi;
+        c9_lo = c10_lo;
+        c9_hi = c10_hi;
+        c10_lo = c11_lo;
+        c10_hi = c11_hi;
+        c11_lo = c12_lo;
+        c11_hi = c12_hi;
+        c12_lo = c13_lo;
+        c12_hi = c13_hi;
+        c13_lo = c14_lo;
+        c13_hi = c14_hi;
+        c14_lo = c15_lo;
+        c14_hi = c15_hi;
     }
 }

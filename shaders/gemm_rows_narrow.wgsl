@@ -68,16 +68,17 @@ fn gemm_rows_narrow(
         }
     }
 
+    let quad = quad_at(phase, n);
     if row0.inside {
-        store4(c0, phase, row0.out, n);
+        store4(c0, quad, row0.out);
     }
     if row1.inside {
-        store4(c1, phase, row1.out, n);
+        store4(c1, quad, row1.out);
     }
     if row2.inside {
-        store4(c2, phase, row2.out, n);
+        store4(c2, quad, row2.out);
     }
     if row3.inside {
-        store4(c3, phase, row3.out, n);
+        store4(c3, quad, row3.out);
     }
 }

@@ -76,18 +76,20 @@ fn gemm_rows_plain(
         }
     }
 
-    store4(c0_lo, phase, row0.out, n);
-    store4(c0_hi, phase, row0.out, n + 4u);
+    let lo_quad = quad_at(phase, n);
+    let hi_quad = quad_at(phase, n + 4u);
+    store4(c0_lo, lo_quad, row0.out);
+    store4(c0_hi, hi_quad, row0.out);
     if row1.inside {
-        store4(c1_lo, phase, row1.out, n);
-        store4(c1_hi, phase, row1.out, n + 4u);
+        store4(c1_lo, lo_quad, row1.out);
+        store4(c1_hi, hi_quad, row1.out);
     }
     if row2.inside {
-        store4(c2_lo, phase, row2.out, n);
-        store4(c2_hi, phase, row2.out, n + 4u);
+        store4(c2_lo, lo_quad, row2.out);
+        store4(c2_hi, hi_quad, row2.out);
     }
     if row3.inside {
-        store4(c3_lo, phase, row3.out, n);
-        store4(c3_hi, phase, row3.out, n + 4u);
+        store4(c3_lo, lo_quad, row3.out);
+        store4(c3_hi, hi_quad, row3.out);
     }
 }

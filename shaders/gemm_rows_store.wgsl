@@ -4,21 +4,32 @@
 @group(0) @binding(5) var<storage, read> saved: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> c: array<vec4<f32>>;
 
-// Stores `sum` at columns n to n + 3 of the row that starts at float `row`; padding columns are stored as zero.
-fn store4(sum: vec4<f32>, phase: Phase, row: u32, n: u32) {
-    if n >= params.columns {
-        return;
-    }
+// What the epilogue knows of columns n to n + 3, whatever the row.
+struct Quad {
+    n: u32,
+    is_stored: bool,
+    exists: vec4<bool>, // false for padding
+    bias: vec4<f32>,
+}
+
+fn quad_at(phase: Phase, n: u32) -> Quad {
     let channel = n % params.period;
-    let index = (row + n) >> 2u;
-    var value = sum;
-    if params.bias != 0u {
-        value += bias[(phase.out_channel + channel) >> 2u];
-    }
-    value = activate(value, params.activation, params.slope);
-    if params.mask != 0u {
-        value *= derivative_from_output(saved[index], params.mask, params.mask_slope);
+    var shift = vec4<f32>();
+    if params.bias != 0u && n < params.columns {
+        shift = bias[(phase.out_channel + channel) >> 2u];
     }
     let exists = vec4<u32>(channel, channel + 1u, channel + 2u, channel + 3u) < vec4<u32>(params.channels);
-    c[index] = select(vec4<f32>(), value, exists);
+    return Quad(n, n < params.columns, exists, shift);
+}
+
+// Stores `sum` at the quad's columns of the row that starts at float `row`; padding columns are stored as zero.
+fn store4(sum: vec4<f32>, quad: Quad, row: u32) {
+    if quad.is_stored {
+        let index = (row + quad.n) >> 2u;
+        var value = activate(sum + quad.bias, params.activation, params.slope);
+        if params.mask != 0u {
+            value *= derivative_from_output(saved[index], params.mask, params.mask_slope);
+        }
+        c[index] = select(vec4<f32>(), value, quad.exists);
+    }
 }

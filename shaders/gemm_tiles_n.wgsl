@@ -13,15 +13,17 @@ struct Tiles {
 struct Columns {
     lo: u32,
     hi: u32,
+    stride: u32,
+    last_row: u32,
 }
 
 fn columns_at(n: u32) -> Columns {
     let last = params.columns - 4u;
-    return Columns(min(n, last), min(n + 4u, last));
+    return Columns(min(n, last), min(n + 4u, last), params.b_stride, params.b_extent - 1u);
 }
 
 fn tile_row(columns: Columns, base: u32, k: u32) -> Vec8 {
-    let row = base + min(k, params.b_extent - 1u) * params.b_stride;
+    let row = base + min(k, columns.last_row) * columns.stride;
     return b8(row + columns.lo, row + columns.hi);
 }
 

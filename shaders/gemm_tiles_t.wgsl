@@ -14,17 +14,18 @@ struct Tiles {
 struct Columns {
     lo: vec4<u32>,
     hi: vec4<u32>,
+    last_k: u32,
 }
 
 fn columns_at(n: u32) -> Columns {
     let last = vec4<u32>(params.b_extent - 1u);
     let lo = vec4<u32>(n, n + 1u, n + 2u, n + 3u);
-    return Columns(min(lo, last) * params.b_stride, min(lo + 4u, last) * params.b_stride);
+    return Columns(min(lo, last) * params.b_stride, min(lo + 4u, last) * params.b_stride, params.depth - 4u);
 }
 
 fn tiles_at(columns: Columns, base: u32, k: u32) -> Tiles {
     let near = base + k;
-    let far = base + min(k + 4u, params.depth - 4u);
+    let far = base + min(k + 4u, columns.last_k);
     let c0 = b8(columns.lo.x + near, columns.lo.x + far);
     let c1 = b8(columns.lo.y + near, columns.lo.y + far);
     let c2 = b8(columns.lo.z + near, columns.lo.z + far);

@@ -8,13 +8,13 @@
 // | x       | (N, C[, H, W]) as [groups * rows][C4]      | in        |
 // | partial | [groups][chunks][C4]                       | out       |
 //
-// Work: one vec4 column of one chunk per invocation, rows in order. With a single chunk, `partial` is the result.
+// Work: one item column (one or two vec4, see item_*.wgsl) of one chunk per invocation, rows in order. With a single chunk, `partial` is the result.
 // Host: src/ops/reduce.rs   Twin: group_sum
 
 struct GroupSumPartialParams {
     // groups * chunks * columns.
     count: u32,
-    // vec4 columns of a row.
+    // Items of a row.
     columns: u32,
     // Rows of a group.
     rows: u32,
@@ -28,8 +28,8 @@ struct GroupSumPartialParams {
 }
 
 @group(0) @binding(0) var<uniform> params: GroupSumPartialParams;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Item>;
+@group(0) @binding(2) var<storage, read_write> partial: array<Item>;
 
 @compute @workgroup_size(64)
 fn group_sum_partial(
@@ -45,13 +45,16 @@ fn group_sum_partial(
     let column = index % p.columns;
     let k = index / p.columns % p.chunks;
     let g = index / p.columns / p.chunks;
-    let first = k * p.chunk;
-    let rows = min(p.chunk, p.rows - first);
-    var at = (g * p.rows + first) * p.columns + column;
-    var sum = vec4<f32>(0.0);
+    let start = k * p.chunk;
+    let rows = min(p.chunk, p.rows - start);
+    var at = (g * p.rows + start) * p.columns + column;
+    var low = vec4<f32>(0.0);
+    var high = vec4<f32>(0.0);
     for (var r = 0u; r < rows; r++) {
-        sum += x[at];
+        let item = x[at];
+        low += first(item);
+        high += second(item);
         at += p.columns;
     }
-    partial[index] = sum;
+    partial[index] = join(low, high);
 }

@@ -10,9 +10,9 @@ use crate::graph::lower::{BufferId, Operand, Place};
 use crate::graph::shape::Shape;
 use crate::nn::network::{Forward, Mode, NORM_MOMENTUM, Network, Params};
 use crate::nn::store::{Layout, Role, Store};
-use crate::ops::batch::{ConcatBatch, SliceBatch};
-use crate::ops::elementwise::Add;
-use crate::ops::loss::{Target, bce_with_logits_mean};
+use crate::ops::batch::ConcatBatch;
+use crate::ops::bce::bce_parts;
+use crate::ops::loss::Target;
 use crate::ops::gather::{self, Resident, Storage};
 use crate::ops::noise::{self, Distribution, Draw, Source};
 use crate::ops::optimiser::{self, Adam, AdamStores};
@@ -315,15 +315,12 @@ impl<'a> StepBuilder<'a> {
     pub fn discriminator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
         let n = self.config.batch;
         let [at_real, at_fake, _] = self.step.losses;
-        let (real, fake, loss) = self.step.program.graph.scope("D/loss", |g| {
-            let real = g.apply(SliceBatch { start: 0, len: n }, &[logits])?;
-            let fake = g.apply(SliceBatch { start: n, len: n }, &[logits])?;
-            let real = bce_with_logits_mean(g, real, Target::Real)?;
-            let fake = bce_with_logits_mean(g, fake, Target::Fake)?;
-            Ok((real, fake, g.apply(Add, &[real, fake])?))
-        })?;
-        self.step.program.compute(real, at_real);
-        self.step.program.compute(fake, at_fake);
+        let runs = [(n, Target::Real), (n, Target::Fake)];
+        let bce = self.step.program.graph.scope("D/loss", |g| bce_parts(g, logits, &runs))?;
+        self.step.program.compute(bce.parts[0].loss, at_real);
+        self.step.program.compute(bce.parts[1].loss, at_fake);
+        let loss = bce.total;
+        self.step.program.note_loss(bce);
         let targets = |loss, score, signs| ScoreTargets { loss: Some(loss), score: Some(score), signs };
         self.score(logits, 0..n, true, targets(Stat::LossDReal, Stat::DX, Some(Stat::SignsReal)));
         self.score(logits, n..2 * n, false, targets(Stat::LossDFake, Stat::DGZ1, Some(Stat::SignsFake)));
@@ -332,9 +329,12 @@ impl<'a> StepBuilder<'a> {
 
     /// The generator's non-saturating loss: BCE of fakes against 1 (Goodfellow et al. 2014, section 3).
     pub fn generator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
-        let loss = self.step.program.graph.scope("G/loss", |g| bce_with_logits_mean(g, logits, Target::Real))?;
+        let runs = [(self.config.batch, Target::Real)];
+        let bce = self.step.program.graph.scope("G/loss", |g| bce_parts(g, logits, &runs))?;
         let [_, _, at] = self.step.losses;
+        let loss = bce.total;
         self.step.program.compute(loss, at);
+        self.step.program.note_loss(bce);
         let targets = ScoreTargets { loss: Some(Stat::LossG), score: Some(Stat::DGZ2), signs: None };
         self.score(logits, 0..self.config.batch, true, targets);
         Ok(loss)

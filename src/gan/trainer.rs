@@ -6,7 +6,7 @@ use super::schedule;
 use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, Span};
 use crate::graph::lower::Place;
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -201,6 +201,14 @@ impl Trainer {
             self.measured = Some((fitting as u32).clamp(1, MAX_STEPS_PER_SUBMIT));
         }
         Ok(())
+    }
+
+    /// Runs one more step and times each dispatch on the device, where the adapter has timestamps.
+    pub fn time_step(&mut self) -> Result<Option<Vec<Span>>> {
+        let row = schedule::row(&self.config, self.images, self.done);
+        self.gpu.write(&self.rows, 0, bytemuck::bytes_of(&row))?;
+        self.done += 1;
+        self.gpu.submit_timed(self.executor.sequence(), 0)
     }
 
     /// Losses of the last step: D on reals, D on fakes, G. Waits for the device.

@@ -16,6 +16,8 @@ use bytemuck::{Pod, Zeroable};
 /// | 1 + 2u | lr (f32) | 1 / (1 - beta1^t) (f32) | 1 / (1 - beta2^t) (f32) | t, saturating (u32) |
 /// | 2 + 2u | epoch (u32) | index of the batch's first image in the epoch (u32) | draw counter (u32) | 0 |
 ///
+/// Every float is computed in f64 and rounded once: 1 - beta^t in f32 would lose digits.
+///
 /// `u` counts the updates of a step: the discriminator's `d_steps` first, then the generator's. The draw counter differs between any two
 /// draws of noise in a run: it is `step * (d_steps + 1) + u`, modulo 2^32.
 #[repr(C)]

@@ -22,11 +22,21 @@ use bytemuck::{Pod, Zeroable};
 /// Mean and squared deviations of chunks of rows.
 pub static BATCH_NORM_MOMENTS_PARTIAL: Kernel = Kernel {
     name: "batch_norm_moments_partial",
-    variant: "",
-    parts: &[part!("batch_norm_moments_partial")],
+    variant: "vec4",
+    parts: &[part!("item_vec4"), part!("batch_norm_moments_partial")],
     bindings: &[Bind::Params, Bind::In, Bind::Out],
     workgroup: [64, 1, 1],
     features: &[],
+};
+
+/// [`BATCH_NORM_MOMENTS_PARTIAL`], eight floats a load.
+pub static BATCH_NORM_MOMENTS_PARTIAL_U64: Kernel = Kernel {
+    name: "batch_norm_moments_partial",
+    variant: "u64",
+    parts: &[part!("item_u64"), part!("batch_norm_moments_partial")],
+    bindings: &[Bind::Params, Bind::In, Bind::Out],
+    workgroup: [64, 1, 1],
+    features: &[Feature::Int64],
 };
 
 /// Combines the chunks into mean, variance and 1 / standard deviation.
@@ -64,11 +74,21 @@ pub static BATCH_NORM_APPLY_U64: Kernel = Kernel {
 /// Sums of dy and dy * xhat over chunks of rows.
 pub static BATCH_NORM_BACKWARD_SUMS_PARTIAL: Kernel = Kernel {
     name: "batch_norm_backward_sums_partial",
-    variant: "",
-    parts: &[part!("batch_norm_backward_sums_partial")],
+    variant: "vec4",
+    parts: &[part!("item_vec4"), part!("batch_norm_backward_sums_partial")],
     bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out],
     workgroup: [64, 1, 1],
     features: &[],
+};
+
+/// [`BATCH_NORM_BACKWARD_SUMS_PARTIAL`], eight floats a load.
+pub static BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64: Kernel = Kernel {
+    name: "batch_norm_backward_sums_partial",
+    variant: "u64",
+    parts: &[part!("item_u64"), part!("batch_norm_backward_sums_partial")],
+    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out],
+    workgroup: [64, 1, 1],
+    features: &[Feature::Int64],
 };
 
 /// Adds the chunks, and the groups into the gradients of weight and bias.
@@ -115,11 +135,11 @@ pub static BATCH_NORM_BACKWARD_APPLY_U64: Kernel = Kernel {
 
 /// The kernels of this file.
 pub const KERNELS: &[&Kernel] = &[
-    &BATCH_NORM_MOMENTS_PARTIAL,
+    &BATCH_NORM_MOMENTS_PARTIAL, &BATCH_NORM_MOMENTS_PARTIAL_U64,
     &BATCH_NORM_MOMENTS_FINISH,
     &BATCH_NORM_APPLY,
     &BATCH_NORM_APPLY_U64,
-    &BATCH_NORM_BACKWARD_SUMS_PARTIAL,
+    &BATCH_NORM_BACKWARD_SUMS_PARTIAL, &BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64,
     &BATCH_NORM_BACKWARD_SUMS_FINISH,
     &BATCH_NORM_BACKWARD_APPLY,
     &BATCH_NORM_BACKWARD_APPLY_U64,
@@ -146,11 +166,11 @@ pub struct BatchNormApplyParams {
     count: u32,
     columns: u32,
     channels: u32,
-    group_items: u32,
+    rows: u32,
+    runs: u32,
+    run: u32,
     activation: u32,
     slope: f32,
-    reserved0: u32,
-    reserved1: u32,
 }
 
 /// `BatchNormBackwardSumsFinishParams` of `batch_norm_backward_sums_finish.wgsl`.
@@ -169,8 +189,12 @@ pub struct BatchNormBackwardSumsFinishParams {
 pub struct BatchNormBackwardApplyParams {
     count: u32,
     columns: u32,
-    group_items: u32,
+    rows: u32,
+    runs: u32,
+    run: u32,
     scale: f32,
+    reserved0: u32,
+    reserved1: u32,
 }
 
 /// The nodes of a batch norm over batch statistics.
@@ -295,17 +319,17 @@ pub struct BackwardSums {
 /// Fused statistics: x (groups * n, C[, H, W]) to mean, biased variance and `1 / sqrt(var + eps)`, each (groups, C).
 pub fn lower_moments(l: &mut Lowering, x: (Operand, Shape), groups: usize, eps: f32, mean: Operand, var: Operand, rstd: Operand) {
     let (x, shape) = x;
-    let chunks = Chunks::new(&shape, groups);
-    let partial = l.scratch(chunks.invocations() * 8);
+    let chunks = Chunks::new(&l.caps, &shape, groups);
+    let partial = l.scratch(chunks.items() * 8);
     l.push(Dispatch {
-        kernel: &BATCH_NORM_MOMENTS_PARTIAL,
+        kernel: if chunks.wide { &BATCH_NORM_MOMENTS_PARTIAL_U64 } else { &BATCH_NORM_MOMENTS_PARTIAL },
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&chunks.params()).to_vec(),
         operands: vec![x, partial],
         workgroups: grid(chunks.invocations(), 64),
         cost: Cost {
             flops: 4 * shape.len() as u64,
-            bytes: 4 * (shape.physical_len() + chunks.invocations() * 8) as u64,
+            bytes: 4 * (shape.physical_len() + chunks.items() * 8) as u64,
         },
     });
     let count = groups * chunks.columns;
@@ -326,18 +350,37 @@ pub fn lower_moments(l: &mut Lowering, x: (Operand, Shape), groups: usize, eps: 
         operands: vec![partial, mean, var, rstd],
         workgroups: grid(count, 64),
         cost: Cost {
-            flops: 24 * chunks.invocations() as u64,
-            bytes: 4 * (chunks.invocations() * 8 + count * 12) as u64,
+            flops: 24 * chunks.items() as u64,
+            bytes: 4 * (chunks.items() * 8 + count * 12) as u64,
         },
     });
 }
 
-/// Items of a tensor for kernels that read per-channel vectors: whether eight floats each, how many, and how many a row and a group.
-fn items(l: &Lowering, shape: &Shape, groups: usize) -> (bool, usize, usize, usize) {
-    let wide = wide(&l.caps, shape.padded());
-    let floats = if wide { 8 } else { 4 };
-    let count = shape.physical_len() / floats;
-    (wide, count, shape.padded() / floats, count / groups)
+/// How the kernels that read per-channel vectors walk a tensor.
+struct Runs {
+    /// Whether an item is eight floats.
+    wide: bool,
+    /// Items of a row.
+    columns: usize,
+    /// Rows of a group.
+    rows: usize,
+    /// Rows of a run: 1, or on a software adapter, where each load costs the same, enough to make those of the vectors few.
+    run: usize,
+    /// Runs of a group.
+    runs: usize,
+    /// Invocations.
+    count: usize,
+}
+
+impl Runs {
+    fn new(caps: &Caps, shape: &Shape, groups: usize) -> Self {
+        let wide = wide(caps, shape.padded());
+        let columns = shape.padded() / if wide { 8 } else { 4 };
+        let rows = shape.rows() / groups;
+        let run = if caps.software { 8 } else { 1 };
+        let runs = rows.div_ceil(run);
+        Runs { wide, columns, rows, run, runs, count: groups * runs * columns }
+    }
 }
 
 /// Fused normalisation: `y = activation((x - mean) * rstd * weight + bias)`, y of x's shape.
@@ -351,23 +394,23 @@ pub fn lower_apply(
     y: Operand,
 ) {
     let (x, shape) = x;
-    let (wide, count, columns, group_items) = items(l, &shape, statistics.groups);
+    let runs = Runs::new(&l.caps, &shape, statistics.groups);
     let params = BatchNormApplyParams {
-        count: count as u32,
-        columns: columns as u32,
+        count: runs.count as u32,
+        columns: runs.columns as u32,
         channels: shape.channels() as u32,
-        group_items: group_items as u32,
+        rows: runs.rows as u32,
+        runs: runs.runs as u32,
+        run: runs.run as u32,
         activation: activation.code(),
         slope: activation.slope(),
-        reserved0: 0,
-        reserved1: 0,
     };
     l.push(Dispatch {
-        kernel: if wide { &BATCH_NORM_APPLY_U64 } else { &BATCH_NORM_APPLY },
+        kernel: if runs.wide { &BATCH_NORM_APPLY_U64 } else { &BATCH_NORM_APPLY },
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, statistics.mean, statistics.rstd, weight, bias, y],
-        workgroups: grid(count, 64),
+        workgroups: grid(runs.count, 64),
         cost: Cost {
             flops: (4 + (activation != Activation::None) as u64) * shape.len() as u64,
             bytes: 8 * (shape.physical_len() + (statistics.groups + 1) * shape.padded()) as u64,
@@ -388,17 +431,17 @@ pub fn lower_backward_sums(
 ) {
     let (x, shape) = x;
     let groups = statistics.groups;
-    let chunks = Chunks::new(&shape, groups);
-    let partial = l.scratch(chunks.invocations() * 8);
+    let chunks = Chunks::new(&l.caps, &shape, groups);
+    let partial = l.scratch(chunks.items() * 8);
     l.push(Dispatch {
-        kernel: &BATCH_NORM_BACKWARD_SUMS_PARTIAL,
+        kernel: if chunks.wide { &BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64 } else { &BATCH_NORM_BACKWARD_SUMS_PARTIAL },
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&chunks.params()).to_vec(),
         operands: vec![dy, x, statistics.mean, statistics.rstd, partial],
         workgroups: grid(chunks.invocations(), 64),
         cost: Cost {
             flops: 4 * shape.len() as u64,
-            bytes: 8 * (shape.physical_len() + groups * shape.padded() + chunks.invocations() * 4) as u64,
+            bytes: 8 * (shape.physical_len() + groups * shape.padded() + chunks.items() * 4) as u64,
         },
     });
     let params = BatchNormBackwardSumsFinishParams {
@@ -416,8 +459,8 @@ pub fn lower_backward_sums(
         operands: vec![partial, sums.dy, sums.dy_xhat, dweight, dbias],
         workgroups: grid(chunks.columns, 64),
         cost: Cost {
-            flops: 8 * chunks.invocations() as u64,
-            bytes: 8 * (chunks.invocations() * 4 + (groups + 1) * shape.padded()) as u64,
+            flops: 8 * chunks.items() as u64,
+            bytes: 8 * (chunks.items() * 4 + (groups + 1) * shape.padded()) as u64,
         },
     });
 }
@@ -434,15 +477,19 @@ pub fn lower_backward_apply(
 ) {
     let (x, shape) = x;
     let groups = statistics.groups;
-    let (wide, count, columns, group_items) = items(l, &shape, groups);
+    let runs = Runs::new(&l.caps, &shape, groups);
     let params = BatchNormBackwardApplyParams {
-        count: count as u32,
-        columns: columns as u32,
-        group_items: group_items as u32,
-        scale: (1.0 / (shape.rows() / groups) as f64) as f32,
+        count: runs.count as u32,
+        columns: runs.columns as u32,
+        rows: runs.rows as u32,
+        runs: runs.runs as u32,
+        run: runs.run as u32,
+        scale: (1.0 / runs.rows as f64) as f32,
+        reserved0: 0,
+        reserved1: 0,
     };
     l.push(Dispatch {
-        kernel: if wide {
+        kernel: if runs.wide {
             &BATCH_NORM_BACKWARD_APPLY_U64
         } else {
             &BATCH_NORM_BACKWARD_APPLY
@@ -450,7 +497,7 @@ pub fn lower_backward_apply(
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![dy, x, statistics.mean, statistics.rstd, weight, sums.dy, sums.dy_xhat, dx],
-        workgroups: grid(count, 64),
+        workgroups: grid(runs.count, 64),
         cost: Cost {
             flops: 6 * shape.len() as u64,
             bytes: 4 * (3 * shape.physical_len() + (4 * groups + 1) * shape.padded()) as u64,
@@ -554,7 +601,23 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             cases.extend(use_of_all(&caps, &shape(dims), groups, i as u64));
         }
     }
+    for caps in widths(caps) {
+        cases.push(outlier_case(&caps));
+    }
     cases
+}
+
+/// The moments of chunks whose first row, from which deviations are taken, is far from the others.
+fn outlier_case(caps: &Caps) -> Case {
+    let (shape, eps) = (shape(&[2, 8, 16, 16]), 1e-5);
+    let mut x = random(&shape, 11, -1.0, 1.0);
+    x.data.iter_mut().step_by(256).for_each(|v| *v += 1000.0);
+    let node = |i: usize| Operand::Node(NodeId(i));
+    let mut l = Lowering::new(caps.clone());
+    lower_moments(&mut l, (node(0), shape), 1, eps, node(1), node(2), node(3));
+    let mut known = vec![(node(0), CaseBuffer::input(&x))];
+    known.extend(cpu::batch_norm_moments(&x, 1, eps).iter().enumerate().map(|(i, t)| (node(i + 1), CaseBuffer::output(t))));
+    Case::from_lowering("batch_norm_moments with outliers", l, known)
 }
 
 /// One case per fused kernel on x of one shape.

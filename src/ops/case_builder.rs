@@ -1,7 +1,6 @@
 //! Builds a [`Case`] from what a lowering function pushes, so that cases test the lowering together with its kernels.
 
 use super::case::{Case, CaseBuffer};
-use crate::gpu::kernel::Kernel;
 use crate::gpu::step::StepRow;
 use crate::graph::lower::{BufferId, Caps, Lowering, Operand, Place};
 use bytemuck::Zeroable;
@@ -149,7 +148,7 @@ pub fn variants(caps: &Caps) -> Vec<Caps> {
 
 /// Fails unless every kernel is in a case, every case passes on the test GPU, and the fully checked shaders give the same bits.
 #[cfg(test)]
-pub fn assert_cases(kernels: &[&'static Kernel], cases: impl Fn(&Caps) -> Vec<Case>) {
+pub fn assert_cases(kernels: &[&'static crate::gpu::kernel::Kernel], cases: impl Fn(&Caps) -> Vec<Case>) {
     use crate::gpu::{Gpu, GpuOptions, testing};
     use std::sync::OnceLock;
 

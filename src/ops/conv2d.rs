@@ -67,8 +67,8 @@ pub fn conv_transpose2d(graph: &mut Graph, x: NodeId, w: NodeId, conv: Conv2d, o
     let mut input_hw = [0; 2];
     for (axis, (extent, kernel)) in [(h, kh), (w_in, kw)].into_iter().enumerate() {
         let (stride, padding, extra) = (conv.stride[axis], conv.padding[axis], output_padding[axis]);
-        if extra >= stride {
-            return Err(Error::input(format!("{OP}: output padding must be smaller than the stride {stride}, got {extra}")));
+        if extra >= stride.max(conv.dilation[axis]) {
+            return Err(Error::input(format!("{OP}: output padding must be smaller than the stride or the dilation, got {extra}")));
         }
         let size = (extent - 1)
             .checked_mul(stride)
@@ -515,4 +515,123 @@ fn spatial(graph: &Graph, node: NodeId) -> [usize; 2] {
 /// A twin is evaluated on shapes that the graph has checked.
 fn twin_family(family: Result<Family>) -> Family {
     family.unwrap_or_else(|error| panic!("a twin got shapes that the shape rule refuses: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::lower::Caps;
+    use crate::ops::elementwise::leaky_relu;
+    use crate::ops::gradient_check::check;
+    use crate::ops::{new_graph, random, shape};
+
+    fn tensors(dims: [&[usize]; 2]) -> [Tensor; 2] {
+        [random(&shape(dims[0]), 1, -1.0, 1.0), random(&shape(dims[1]), 2, -1.0, 1.0)]
+    }
+
+    /// First and second derivatives, by x, w and the upstream gradient, of all three members: each is a derivative of the others.
+    #[test]
+    fn gradients_are_finite_differences() {
+        let conv = Conv2d { stride: [2, 1], padding: [1, 0], dilation: [1, 2], groups: 1 };
+        check("conv2d", &tensors([&[2, 2, 4, 5], &[3, 2, 3, 2]]), |g, x| conv2d(g, x[0], x[1], conv));
+        let grouped = Conv2d { stride: [1, 2], padding: [1, 1], groups: 2, ..Conv2d::default() };
+        check("grouped conv2d", &tensors([&[1, 4, 3, 4], &[2, 2, 2, 3]]), |g, x| conv2d(g, x[0], x[1], grouped));
+        check("conv_transpose2d", &tensors([&[2, 3, 2, 3], &[3, 2, 3, 2]]), |g, x| conv_transpose2d(g, x[0], x[1], conv, [1, 0]));
+        check("grouped conv_transpose2d", &tensors([&[1, 2, 2, 2], &[2, 2, 3, 3]]), |g, x| conv_transpose2d(g, x[0], x[1], grouped, [0, 1]));
+        let kernel_hw = [2, 3];
+        check("conv2d_backward_weight", &tensors([&[2, 4, 3, 4], &[2, 2, 4, 2]]), |g, x| {
+            g.apply(Conv2dBackwardWeight { conv: grouped, kernel_hw }, &[x[0], x[1]])
+        });
+    }
+
+    /// What a gradient penalty differentiates: a critic's input gradient.
+    #[test]
+    fn a_critic_can_be_differentiated_twice() {
+        let conv = Conv2d { stride: [2, 2], padding: [1, 1], ..Conv2d::default() };
+        let inputs = [
+            random(&shape(&[2, 2, 4, 4]), 1, -1.0, 1.0),
+            random(&shape(&[3, 2, 4, 4]), 2, -1.0, 1.0),
+            random(&shape(&[1, 3, 2, 2]), 3, -1.0, 1.0),
+        ];
+        check("critic", &inputs, |g, x| {
+            let hidden = conv2d(g, x[0], x[1], conv)?;
+            let hidden = leaky_relu(g, hidden, 0.2)?;
+            conv2d(g, hidden, x[2], Conv2d::default())
+        });
+    }
+
+    #[test]
+    fn convolution_by_hand() {
+        // x is 3 x 3, the kernel picks its corners' difference; a stride of 2 and padding 1 leave 2 x 2 pixels.
+        let x = Tensor::new(shape(&[1, 1, 3, 3]), (1..=9).map(f64::from).collect());
+        let w = Tensor::new(shape(&[1, 1, 2, 2]), vec![1.0, 0.0, 0.0, -1.0]);
+        let op = Conv2dForward { conv: Conv2d { stride: [2, 2], padding: [1, 1], ..Conv2d::default() } };
+        let y = op.shape(&[&x.shape, &w.shape]).unwrap();
+        assert_eq!(op.twin(&[&x, &w], &y), Tensor::new(shape(&[1, 1, 2, 2]), vec![-1.0, -3.0, -7.0, 5.0 - 9.0]));
+    }
+
+    #[test]
+    fn shapes_are_pytorchs() {
+        let mut graph = new_graph();
+        let x = graph.leaf("x", shape(&[2, 6, 7, 5]), None).unwrap();
+        let w = graph.leaf("w", shape(&[8, 3, 4, 3]), None).unwrap();
+        let conv = Conv2d { stride: [2, 3], padding: [1, 2], dilation: [1, 2], groups: 2 };
+        let y = conv2d(&mut graph, x, w, conv).unwrap();
+        assert_eq!(graph.shape(y), &shape(&[2, 8, 3, 2]));
+        // The transposed convolution undoes the shape if the output padding says which of the sizes it was.
+        let back = conv_transpose2d(&mut graph, y, w, conv, [1, 0]).unwrap();
+        assert_eq!(graph.shape(back), &shape(&[2, 6, 7, 4]));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let mut graph = new_graph();
+        let mut leaf = |name: &str, dims: &[usize]| graph.leaf(name, shape(dims), None).unwrap();
+        let (x, w, flat) = (leaf("x", &[2, 6, 7, 5]), leaf("w", &[8, 4, 4, 3]), leaf("flat", &[2, 6]));
+        let (grouped, small) = (leaf("grouped", &[9, 3, 4, 3]), leaf("small", &[2, 4, 2, 2]));
+        let plain = Conv2d::default();
+        let mut text = |x, w, conv| conv2d(&mut graph, x, w, conv).unwrap_err().to_string();
+        assert!(text(flat, w, plain).contains("conv2d_forward: x must have rank 4, got shape (2, 6)"));
+        assert!(text(x, w, plain).contains("w must have 6 input channels in each of 1 groups, got 4"), "{}", text(x, w, plain));
+        assert!(text(x, grouped, Conv2d { groups: 2, ..plain }).contains("output channels must be a multiple of the 2 groups, got 9"));
+        assert!(text(small, w, plain).contains("a kernel of 4 x 3 does not fit in 2 x 2 pixels"));
+        assert!(text(x, w, Conv2d { stride: [0, 1], ..plain }).contains("stride, dilation and groups must be at least 1"));
+        let refused = conv_transpose2d(&mut graph, small, w, plain, [1, 0]).unwrap_err().to_string();
+        assert!(refused.contains("output padding must be smaller than the stride 1, got 1"), "{refused}");
+        let refused = conv_transpose2d(&mut graph, small, w, Conv2d { padding: [9, 9], ..plain }, [0, 0]).unwrap_err().to_string();
+        assert!(refused.contains("has no output pixel"), "{refused}");
+        let wrong_dy = graph.apply(Conv2dBackwardWeight { conv: plain, kernel_hw: [2, 2] }, &[x, small]).unwrap_err().to_string();
+        assert!(wrong_dy.contains("conv2d_backward_weight: y must have 6 x 4 pixels, got 2 x 2"), "{wrong_dy}");
+    }
+
+    /// A kernel that is one pixel smaller than its input would be a dense product if it were not for that pixel.
+    #[test]
+    fn only_kernels_that_are_their_input_become_matrix_products() {
+        let rows = |x: [usize; 4], w: [usize; 4], conv: Conv2d| {
+            Conv2dForward { conv }.family(&shape(&x), &shape(&w)).unwrap().forward().phases[0].segments.len()
+        };
+        assert_eq!(rows([2, 8, 4, 4], [3, 8, 4, 4], Conv2d::default()), 1);
+        assert_eq!(rows([2, 8, 4, 4], [3, 8, 3, 4], Conv2d::default()), 3);
+        assert_eq!(rows([2, 8, 4, 4], [3, 8, 4, 4], Conv2d { padding: [0, 1], ..Conv2d::default() }), 4);
+        assert_eq!(rows([2, 8, 3, 3], [3, 8, 2, 2], Conv2d { dilation: [2, 2], ..Conv2d::default() }), 4);
+    }
+
+    /// The choice of kernels, which a run's bits depend on.
+    #[test]
+    fn kernels_are_chosen_by_adapter_and_shape() {
+        let best = |caps: &Caps, conv: Conv2d, x: [usize; 4], w: [usize; 4]| {
+            Conv2dForward { conv }.candidates(caps, &[&shape(&x), &shape(&w)]).unwrap()[0].label()
+        };
+        let software = Caps { fixed_subgroup: true, int64: true, software: true, ..Caps::minimal() };
+        let gpu = Caps { software: false, ..software.clone() };
+        let conv = Conv2d { stride: [2, 2], padding: [1, 1], ..Conv2d::default() };
+        let layer = ([4, 16, 8, 8], [32, 16, 4, 4]);
+        assert_eq!(best(&Caps::minimal(), conv, layer.0, layer.1), "gemm_rows_plain/t");
+        assert_eq!(best(&gpu, conv, layer.0, layer.1), "gemm_rows_plain/t");
+        assert_eq!(best(&software, conv, layer.0, layer.1), "gemm_rows_broadcast/t_u64_u64");
+        assert_eq!(best(&Caps { int64: false, ..software.clone() }, conv, layer.0, layer.1), "gemm_rows_broadcast/t_vec4_vec4");
+        assert_eq!(best(&software, conv, [4, 1, 8, 8], [32, 1, 4, 4]), "gemm_rows_broadcast/t_vec4_u64");
+        assert_eq!(best(&software, conv, [4, 16, 8, 8], [3, 16, 4, 4]), "gemm_rows_narrow/t_u64");
+        assert_eq!(best(&software, Conv2d { groups: 16, ..conv }, [4, 16, 8, 8], [16, 1, 4, 4]), "gemm_rows_scalar");
+    }
 }

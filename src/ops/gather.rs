@@ -129,6 +129,16 @@ pub fn batch_index(seed: u64, epoch: u32, images: u32, position: u32) -> u32 {
     }
 }
 
+/// Epoch and position in it of the image that comes after `drawn` others: x and y of the step row's slot [`StepRow::draw`]. Epochs count
+/// modulo 2^32.
+///
+/// # Panics
+/// If `images` is zero.
+pub fn batch_position(images: u32, drawn: u64) -> [u32; 2] {
+    let images = u64::from(images);
+    [(drawn / images) as u32, (drawn % images) as u32]
+}
+
 /// Computes the image numbers of a batch of `rows` rows at the epoch and position of the step row's slot `slot` ([`StepRow::draw`]): a u32
 /// buffer for [`lower_gather_batch`]. Equals [`batch_index`] row by row.
 ///
@@ -394,6 +404,22 @@ mod tests {
         }
         assert_eq!(batch_index(7, 0, 1000, 1000 + 37), batch_index(7, 1, 1000, 37));
         assert_eq!(batch_index(7, 0, 1000, 2000), batch_index(7, 2, 1000, 0));
+    }
+
+    #[test]
+    fn batches_run_across_epochs() {
+        // Seven batches of 30 from 70 images are three epochs.
+        let batch = |k: u64| {
+            let [epoch, start] = batch_position(70, 30 * k);
+            (0..30).map(move |r| batch_index(5, epoch, 70, start + r))
+        };
+        let all: Vec<u32> = (0..7).flat_map(batch).collect();
+        for epoch in all.chunks(70) {
+            let mut epoch = epoch.to_vec();
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..70).collect::<Vec<_>>());
+        }
+        assert_eq!(batch_position(70, (70 << 32) + 140 + 3), [2, 3]);
     }
 
     /// Over many epochs each image must be equally likely at each position, and each image equally likely to follow each other one.

@@ -116,3 +116,47 @@ impl Op for Matmul {
         self.lower_fused(lowering, inputs, output, &Epilogue::default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::gradient_check::check;
+    use crate::ops::{new_graph, random, shape};
+
+    #[test]
+    fn gradients_are_finite_differences() {
+        for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+            let a = if ta { [3, 2] } else { [2, 3] };
+            let b = if tb { [5, 3] } else { [3, 5] };
+            let inputs = [random(&shape(&a), 1, -1.0, 1.0), random(&shape(&b), 2, -1.0, 1.0)];
+            check(&format!("matmul {ta} {tb}"), &inputs, |g, x| matmul(g, x[0], x[1], ta, tb));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let mut graph = new_graph();
+        let mut leaf = |name: &str, dims: &[usize]| graph.leaf(name, shape(dims), None).unwrap();
+        let (a, b, c) = (leaf("a", &[2, 3]), leaf("b", &[4, 5]), leaf("c", &[1, 2, 3, 3]));
+        let text = matmul(&mut graph, a, b, false, false).unwrap_err().to_string();
+        assert_eq!(text, "matmul: b must have 3 rows, one for each column of a, got 4 (a (2, 3), b (4, 5))");
+        let text = matmul(&mut graph, a, b, true, true).unwrap_err().to_string();
+        assert_eq!(text, "matmul: b must have 2 rows, one for each column of a, got 5 (a (2, 3) transposed, b (4, 5) transposed)");
+        let text = matmul(&mut graph, a, c, false, false).unwrap_err().to_string();
+        assert_eq!(text, "matmul: b must have rank 2, got shape (1, 2, 3, 3)");
+    }
+
+    #[test]
+    fn a_weight_gradient_has_no_epilogue() {
+        let op = Matmul { transpose_a: true, transpose_b: false };
+        let node = |i: usize| Operand::Node(NodeId(i));
+        let inputs = [(node(0), shape(&[3, 2])), (node(1), shape(&[3, 5]))];
+        let mut lowering = Lowering::new(crate::graph::lower::Caps::minimal());
+        let epilogue = Epilogue { bias: Some(node(3)), ..Epilogue::default() };
+        let refused = op.lower_fused(&mut lowering, &inputs, (node(2), shape(&[2, 5])), &epilogue);
+        assert!(refused.is_err() && lowering.dispatches.is_empty());
+        op.lower(&mut lowering, &inputs, (node(2), shape(&[2, 5]))).unwrap();
+        assert_eq!(lowering.dispatches.len(), 1);
+        assert_eq!(lowering.dispatches[0].1.cost, Cost { flops: 60, bytes: 4 * (12 + 24 + 16) });
+    }
+}

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod batch;
 pub mod batch_norm;
+pub mod bce;
 pub mod case;
 pub mod case_builder;
 pub mod constant;
@@ -46,6 +47,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         reshape::KERNELS,
         batch::KERNELS,
         batch_norm::KERNELS,
+        bce::KERNELS,
         optimiser::KERNELS,
         noise::KERNELS,
         gather::KERNELS,
@@ -64,6 +66,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         reshape::cases(caps),
         batch::cases(caps),
         batch_norm::cases(caps),
+        bce::cases(caps),
         optimiser::cases(caps),
         noise::cases(caps),
         gather::cases(caps),
@@ -113,23 +116,9 @@ pub(crate) fn op_case(caps: &Caps, op: &impl Op, inputs: &[Tensor]) -> Case {
     Case::from_lowering(format!("{op:?} {} -> {y}", texts.join(", ")), lowering, known)
 }
 
-/// The capabilities under which element-wise ops pick their narrow and, if the adapter can run them, their wide kernels.
-pub(crate) fn widths(caps: &Caps) -> Vec<Caps> {
-    let narrow = Caps {
-        software: false,
-        ..caps.clone()
-    };
-    if caps.int64 {
-        vec![
-            narrow,
-            Caps {
-                software: true,
-                ..caps.clone()
-            },
-        ]
-    } else {
-        vec![narrow]
-    }
+/// The capabilities of a GPU and of a software adapter with the features of `caps`: element-wise ops and sums pick other kernels on the latter.
+pub(crate) fn widths(caps: &Caps) -> [Caps; 2] {
+    [false, true].map(|software| Caps { software, ..caps.clone() })
 }
 
 #[cfg(test)]
@@ -145,6 +134,7 @@ mod tests {
             reshape::cases(caps),
             batch::cases(caps),
             batch_norm::cases(caps),
+        bce::cases(caps),
         ]
         .concat()
     }
@@ -206,6 +196,46 @@ mod tests {
         }
     }
 
+    /// What a GPU's activation and elementary functions make of values that are no numbers, or too large.
+    #[test]
+    fn non_finite_values_are_kept() {
+        use elementwise::{Affine, Exp, LeakyRelu, Log, Rsqrt, Sigmoid, Softplus, Sqrt, Tanh};
+        let Some(gpu) = testing::gpu() else { return };
+        const NAN: f32 = f32::NAN;
+        const INF: f32 = f32::INFINITY;
+        let given = [NAN, INF, -INF, 1e30, -1e30, 50.0, -50.0, f32::from_bits(0xffc0_0001)];
+        // Unary functions pick their kernel by the shape alone, so the case of any values serves.
+        let x = random(&shape(&[2, 4]), 1, 1.0, 2.0);
+        for caps in widths(&gpu.caps()) {
+            let run = |op: &dyn Fn(&Caps, &[Tensor]) -> Case| -> Vec<f32> {
+                let mut case = op(&caps, std::slice::from_ref(&x));
+                case.buffers[0] = CaseBuffer::Input(bytemuck::cast_slice(&given).to_vec());
+                bytemuck::pod_collect_to_vec(&bits(gpu, &case)[1])
+            };
+            let expect = |name: &str, got: Vec<f32>, expected: [f32; 8]| {
+                for ((x, got), expected) in given.iter().zip(got).zip(expected) {
+                    let close = got == expected || got.is_nan() && expected.is_nan() || (got - expected).abs() <= 1e-4 * expected.abs();
+                    assert!(close, "{name}({x:e}) is {got:e}, expected {expected:e}");
+                }
+            };
+            let affine = Affine { scale: 0.5, shift: 1.0 };
+            expect("affine", run(&|c, x| op_case(c, &affine, x)), [NAN, INF, -INF, 5e29, -5e29, 26.0, -24.0, NAN]);
+            let leaky = LeakyRelu { slope: 0.5 };
+            expect("leaky_relu", run(&|c, x| op_case(c, &leaky, x)), [NAN, INF, -INF, 1e30, -5e29, 50.0, -25.0, NAN]);
+            expect("tanh", run(&|c, x| op_case(c, &Tanh, x)), [NAN, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, NAN]);
+            expect("softplus", run(&|c, x| op_case(c, &Softplus, x)), [NAN, INF, 0.0, 1e30, 0.0, 50.0, 1.928_75e-22, NAN]);
+            expect("sigmoid", run(&|c, x| op_case(c, &Sigmoid, x)), [NAN, 1.0, 0.0, 1.0, 0.0, 1.0, 1.928_75e-22, NAN]);
+            for (name, got) in [
+                ("sqrt", run(&|c, x| op_case(c, &Sqrt, x))),
+                ("rsqrt", run(&|c, x| op_case(c, &Rsqrt, x))),
+                ("exp", run(&|c, x| op_case(c, &Exp, x))),
+                ("log", run(&|c, x| op_case(c, &Log, x))),
+            ] {
+                assert!(got[0].is_nan() && got[7].is_nan(), "{name}(NaN) is {} and {}", got[0], got[7]);
+            }
+        }
+    }
+
     #[test]
     fn every_kernel_has_a_case() {
         let caps = Caps {
@@ -223,6 +253,7 @@ mod tests {
             reshape::KERNELS,
             batch::KERNELS,
             batch_norm::KERNELS,
+        bce::KERNELS,
         ]
         .concat()
         {

@@ -30,7 +30,7 @@ pub enum Distribution {
 pub enum Draw {
     /// z of a slot of the step row ([`StepRow::draw`]): a fresh draw each step.
     Step(u32),
-    /// A constant: the same numbers each time (the z of a sample grid).
+    /// A constant: the same numbers each time (the z of a sample grid). Needs a stream of its own, or a step would draw them again.
     Fixed(u32),
 }
 

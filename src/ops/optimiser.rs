@@ -32,6 +32,33 @@ pub struct Sgd {
     pub nesterov: bool,
 }
 
+impl Adam {
+    /// The step row's slot for the update number `t`, from 1, at learning rate `lr`: lr, the reciprocals of both bias corrections, and t, all
+    /// computed in f64 and rounded once.
+    pub fn slot(self, lr: f64, t: u64) -> [u32; 4] {
+        let inverse = |beta: f64| (1.0 / (1.0 - beta.powf(t as f64))) as f32;
+        let saturated = u32::try_from(t).unwrap_or(u32::MAX);
+        [
+            (lr as f32).to_bits(),
+            inverse(self.beta1).to_bits(),
+            inverse(self.beta2).to_bits(),
+            saturated,
+        ]
+    }
+}
+
+impl Sgd {
+    /// The step row's slot for the update number `t`, from 1, at learning rate `lr`.
+    pub fn slot(self, lr: f64, t: u64) -> [u32; 4] {
+        [
+            (lr as f32).to_bits(),
+            1f32.to_bits(),
+            1f32.to_bits(),
+            u32::try_from(t).unwrap_or(u32::MAX),
+        ]
+    }
+}
+
 /// Parameters of `adam`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -314,11 +341,11 @@ fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
         .collect();
     let mut after = before.clone().map(|s| widen(&s));
     for t in 1..=2usize {
-        let bias = |beta: f64| 1.0 / (1.0 - beta.powi(t as i32));
-        let scalars = [2e-2 / t as f64, bias(constants.beta1), bias(constants.beta2)].map(|s| s as f32);
-        b.step.slots[StepRow::optimiser(t - 1) as usize] = [scalars[0].to_bits(), scalars[1].to_bits(), scalars[2].to_bits(), t as u32];
+        let slot = constants.slot(2e-2 / t as f64, t as u64);
+        b.step.slots[StepRow::optimiser(t - 1) as usize] = slot;
+        let scalars = [slot[0], slot[1], slot[2]].map(|s| f64::from(f32::from_bits(s)));
         let [values, m, v] = &mut after;
-        twin::adam(&widen(&grads[t - 1]), values, m, v, constants, scalars.map(f64::from));
+        twin::adam(&widen(&grads[t - 1]), values, m, v, constants, scalars);
     }
     let [values, m, v]: [Operand; 3] = std::array::from_fn(|i| b.state(before[i].clone(), after[i].clone()));
     for (t, g) in grads.iter().enumerate() {
@@ -336,10 +363,10 @@ fn sgd_case(caps: &Caps, words: usize, seed: u64, nesterov: bool) -> Case {
     let grads = [normals(2100 + seed, words), normals(2200 + seed, words)];
     let mut after = before.clone().map(|s| widen(&s));
     for (t, g) in grads.iter().enumerate() {
-        let lr = 0.1f32 / (t + 1) as f32;
-        b.step.slots[StepRow::optimiser(t) as usize] = [lr.to_bits(), 0, 0, t as u32 + 1];
+        let slot = constants.slot(0.1 / (t + 1) as f64, t as u64 + 1);
+        b.step.slots[StepRow::optimiser(t) as usize] = slot;
         let [values, buf] = &mut after;
-        twin::sgd(&widen(g), values, buf, constants, f64::from(lr));
+        twin::sgd(&widen(g), values, buf, constants, f64::from(f32::from_bits(slot[0])));
     }
     let [values, buf]: [Operand; 2] = std::array::from_fn(|i| b.state(before[i].clone(), after[i].clone()));
     for (t, g) in grads.iter().enumerate() {
@@ -352,6 +379,10 @@ fn sgd_case(caps: &Caps, words: usize, seed: u64, nesterov: bool) -> Case {
     ))
 }
 
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
 fn ema_case(caps: &Caps, words: usize, seed: u64, decay: f32) -> Case {
     let mut b = CaseBuilder::new(caps);
     b.step.slots[StepRow::STEP as usize][2] = decay.to_bits();
@@ -360,8 +391,13 @@ fn ema_case(caps: &Caps, words: usize, seed: u64, decay: f32) -> Case {
     for _ in 0..2 {
         twin::ema(&widen(&values), &mut after, f64::from(decay));
     }
+    // Decay 1 keeps the average and decay 0 takes the values, both to the last bit.
+    let exact = [(1.0, &before), (0.0, &values)].into_iter().find(|(d, _)| *d == decay);
+    let averages = match exact {
+        Some((_, expected)) => b.words(bits(&before), bits(expected)),
+        None => b.state(before, after),
+    };
     let values = b.input(&values);
-    let averages = b.state(before, after);
     for _ in 0..2 {
         lower_ema(&mut b.lowering, values, averages, words).expect(VALID);
     }
@@ -405,6 +441,21 @@ mod tests {
             assert!((p[0] - expected).abs() < 1e-12, "{}", p[0]);
             assert_eq!(buf, [2.5]);
         }
+    }
+
+    #[test]
+    fn slots_hold_the_reciprocal_bias_corrections() {
+        let adam = Adam {
+            beta1: 0.5,
+            beta2: 0.999,
+            eps: 1e-8,
+        };
+        let floats = |t| adam.slot(2e-4, t).map(f32::from_bits);
+        // 1 - 0.999 in f32 would be off in the fifth digit.
+        assert_eq!(floats(1)[..3], [2e-4, 2.0, 1000.0]);
+        assert_eq!(floats(2)[..3], [2e-4, (1.0f64 / 0.75) as f32, (1.0f64 / (1.0 - 0.998001)) as f32]);
+        assert_eq!(floats(u64::MAX)[..3], [2e-4, 1.0, 1.0]);
+        assert_eq!([adam.slot(0.1, 7)[3], adam.slot(0.1, u64::MAX)[3]], [7, u32::MAX]);
     }
 
     #[test]

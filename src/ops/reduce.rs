@@ -4,10 +4,10 @@
 //! equal order on every adapter.
 
 use super::case::Case;
-use super::elementwise::{affine, broadcast_strides};
-use super::{op_case, random, shape};
+use super::elementwise::{affine, broadcast_strides, wide};
+use super::{op_case, random, shape, widths};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
+use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
@@ -19,11 +19,21 @@ use bytemuck::{Pod, Zeroable};
 /// Column sums of chunks of rows.
 pub static GROUP_SUM_PARTIAL: Kernel = Kernel {
     name: "group_sum_partial",
-    variant: "",
-    parts: &[part!("group_sum_partial")],
+    variant: "vec4",
+    parts: &[part!("item_vec4"), part!("group_sum_partial")],
     bindings: &[Bind::Params, Bind::In, Bind::Out],
     workgroup: [64, 1, 1],
     features: &[],
+};
+
+/// [`GROUP_SUM_PARTIAL`], eight floats a load.
+pub static GROUP_SUM_PARTIAL_U64: Kernel = Kernel {
+    name: "group_sum_partial",
+    variant: "u64",
+    parts: &[part!("item_u64"), part!("group_sum_partial")],
+    bindings: &[Bind::Params, Bind::In, Bind::Out],
+    workgroup: [64, 1, 1],
+    features: &[Feature::Int64],
 };
 
 /// Adds the partial sums of each output.
@@ -67,7 +77,7 @@ pub static BROADCAST_AXES: Kernel = Kernel {
 };
 
 /// The kernels of this file.
-pub const KERNELS: &[&Kernel] = &[&GROUP_SUM_PARTIAL, &GROUP_SUM_FINISH, &GROUP_BROADCAST, &SUM_AXES, &BROADCAST_AXES];
+pub const KERNELS: &[&Kernel] = &[&GROUP_SUM_PARTIAL, &GROUP_SUM_PARTIAL_U64, &GROUP_SUM_FINISH, &GROUP_BROADCAST, &SUM_AXES, &BROADCAST_AXES];
 
 /// `GroupSumPartialParams` of `group_sum_partial.wgsl`, and of the two batch-norm kernels that walk chunks in the same way.
 #[repr(C)]
@@ -165,11 +175,13 @@ pub(super) struct Chunks {
     pub chunk: usize,
     /// Chunks of a group.
     pub chunks: usize,
+    /// Whether the first stage moves eight floats a load: the same sums in the same order, two columns an invocation.
+    pub wide: bool,
 }
 
 impl Chunks {
     /// Cuts a tensor of the given shape.
-    pub fn new(shape: &Shape, groups: usize) -> Self {
+    pub fn new(caps: &Caps, shape: &Shape, groups: usize) -> Self {
         let rows = shape.rows() / groups;
         let columns = shape.padded() / 4;
         let (chunk, chunks) = chunking(groups * columns, rows, 256);
@@ -179,6 +191,7 @@ impl Chunks {
             columns,
             chunk,
             chunks,
+            wide: wide(caps, shape.padded()),
         }
     }
 
@@ -186,7 +199,7 @@ impl Chunks {
     pub fn params(&self) -> GroupSumPartialParams {
         GroupSumPartialParams {
             count: self.invocations() as u32,
-            columns: self.columns as u32,
+            columns: (self.columns / if self.wide { 2 } else { 1 }) as u32,
             rows: self.rows as u32,
             chunks: self.chunks as u32,
             chunk: self.chunk as u32,
@@ -196,9 +209,14 @@ impl Chunks {
         }
     }
 
-    /// Its invocations.
-    pub fn invocations(&self) -> usize {
+    /// vec4 items of one partial result for each chunk.
+    pub fn items(&self) -> usize {
         self.groups * self.chunks * self.columns
+    }
+
+    /// Invocations of the first stage.
+    pub fn invocations(&self) -> usize {
+        self.items() / if self.wide { 2 } else { 1 }
     }
 }
 
@@ -279,21 +297,21 @@ impl Op for GroupSum {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let (x, shape) = &inputs[0];
-        let chunks = Chunks::new(shape, self.groups);
+        let chunks = Chunks::new(&l.caps, shape, self.groups);
         let partial = if chunks.chunks == 1 {
             output.0
         } else {
-            l.scratch(chunks.invocations() * 4)
+            l.scratch(chunks.items() * 4)
         };
         l.push(Dispatch {
-            kernel: &GROUP_SUM_PARTIAL,
+            kernel: if chunks.wide { &GROUP_SUM_PARTIAL_U64 } else { &GROUP_SUM_PARTIAL },
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&chunks.params()).to_vec(),
             operands: vec![*x, partial],
             workgroups: grid(chunks.invocations(), 64),
             cost: Cost {
                 flops: shape.len() as u64,
-                bytes: 4 * (shape.physical_len() + chunks.invocations() * 4) as u64,
+                bytes: 4 * (shape.physical_len() + chunks.items() * 4) as u64,
             },
         });
         if chunks.chunks > 1 {
@@ -607,19 +625,22 @@ pub fn broadcast_axes(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId>
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     // One row, one channel, unequal H and W, rows in several chunks of which the last is short, more columns than a workgroup.
-    let grouped: [(&[usize], usize); 8] = [
+    let grouped: [(&[usize], usize); 9] = [
         (&[1, 1], 1),
         (&[6, 5, 3, 2], 1),
         (&[6, 5, 3, 2], 2),
         (&[6, 1, 3, 2], 3),
         (&[40, 7], 2),
         (&[2, 6, 33, 31], 2),
+        (&[2, 14, 33, 31], 2),
         (&[4, 3, 40, 27], 1),
         (&[6, 270], 2),
     ];
     for (i, (dims, groups)) in grouped.into_iter().enumerate() {
         let (x, seed) = (shape(dims), i as u64);
-        cases.push(op_case(caps, &GroupSum { groups }, &[random(&x, seed, -1.0, 1.0)]));
+        for caps in widths(caps) {
+            cases.push(op_case(&caps, &GroupSum { groups }, &[random(&x, seed, -1.0, 1.0)]));
+        }
         let rows = random(&shape(&[groups, x.channels()]), seed, -1.0, 1.0);
         cases.push(op_case(caps, &GroupBroadcast { shape: x }, &[rows]));
     }

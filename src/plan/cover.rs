@@ -12,6 +12,7 @@ use crate::graph::lower::{Lowering, Operand};
 use crate::graph::{Graph, NodeId};
 use crate::ops::activation::Activation;
 use crate::ops::batch_norm::{self, BackwardSums, Statistics};
+use crate::ops::bce::{self, Bce};
 use crate::ops::conv2d::{Conv2dBackwardInput, Conv2dForward};
 use crate::ops::elementwise::{Add, Affine, LeakyRelu, LeakyReluBackward, Mul, Sigmoid, Tanh};
 use crate::ops::gemm::Epilogue;
@@ -32,6 +33,8 @@ pub(super) enum Cover {
     Apply { site: NormSite, node: NodeId, activation: Activation },
     /// Everything that a batch norm's backward pass asks for.
     Backward { site: NormSite, dy: NodeId, dx: Option<NodeId>, dweight: Option<NodeId>, dbias: Option<NodeId> },
+    /// Cross-entropies and their gradient.
+    Loss { loss: Bce, dy: NodeId, dlogits: NodeId },
 }
 
 impl Cover {
@@ -44,6 +47,7 @@ impl Cover {
             }
             Cover::Moments(site) => vec![site.x],
             Cover::Apply { site, .. } => vec![site.x, site.norm.mean, site.norm.rstd, site.weight, site.bias],
+            Cover::Loss { loss, dy, .. } => vec![loss.logits, *dy],
             Cover::Backward { site, dy, .. } => vec![*dy, site.x, site.norm.mean, site.norm.rstd, site.weight],
         }
     }
@@ -53,6 +57,7 @@ impl Cover {
         match self {
             Cover::Op(node) | Cover::Product { node, .. } | Cover::Apply { node, .. } => vec![*node],
             Cover::Moments(site) => vec![site.norm.mean, site.norm.var, site.norm.rstd],
+            Cover::Loss { loss, dlogits, .. } => loss.parts.iter().map(|p| p.loss).chain([*dlogits]).collect(),
             Cover::Backward { dx, dweight, dbias, .. } => dx.iter().chain(dweight).chain(dbias).copied().collect(),
         }
     }
@@ -81,6 +86,13 @@ impl Cover {
                 } else {
                     unreachable!("only products are covered by Cover::Product")
                 }
+            }
+            Cover::Loss { loss, dy, dlogits } => {
+                let runs: Vec<_> = loss.parts.iter().map(|p| (p.rows, p.target)).collect();
+                let losses: Vec<_> = loss.parts.iter().map(|p| Operand::Node(p.loss)).collect();
+                let [logits, dy, dlogits] = [loss.logits, *dy, *dlogits].map(Operand::Node);
+                bce::lower_bce(lowering, logits, dy, &runs, dlogits, &losses);
+                Ok(())
             }
             Cover::Moments(site) => {
                 let [mean, var, rstd] = [site.norm.mean, site.norm.var, site.norm.rstd].map(Operand::Node);
@@ -141,6 +153,18 @@ impl Fusions {
                 let wanted = |node: Option<NodeId>| node.map(|n| graph.storage(n)).filter(|n| found.is_live(*n));
                 let [dx, dweight, dbias] = [gradients[0], gradients[1], gradients[2]].map(wanted);
                 let cover = Cover::Backward { site, dy, dx, dweight, dbias };
+                for node in cover.writes() {
+                    found.covers.insert(node, cover.clone());
+                }
+            }
+        }
+        for loss in program.losses.clone() {
+            let graph = &mut program.graph;
+            let Some(&(_, dy)) = graph.adjoints().iter().find(|(node, _)| *node == loss.total) else { continue };
+            if let Some(dlogits) = graph.gradients(&[(loss.total, dy)], &[loss.logits])?[0]
+                && found.is_live(dlogits)
+            {
+                let cover = Cover::Loss { loss, dy, dlogits };
                 for node in cover.writes() {
                     found.covers.insert(node, cover.clone());
                 }

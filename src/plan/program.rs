@@ -6,6 +6,7 @@ use crate::graph::shape::Shape;
 use crate::graph::{Graph, NodeId};
 use crate::ops;
 use crate::ops::batch_norm::BatchNorm;
+use crate::ops::bce::Bce;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -66,6 +67,7 @@ pub struct Program {
     pub(super) items: Vec<Item>,
     pub(super) leaf_made_at: HashMap<NodeId, usize>,
     pub(super) norms: Vec<NormSite>,
+    pub(super) losses: Vec<Bce>,
 }
 
 impl Default for Program {
@@ -77,7 +79,7 @@ impl Default for Program {
 impl Program {
     /// An empty program.
     pub fn new() -> Self {
-        Program { graph: ops::new_graph(), buffers: Vec::new(), items: Vec::new(), leaf_made_at: HashMap::new(), norms: Vec::new() }
+        Program { graph: ops::new_graph(), buffers: Vec::new(), items: Vec::new(), leaf_made_at: HashMap::new(), norms: Vec::new(), losses: Vec::new() }
     }
 
     /// Declares a buffer of `words` 32-bit words.
@@ -120,6 +122,11 @@ impl Program {
     /// Notes a batch norm, so that compilation can use the fused kernels in place of its primitives.
     pub fn note_norm(&mut self, norm: NormSite) {
         self.norms.push(norm);
+    }
+
+    /// Notes a cross-entropy, so that compilation can use its fused kernel.
+    pub fn note_loss(&mut self, loss: Bce) {
+        self.losses.push(loss);
     }
 
     /// An operand for a node, for use in effects.

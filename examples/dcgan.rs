@@ -1,0 +1,70 @@
+//! Trains a preset through the library: no run folder, no command line.
+//!
+//! ```text
+//! cargo run --release --example dcgan -- [preset] [steps] [picture.png]
+//! ```
+
+use ganymede::data::{self, LoadOptions};
+use ganymede::error::Result;
+use ganymede::gan::config::{AdamConfig, GanConfig};
+use ganymede::gan::step::{Inputs, Z_STREAM};
+use ganymede::gan::trainer::Trainer;
+use ganymede::gpu::{Gpu, GpuOptions};
+use ganymede::nn::presets::preset;
+use ganymede::ops::noise::{Distribution, Source, noise_twin};
+use std::sync::Arc;
+use std::time::Instant;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let preset = preset(&args.next().unwrap_or_else(|| "dcgan-28-small".into()))?;
+    let steps: u32 = args.next().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let picture = args.next().unwrap_or_else(|| "fakes.png".into());
+
+    let side = preset.image;
+    let data = data::load("builtin:digits", &LoadOptions { pad_to: Some((side, side)), ..LoadOptions::default() })?;
+    let (generator, discriminator) = preset.networks(data.channels);
+    let config = GanConfig {
+        generator,
+        discriminator,
+        z_dim: preset.z_dim,
+        batch: preset.batch,
+        d_steps: 1,
+        lr_g: preset.lr,
+        lr_d: preset.lr,
+        adam: AdamConfig { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+        ema_half_life_kimg: 10.0,
+        seed: 0,
+    };
+
+    let gpu = Arc::new(Gpu::open(&GpuOptions::default())?);
+    println!("{}", gpu.adapter_summary());
+    let mut trainer = Trainer::new(gpu, config, &Inputs::Device { images: data.count })?;
+    trainer.upload_data(&data.images)?;
+
+    let mut left = steps;
+    while left > 0 {
+        let tick = left.min(50);
+        let start = Instant::now();
+        trainer.run_steps(tick)?;
+        let stats = trainer.tick_stats()?;
+        let rate = tick as f64 * preset.batch as f64 / start.elapsed().as_secs_f64();
+        let text: Vec<String> = stats.iter().map(|(stat, s)| format!("{} {:.3}", stat.name(), s.mean)).collect();
+        println!("step {:>5}  {rate:6.1} images/s  {}", trainer.steps_done(), text.join("  "));
+        left -= tick;
+    }
+
+    if let Some(spans) = trainer.time_step()? {
+        let plan = trainer.plan();
+        for (span, (_, d)) in spans.iter().zip(&plan.dispatches) {
+            let ms = span.ns.unwrap_or(0.0) / 1e6;
+            println!("{ms:8.3} ms {:7.1} GF/s {:7.2} GB/s {:>6} {:?} {}", d.cost.flops as f64 / ms / 1e6, d.cost.bytes as f64 / ms / 1e6, d.kernel.variant, d.workgroups, span.label);
+        }
+    }
+
+    // The z of a grid: the same numbers on the host as on the device.
+    let source = Source { seed: 1, stream: Z_STREAM };
+    let z: Vec<f32> = noise_twin(source, Distribution::Normal, 0, 64 * preset.z_dim).into_iter().map(|v| v as f32).collect();
+    let images = trainer.sample(&z)?;
+    println!("{} {}", images.n, picture); Ok(())
+}

@@ -1,0 +1,310 @@
+//! Verbs and flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::Result;
+use crate::run::config::{ConfigFile, Given, Layers};
+
+/// Trains GANs on any GPU: the whole training step runs in hand-written compute shaders
+#[derive(Debug, Parser)]
+#[command(name = "ganymede", version, max_term_width = 110)]
+pub struct Ganymede {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a GAN; with no argument, a small DCGAN on built-in digits
+    Train(Box<TrainArgs>),
+    /// Make pictures with a trained generator
+    Sample(SampleArgs),
+    /// List the adapters with their drivers, features and limits
+    Devices,
+    /// Test every kernel on this machine's adapter; run this first on new hardware
+    Check(DeviceArgs),
+    /// Print what a training step dispatches, and the memory it takes
+    Plan(PlanArgs),
+    /// List the presets
+    Presets,
+}
+
+/// Which adapter to use, and how.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DeviceArgs {
+    /// Adapter, by index or by a part of its name (see `ganymede devices`)
+    #[arg(long, value_name = "INDEX|NAME")]
+    pub adapter: Option<String>,
+    /// Graphics API
+    #[arg(long)]
+    pub backend: Option<Backend>,
+    /// Compile shaders with all run-time checks (slower; the numbers are the same)
+    #[arg(long)]
+    pub checked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    Vulkan,
+    Metal,
+    Dx12,
+}
+
+/// Flags that say what is trained, shared by `train` and `plan`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ModelArgs {
+    /// Data set: a folder, or builtin:NAME
+    #[arg(long, value_name = "PATH|builtin:NAME")]
+    pub data: Option<PathBuf>,
+    /// Networks and their usual settings (see `ganymede presets`)
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Read settings from a file; flags win over it. A run's config.toml reproduces the run
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Images in a batch
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub batch: Option<u32>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder in which run folders are made
+    #[arg(long, value_name = "DIR")]
+    pub outdir: Option<PathBuf>,
+    /// Length of the run in thousands of images, counted from its first step
+    #[arg(long, value_name = "N", allow_hyphen_values = true, conflicts_with = "steps")]
+    pub kimg: Option<f64>,
+    /// Length of the run in steps, counted from its first step
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub steps: Option<u64>,
+    /// Seed of initial weights, noise, batch order and built-in data
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// Learning rate of both networks
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub lr: Option<f64>,
+    /// Thousands of images between two lines of statistics
+    #[arg(long, value_name = "KIMG", allow_hyphen_values = true)]
+    pub tick: Option<f64>,
+    /// Ticks between two snapshots (pictures and checkpoint)
+    #[arg(long, value_name = "TICKS", allow_negative_numbers = true)]
+    pub snap: Option<u32>,
+    /// Checkpoints that are kept
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub keep: Option<u32>,
+    /// Go on with a run in its own folder, from its newest checkpoint or the one named
+    #[arg(long, value_name = "latest|RUN|FILE", conflicts_with = "fork")]
+    pub resume: Option<String>,
+    /// Start a new run from a checkpoint, with any settings changed
+    #[arg(long, value_name = "FILE")]
+    pub fork: Option<String>,
+    /// Stop with a checkpoint after this many steps, without shortening the run
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub stop_after: Option<u64>,
+    /// Text that ends the run folder's name
+    #[arg(long, value_name = "TEXT")]
+    pub desc: Option<String>,
+    /// Print what would be done, and stop
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// Run (folder, name or number in runs/, `latest`) or checkpoint file
+    #[arg(long, value_name = "RUN|FILE")]
+    pub model: String,
+    /// Seeds, one image each, as 0-63 or 1,5,9-12 [default: as many as the grid has cells, from 0]
+    #[arg(long, value_name = "LIST")]
+    pub seeds: Option<Seeds>,
+    /// Rows and columns of the grid [default: 8x8, or the most square one for the seeds]
+    #[arg(long, value_name = "ROWSxCOLUMNS")]
+    pub grid: Option<Grid>,
+    /// A .png file for a grid, or a folder for one file per seed
+    #[arg(long, value_name = "FILE.png|DIR", default_value = "samples.png")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// A list of seeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seeds(pub Vec<u64>);
+
+/// Rows and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    pub rows: usize,
+    pub columns: usize,
+}
+
+/// Most images in one call of `sample`.
+const MOST_SEEDS: u64 = 100_000;
+
+impl std::str::FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| {
+            part.trim()
+                .parse::<u64>()
+                .map_err(|_| format!("{part:?} is no seed; expected a list like 0-63 or 1,5,9-12"))
+        };
+        let mut seeds = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => (number(part)?, number(part)?),
+            };
+            if first > last {
+                return Err(format!("{part:?} runs backwards"));
+            }
+            if last - first >= MOST_SEEDS - seeds.len() as u64 {
+                return Err(format!("more than {MOST_SEEDS} images at a time"));
+            }
+            seeds.extend(first..=last);
+        }
+        Ok(Seeds(seeds))
+    }
+}
+
+impl std::str::FromStr for Grid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sides = text
+            .split_once('x')
+            .and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
+        match sides {
+            Some((rows @ 1..=256, columns @ 1..=256)) => Ok(Grid { rows, columns }),
+            _ => Err("expected ROWSxCOLUMNS, each from 1 to 256, like 8x8".to_string()),
+        }
+    }
+}
+
+impl Backend {
+    fn name(self) -> String {
+        match self {
+            Backend::Vulkan => "vulkan",
+            Backend::Metal => "metal",
+            Backend::Dx12 => "dx12",
+        }
+        .to_string()
+    }
+}
+
+impl DeviceArgs {
+    /// As settings.
+    pub fn backend_name(&self) -> Option<String> {
+        self.backend.map(Backend::name)
+    }
+}
+
+impl ModelArgs {
+    /// The settings that these flags give, and the `--config` file.
+    pub fn layers(&self) -> Result<Layers> {
+        let mut flags = Given::default();
+        flags.data.source = self.data.as_deref().map(utf8).transpose()?;
+        flags.networks.preset = self.preset.clone();
+        flags.training.batch = self.batch;
+        flags.run.adapter = self.device.adapter.clone().map(Some);
+        flags.run.backend = self.device.backend_name().map(Some);
+        flags.run.checked = self.device.checked.then_some(true);
+        Ok(Layers {
+            flags,
+            file: self.config.as_deref().map(ConfigFile::read).transpose()?,
+        })
+    }
+}
+
+impl TrainArgs {
+    /// The settings that the flags give, and the `--config` file.
+    pub fn layers(&self) -> Result<Layers> {
+        let mut layers = self.model.layers()?;
+        let flags = &mut layers.flags;
+        flags.training.seed = self.seed;
+        (flags.training.lr_g, flags.training.lr_d) = (self.lr, self.lr);
+        flags.run.outdir = self.outdir.as_deref().map(utf8).transpose()?;
+        flags.run.kimg = self.kimg.map(Some);
+        flags.run.steps = self.steps.map(Some);
+        flags.run.tick_kimg = self.tick;
+        flags.run.snap_ticks = self.snap;
+        flags.run.keep = self.keep;
+        flags.run.desc = self.desc.clone();
+        Ok(layers)
+    }
+}
+
+fn utf8(path: &std::path::Path) -> Result<String> {
+    let text = path.to_str().map(str::to_string);
+    text.ok_or_else(|| crate::error::Error::input(format!("the path {} is not UTF-8, which config.toml must be", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Ganymede::command().debug_assert();
+    }
+
+    #[test]
+    fn seeds() {
+        assert_eq!("0-3".parse(), Ok(Seeds(vec![0, 1, 2, 3])));
+        assert_eq!("1,5,9-11".parse(), Ok(Seeds(vec![1, 5, 9, 10, 11])));
+        assert_eq!("18446744073709551615".parse(), Ok(Seeds(vec![u64::MAX])));
+        for bad in ["", "a", "3-1", "1-", "-1", "0-18446744073709551615", "0-99999,0"] {
+            assert!(bad.parse::<Seeds>().is_err(), "{bad}");
+        }
+        assert_eq!("0-99999".parse::<Seeds>().unwrap().0.len(), 100_000);
+    }
+
+    #[test]
+    fn grids() {
+        assert_eq!("4x8".parse(), Ok(Grid { rows: 4, columns: 8 }));
+        for bad in ["", "8", "0x8", "8x", "8x8x8", "257x1"] {
+            assert!(bad.parse::<Grid>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_flag_of_train_reaches_the_settings() {
+        let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --seed 3 --lr 0.001 --tick 1 --snap 2 \
+                    --keep 4 --desc d --adapter llvm --backend vulkan --checked";
+        let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!()
+        };
+        let config = args.layers().unwrap().resolve(None).unwrap();
+        assert_eq!(
+            (config.data.source.as_str(), config.networks.preset.as_str()),
+            ("builtin:shapes", "mlp")
+        );
+        let t = &config.training;
+        assert_eq!((t.batch, t.seed, t.lr_g, t.lr_d), (8, 3, 0.001, 0.001));
+        let r = &config.run;
+        assert_eq!(
+            (r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()),
+            (Some(5.0), 1.0, 2, 4, "o", "d")
+        );
+        assert_eq!(
+            (r.adapter.as_deref(), r.backend.as_deref(), r.checked),
+            (Some("llvm"), Some("vulkan"), true)
+        );
+    }
+}

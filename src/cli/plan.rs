@@ -1,0 +1,13 @@
+//! `ganymede plan`.
+
+use super::args::PlanArgs;
+use super::wiring;
+use crate::error::Result;
+
+/// Prints the plan of a training step with the given settings.
+pub fn run(args: &PlanArgs) -> Result<()> {
+    let config = args.model.layers()?.resolve(None)?;
+    let data = wiring::open_data(&config)?;
+    config.check_data(data.len())?;
+    super::print(&wiring::plan(&config, data.as_ref())?)
+}

@@ -1,0 +1,977 @@
+//! Settings of a run: what was given by flags and by a config file, and what that resolves to.
+//!
+//! Settings come in three layers, later ones winning: the preset's defaults (or, when a run is resumed or forked, what the checkpoint
+//! says), a `--config` file, flags. [`Layers::resolve`] flattens them into a [`TrainConfig`], in which nothing is left open; that is what
+//! `config.toml` in the run folder holds. The sections `[data]`, `[networks]` and `[training]` shape training; `[run]` holds what may
+//! change when a run is resumed, and no checkpoint holds it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::plain;
+use super::suggest::nearest;
+use crate::error::{Error, Result};
+use crate::gpu::step::StepRow;
+
+/// Names of all presets, in the order in which they are listed.
+pub const PRESETS: &[&str] = &["mlp", "dcgan-28-small", "dcgan-28", "dcgan-32", "dcgan-64"];
+
+/// The preset that `train` runs when none is named.
+pub const DEFAULT_PRESET: &str = "dcgan-28-small";
+
+/// What a preset sets unless a flag or a config file says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// One line for `ganymede presets`.
+    pub summary: &'static str,
+    /// Data set.
+    pub data: &'static str,
+    /// Images in a batch.
+    pub batch: u32,
+    /// Adam's learning rate, for both networks.
+    pub lr: f64,
+    /// Adam's decay of the first moment.
+    pub beta1: f64,
+    /// Run length in thousands of images.
+    pub kimg: f64,
+    /// Height and width of the images that the networks work on, in pixels.
+    pub image_size: u32,
+}
+
+/// The defaults of a preset.
+///
+/// # Errors
+/// [`Error::Input`] for an unknown name, with the nearest one and the list.
+pub fn preset_defaults(name: &str) -> Result<Defaults> {
+    let adam = |summary, data, image_size, kimg| Defaults {
+        summary,
+        data,
+        batch: 64,
+        lr: 2e-4,
+        beta1: 0.5,
+        kimg,
+        image_size,
+    };
+    Ok(match name {
+        "mlp" => adam(
+            "28x28: fully connected, the smallest GAN that there is",
+            "builtin:digits",
+            28,
+            1000.0,
+        ),
+        "dcgan-28-small" => adam(
+            "28x28: narrow DCGAN (64 and 32 channels), minutes on a processor; the default",
+            "builtin:digits",
+            28,
+            76.8,
+        ),
+        "dcgan-28" => Defaults {
+            batch: 256,
+            lr: 1e-4,
+            ..adam(
+                "28x28: DCGAN with 5x5 kernels and the widths of TensorFlow's tutorial",
+                "builtin:digits",
+                28,
+                3000.0,
+            )
+        },
+        "dcgan-32" => adam(
+            "32x32: DCGAN, generator 256-128-64, discriminator 64-128-256; the benchmark network",
+            "builtin:digits",
+            32,
+            3000.0,
+        ),
+        "dcgan-64" => adam(
+            "64x64: DCGAN of PyTorch's example, 512 to 64 channels",
+            "builtin:shapes",
+            64,
+            5000.0,
+        ),
+        _ => {
+            let hint = nearest(name, PRESETS.iter().copied())
+                .map(|near| format!("did you mean {near}? "))
+                .unwrap_or_default();
+            return Err(Error::input(format!(
+                "there is no preset {name:?}; {hint}presets are {}",
+                PRESETS.join(", ")
+            )));
+        }
+    })
+}
+
+/// Declares a section twice: as it is resolved (every field set) and as it is given (every field optional).
+macro_rules! section {
+    ($(#[$doc:meta])* $full:ident, $given:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $full { $($(#[$field_doc])* pub $field: $type,)* }
+
+        #[doc = concat!("[`", stringify!($full), "`] as given by flags or by a file: what is not given is `None`.")]
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $given { $($(#[$field_doc])* pub $field: Option<$type>,)* }
+
+        impl $given {
+            /// These settings where given, else those of `under`.
+            fn over(self, under: Self) -> Self {
+                $given { $($field: self.$field.or(under.$field),)* }
+            }
+        }
+
+        impl From<$full> for $given {
+            fn from(full: $full) -> Self {
+                $given { $($field: Some(full.$field),)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// `[data]`: the data set.
+    DataConfig, DataGiven {
+        /// `builtin:NAME` or the path of a folder.
+        source: String,
+    }
+}
+
+section! {
+    /// `[networks]`: generator and discriminator.
+    NetworksConfig, NetworksGiven {
+        /// One of [`PRESETS`].
+        preset: String,
+    }
+}
+
+section! {
+    /// `[training]`: everything else that decides the numbers.
+    TrainingConfig, TrainingGiven {
+        /// Images in a batch, at least 2 (batch norm needs two values).
+        batch: u32,
+        /// Seed of initial weights, noise, batch order and built-in data; below 2^63, because TOML has no larger integers.
+        seed: u64,
+        /// Adam's learning rate of the generator.
+        lr_g: f64,
+        /// Adam's learning rate of the discriminator.
+        lr_d: f64,
+        /// Thousands of images over which both learning rates fall linearly to zero; absent for constant rates. Separate from the run's
+        /// length, so that a run can be made longer without changing the steps that it has done.
+        lr_horizon_kimg: Option<f64>,
+        /// Adam's decay of the first moment.
+        beta1: f64,
+        /// Adam's decay of the second moment.
+        beta2: f64,
+        /// Adam's epsilon.
+        eps: f64,
+        /// Discriminator updates per generator update, at most 14.
+        d_steps: u32,
+        /// Half-life of the generator's exponential moving average, in thousands of images.
+        ema_half_life_kimg: f64,
+        /// The half-life is never more than this share of the images seen.
+        ema_ramp: f64,
+    }
+}
+
+section! {
+    /// `[run]`: what may change when a run is resumed, and is in no checkpoint.
+    RunConfig, RunGiven {
+        /// Run length in thousands of images, counted from the first step; exactly one of `kimg` and `steps` is set.
+        kimg: Option<f64>,
+        /// Run length in steps, counted from the first step.
+        steps: Option<u64>,
+        /// Thousands of images between two lines of statistics, rounded to whole steps.
+        tick_kimg: f64,
+        /// Ticks between two snapshots (pictures and checkpoint).
+        snap_ticks: u32,
+        /// Checkpoints that are kept; older ones are removed once a new one is safely on disk.
+        keep: u32,
+        /// Folder in which run folders are made.
+        outdir: String,
+        /// Free text, reduced to letters, digits, `_` and `-`, that ends the run folder's name; may be empty.
+        desc: String,
+        /// Index or part of the name of the adapter; absent for the best one.
+        adapter: Option<String>,
+        /// `vulkan`, `metal` or `dx12`; absent for any.
+        backend: Option<String>,
+        /// Compile shaders with all run-time checks.
+        checked: bool,
+        /// Most training steps in one submit; 0 lets the time of a step decide. The numbers do not depend on it.
+        steps_per_submit: u32,
+    }
+}
+
+/// Everything about a run, resolved. The contents of `config.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The data set.
+    pub data: DataConfig,
+    /// Generator and discriminator.
+    pub networks: NetworksConfig,
+    /// Everything else that decides the numbers.
+    pub training: TrainingConfig,
+    /// What may change when the run is resumed.
+    pub run: RunConfig,
+}
+
+/// The part of a [`TrainConfig`] that shapes training, as checkpoints hold it. The data set is not here, because its path may differ
+/// between equal runs: checkpoints identify it by [`super::state::DataId`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Generator and discriminator.
+    pub networks: NetworksConfig,
+    /// Everything else that decides the numbers.
+    pub training: TrainingConfig,
+}
+
+/// Settings as given, by flags or by a file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Given {
+    /// The data set.
+    pub data: DataGiven,
+    /// Generator and discriminator.
+    pub networks: NetworksGiven,
+    /// Everything else that decides the numbers.
+    pub training: TrainingGiven,
+    /// What may change when the run is resumed.
+    pub run: RunGiven,
+}
+
+/// Settings read from a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigFile {
+    /// Where it was read, for messages.
+    pub path: PathBuf,
+    /// What it says.
+    pub given: Given,
+}
+
+/// The settings that a command gives, before they are resolved.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Layers {
+    /// Flags.
+    pub flags: Given,
+    /// `--config`.
+    pub file: Option<ConfigFile>,
+}
+
+/// Flags by the key that they set.
+const FLAGS: &[(&str, &str)] = &[
+    ("data.source", "--data"),
+    ("networks.preset", "--preset"),
+    ("training.batch", "--batch"),
+    ("training.seed", "--seed"),
+    ("training.lr_g", "--lr"),
+    ("training.lr_d", "--lr"),
+    ("run.kimg", "--kimg"),
+    ("run.steps", "--steps"),
+    ("run.tick_kimg", "--tick"),
+    ("run.snap_ticks", "--snap"),
+    ("run.keep", "--keep"),
+    ("run.outdir", "--outdir"),
+    ("run.desc", "--desc"),
+    ("run.adapter", "--adapter"),
+    ("run.backend", "--backend"),
+    ("run.checked", "--checked"),
+];
+
+/// Largest config file that is read.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+impl TrainConfig {
+    /// The part that shapes training.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            networks: self.networks.clone(),
+            training: self.training.clone(),
+        }
+    }
+
+    /// The text of `config.toml`.
+    pub fn to_toml(&self) -> Result<String> {
+        let body = toml::to_string(self).map_err(|error| Error::internal(format!("settings have no TOML form: {error}")))?;
+        Ok(format!(
+            "# Every setting of this run; `ganymede train --config` on this file reproduces it.\n\
+             # Only [run] may change when the run is resumed.\n\n{body}"
+        ))
+    }
+
+    /// Checks what can only be checked against the data set: a batch must fit into it.
+    ///
+    /// # Errors
+    /// [`Error::Input`].
+    pub fn check_data(&self, images: usize) -> Result<()> {
+        let batch = self.training.batch;
+        if batch as usize > images {
+            return Err(Error::input(format!(
+                "--batch (training.batch) is {batch}, but {} has only {images} images; give --batch {} or less, or more data",
+                self.data.source, images
+            )));
+        }
+        Ok(())
+    }
+
+    /// Steps between two ticks: `tick_kimg` rounded to whole batches, at least one.
+    pub fn tick_steps(&self) -> u64 {
+        ((self.run.tick_kimg * 1000.0 / f64::from(self.training.batch)).round() as u64).max(1)
+    }
+
+    /// The step at which the run ends, for a run that is at `step` with `images_seen` images seen. A length in kimg is rounded up to
+    /// whole steps.
+    pub fn last_step(&self, step: u64, images_seen: u64) -> u64 {
+        match (self.run.steps, self.run.kimg) {
+            (Some(steps), _) => steps,
+            (None, Some(kimg)) => {
+                // A product like 76.8 * 1000 may come out a few ulp high; that must not become another step.
+                let steps = (kimg * 1000.0 - images_seen as f64) / f64::from(self.training.batch);
+                step + (steps - 1e-6).ceil().max(0.0) as u64
+            }
+            (None, None) => step,
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// Factor of both learning rates after `images_seen` images: 1 for constant rates, else a line that reaches 0 at the horizon.
+    pub fn lr_factor(&self, images_seen: u64) -> f64 {
+        match self.lr_horizon_kimg {
+            None => 1.0,
+            Some(kimg) => (1.0 - images_seen as f64 / (kimg * 1000.0)).max(0.0),
+        }
+    }
+
+    /// Decay of the generator's moving average for the step that follows `images_seen` images: `0.5^(batch / half-life)`, where the
+    /// half-life is at most `ema_ramp` of the images seen (StyleGAN2-ADA's ramp). 0 at the first step: the average starts as a copy.
+    pub fn ema_decay(&self, images_seen: u64) -> f64 {
+        let half_life = (self.ema_half_life_kimg * 1000.0).min(self.ema_ramp * images_seen as f64);
+        if half_life > 0.0 {
+            0.5f64.powf(f64::from(self.batch) / half_life)
+        } else {
+            0.0
+        }
+    }
+}
+
+impl Given {
+    /// These settings where given, else those of `under`.
+    fn over(self, mut under: Given) -> Given {
+        // The run has one length: a layer that gives either form hides both forms of the layer below.
+        if self.run.kimg.flatten().is_some() || self.run.steps.flatten().is_some() {
+            (under.run.kimg, under.run.steps) = (None, None);
+        }
+        Given {
+            data: self.data.over(under.data),
+            networks: self.networks.over(under.networks),
+            training: self.training.over(under.training),
+            run: self.run.over(under.run),
+        }
+    }
+
+    /// Whether `section.key` is given.
+    fn has(&self, key: &str) -> bool {
+        let (section, field) = key.split_once('.').unwrap_or((key, ""));
+        // Integers that TOML cannot hold are refused later; here they must not hide that they were given.
+        let mut given = self.clone();
+        given.training.seed = given.training.seed.map(|seed| seed.min(i64::MAX as u64));
+        given.run.steps = given.run.steps.map(|steps| steps.map(|steps| steps.min(i64::MAX as u64)));
+        table(&given).get(section).and_then(|section| section.get(field)).is_some()
+    }
+}
+
+impl From<TrainConfig> for Given {
+    fn from(full: TrainConfig) -> Self {
+        Given {
+            data: full.data.into(),
+            networks: full.networks.into(),
+            training: full.training.into(),
+            run: full.run.into(),
+        }
+    }
+}
+
+impl ConfigFile {
+    /// Reads a config file. Every key is optional.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming the file, and for what is wrong inside it the line, the column, the key and the nearest valid key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let unreadable = |why: String| Error::input(format!("cannot read the config file {}: {why}", path.display()));
+        let metadata = std::fs::metadata(path).map_err(|error| unreadable(plain(&error)))?;
+        if !metadata.is_file() {
+            return Err(unreadable("it is not a file; a run's settings are in its config.toml".into()));
+        }
+        if metadata.len() > MAX_CONFIG_BYTES {
+            return Err(unreadable(format!(
+                "it has {} bytes, more than any config file (at most {MAX_CONFIG_BYTES})",
+                metadata.len()
+            )));
+        }
+        let bytes = std::fs::read(path).map_err(|error| unreadable(plain(&error)))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| unreadable(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to())))?;
+        Ok(ConfigFile {
+            path: path.to_path_buf(),
+            given: parse(&text, path)?,
+        })
+    }
+
+    /// The settings of a file in which nothing is left open, as `config.toml` of a run folder.
+    ///
+    /// # Errors
+    /// [`Error::Input`] as for [`Layers::resolve`].
+    pub fn resolve(self) -> Result<TrainConfig> {
+        Layers {
+            flags: Given::default(),
+            file: Some(self),
+        }
+        .resolve(None)
+    }
+}
+
+impl Layers {
+    /// Flattens the layers, over `base` if there is one (what a checkpoint says), else over the preset's defaults, and checks every
+    /// value.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming the flag, or the file and key, with what was got, what was expected and what to do.
+    pub fn resolve(&self, base: Option<&TrainConfig>) -> Result<TrainConfig> {
+        let mut given = base.cloned().map(Given::from).unwrap_or_default();
+        for layer in [self.file.as_ref().map(|file| &file.given), Some(&self.flags)]
+            .into_iter()
+            .flatten()
+        {
+            if layer.run.kimg.flatten().is_some() && layer.run.steps.flatten().is_some() {
+                return Err(Error::input(format!(
+                    "{} and {} are both given; a run has one length",
+                    self.label("run.kimg"),
+                    self.label("run.steps")
+                )));
+            }
+            given = layer.clone().over(given);
+        }
+
+        let preset = given.networks.preset.unwrap_or_else(|| DEFAULT_PRESET.to_string());
+        let defaults = preset_defaults(&preset).map_err(|error| Error::input(format!("{}: {error}", self.label("networks.preset"))))?;
+        let (data, training, run) = (given.data, given.training, given.run);
+        let batch = training.batch.unwrap_or(defaults.batch);
+        let steps = run.steps.flatten();
+        let config = TrainConfig {
+            data: DataConfig {
+                source: resolve_source(data.source.unwrap_or_else(|| defaults.data.to_string()))?,
+            },
+            networks: NetworksConfig { preset },
+            training: TrainingConfig {
+                batch,
+                seed: training.seed.unwrap_or(0),
+                lr_g: training.lr_g.unwrap_or(defaults.lr),
+                lr_d: training.lr_d.unwrap_or(defaults.lr),
+                lr_horizon_kimg: training.lr_horizon_kimg.flatten(),
+                beta1: training.beta1.unwrap_or(defaults.beta1),
+                beta2: training.beta2.unwrap_or(0.999),
+                eps: training.eps.unwrap_or(1e-8),
+                d_steps: training.d_steps.unwrap_or(1),
+                // StyleGAN2-ADA's rule.
+                ema_half_life_kimg: training.ema_half_life_kimg.unwrap_or(f64::from(batch) * 10.0 / 32.0),
+                ema_ramp: training.ema_ramp.unwrap_or(0.05),
+            },
+            run: RunConfig {
+                kimg: if steps.is_some() {
+                    None
+                } else {
+                    Some(run.kimg.flatten().unwrap_or(defaults.kimg))
+                },
+                steps,
+                tick_kimg: run.tick_kimg.unwrap_or(3.2),
+                snap_ticks: run.snap_ticks.unwrap_or(10),
+                keep: run.keep.unwrap_or(3),
+                outdir: run.outdir.unwrap_or_else(|| "runs".to_string()),
+                desc: slug(&run.desc.unwrap_or_default()),
+                adapter: run.adapter.flatten(),
+                backend: run.backend.flatten(),
+                checked: run.checked.unwrap_or(false),
+                steps_per_submit: run.steps_per_submit.unwrap_or(0),
+            },
+        };
+        self.check(&config)?;
+        Ok(config)
+    }
+
+    /// Refuses settings that shape training and differ from what a run was trained with. `run` says which run, and `checkpoint` is the
+    /// file that a fork would start from.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming the flag, both values and `--fork`.
+    pub fn check_unchanged(&self, resolved: &TrainConfig, stored: &TrainConfig, run: &Path, checkpoint: Option<&Path>) -> Result<()> {
+        let (new, old) = (table(resolved), table(stored));
+        for section in ["networks", "training"] {
+            let (Some(new), Some(old)) = (
+                new.get(section).and_then(|v| v.as_table()),
+                old.get(section).and_then(|v| v.as_table()),
+            ) else {
+                continue;
+            };
+            let keys: std::collections::BTreeSet<&String> = new.keys().chain(old.keys()).collect();
+            for key in keys {
+                if new.get(key) != old.get(key) {
+                    let show = |value: Option<&toml::Value>| value.map_or("nothing".to_string(), |value| value.to_string());
+                    return Err(self.changed(
+                        &format!("{section}.{key}"),
+                        &show(new.get(key)),
+                        &show(old.get(key)),
+                        run,
+                        checkpoint,
+                    ));
+                }
+            }
+        }
+        let builtin = |source: &str| source.starts_with("builtin:");
+        let (new, old) = (&resolved.data.source, &stored.data.source);
+        // Two paths may hold the same data; their fingerprints decide once they are read.
+        if new != old && (builtin(new) || builtin(old)) {
+            return Err(self.changed("data.source", new, old, run, checkpoint));
+        }
+        Ok(())
+    }
+
+    fn changed(&self, key: &str, new: &str, old: &str, run: &Path, checkpoint: Option<&Path>) -> Error {
+        let fork = match checkpoint {
+            Some(file) => format!("`--fork {}`", file.display()),
+            None => "`--fork FILE` with a checkpoint".to_string(),
+        };
+        Error::input(format!(
+            "{} is {new}, but {} was trained with {old}; a resumed run continues exactly as it began, so leave it out, or start \
+             a new run from the checkpoint with {fork} instead of --resume",
+            self.label(key),
+            run.display(),
+        ))
+    }
+
+    /// How to name a setting in a message: by the flag if it was given as one, by file and key if it comes from there.
+    pub fn label(&self, key: &str) -> String {
+        let flag = FLAGS.iter().find(|(k, _)| *k == key).map(|(_, flag)| *flag);
+        let (in_flags, in_file) = (self.flags.has(key), self.file.as_ref().filter(|file| file.given.has(key)));
+        match (flag, in_file) {
+            (Some(flag), _) if in_flags => flag.to_string(),
+            (_, Some(file)) => format!("{}: {key}", file.path.display()),
+            (Some(flag), None) => format!("{flag} ({key})"),
+            (None, None) => key.to_string(),
+        }
+    }
+
+    fn check(&self, config: &TrainConfig) -> Result<()> {
+        let bad = |key: &str, got: &dyn fmt::Display, expected: &str| -> Result<()> {
+            Err(Error::input(format!("{}: got {got}, expected {expected}", self.label(key))))
+        };
+        let t = &config.training;
+        if t.batch == 0 {
+            bad("training.batch", &t.batch, "at least 2 images")?;
+        }
+        if t.batch == 1 {
+            bad(
+                "training.batch",
+                &t.batch,
+                "at least 2 images, because batch norm has no variance over one",
+            )?;
+        }
+        if t.batch > 1 << 20 {
+            bad("training.batch", &t.batch, "at most 1048576 images")?;
+        }
+        if t.seed > i64::MAX as u64 {
+            bad("training.seed", &t.seed, "a number below 2^63, which is as far as TOML counts")?;
+        }
+        for (key, lr) in [("training.lr_g", t.lr_g), ("training.lr_d", t.lr_d)] {
+            // Shaders compute in f32, so it must also be a finite number above zero there.
+            if !(lr.is_finite() && (lr as f32).is_finite() && lr as f32 > 0.0) {
+                bad(
+                    key,
+                    &lr,
+                    "a finite number above 0; most GANs train with 1e-5 to 1e-3, and the preset's own is used when none is given",
+                )?;
+            }
+        }
+        for (key, beta) in [("training.beta1", t.beta1), ("training.beta2", t.beta2)] {
+            if !((0.0..1.0).contains(&beta) && (beta as f32) < 1.0) {
+                bad(
+                    key,
+                    &beta,
+                    "a number from 0 up to but not including 1 (usual: beta1 0.5, beta2 0.999)",
+                )?;
+            }
+        }
+        if !(t.eps.is_finite() && (t.eps as f32).is_normal() && t.eps > 0.0) {
+            bad("training.eps", &t.eps, "a finite number above 0 (usual: 1e-8)")?;
+        }
+        if !(1..=StepRow::MAX_D_STEPS as u32).contains(&t.d_steps) {
+            bad("training.d_steps", &t.d_steps, &format!("1 to {}", StepRow::MAX_D_STEPS))?;
+        }
+        if !(t.ema_half_life_kimg.is_finite() && t.ema_half_life_kimg >= 0.0) {
+            bad(
+                "training.ema_half_life_kimg",
+                &t.ema_half_life_kimg,
+                "thousands of images, 0 or more (0: no averaging)",
+            )?;
+        }
+        if !(t.ema_ramp.is_finite() && t.ema_ramp > 0.0) {
+            bad("training.ema_ramp", &t.ema_ramp, "a share above 0 (usual: 0.05)")?;
+        }
+        if let Some(kimg) = t.lr_horizon_kimg
+            && !is_length(kimg)
+        {
+            bad("training.lr_horizon_kimg", &kimg, "thousands of images, above 0")?;
+        }
+
+        let r = &config.run;
+        if let Some(kimg) = r.kimg
+            && !is_length(kimg)
+        {
+            bad("run.kimg", &kimg, "thousands of images, above 0")?;
+        }
+        if let Some(steps) = r.steps
+            && !(1..=1 << 53).contains(&steps)
+        {
+            bad("run.steps", &steps, "at least 1 step")?;
+        }
+        if !is_length(r.tick_kimg) {
+            bad("run.tick_kimg", &r.tick_kimg, "thousands of images, above 0")?;
+        }
+        if r.snap_ticks == 0 {
+            bad("run.snap_ticks", &r.snap_ticks, "at least 1 tick")?;
+        }
+        if r.keep == 0 {
+            bad("run.keep", &r.keep, "at least 1 checkpoint")?;
+        }
+        if r.outdir.is_empty() {
+            bad("run.outdir", &"an empty path", "a folder")?;
+        }
+        if let Some(backend) = &r.backend
+            && !["vulkan", "metal", "dx12"].contains(&backend.as_str())
+        {
+            bad("run.backend", &format!("{backend:?}"), "vulkan, metal or dx12")?;
+        }
+        Ok(())
+    }
+}
+
+/// A length in thousands of images: finite, above zero, and countable in steps.
+fn is_length(kimg: f64) -> bool {
+    kimg > 0.0 && kimg <= 1e12
+}
+
+/// Built-in names stay as they are; a path is made absolute, so that `config.toml` works from any folder.
+fn resolve_source(source: String) -> Result<String> {
+    if source.starts_with("builtin:") {
+        return Ok(source);
+    }
+    if source.is_empty() {
+        return Err(Error::input("--data: got an empty path, expected a folder or builtin:NAME"));
+    }
+    let path = std::path::absolute(&source).map_err(|error| Error::input(format!("--data: {source}: {}", plain(&error))))?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Error::input(format!("--data: {} is not UTF-8, which config.toml must be", path.display())))
+}
+
+/// `text` reduced to letters, digits, `_` and `-`, at most 64 of them: what a folder name may hold on every system.
+pub fn slug(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let c = if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        if c != '-' || !out.ends_with('-') {
+            out.push(c);
+        }
+    }
+    let out: String = out.trim_matches('-').chars().take(64).collect();
+    out.trim_end_matches('-').to_string()
+}
+
+/// Settings as a TOML table; what is not set is not in it.
+fn table(settings: &impl Serialize) -> toml::Table {
+    // Every field is a number, a string, a flag or an option of one, all of which have a TOML form once integers are in range.
+    toml::Table::try_from(settings).unwrap_or_default()
+}
+
+fn parse(text: &str, path: &Path) -> Result<Given> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start).min(text.len());
+        let before = &text[..text.floor_char_boundary(at)];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let section = before
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix('[')?.split(']').next());
+        Error::input(format!(
+            "{}:{line}:{column}: {}",
+            path.display(),
+            explain(error.message(), section, text, line)
+        ))
+    })
+}
+
+/// What the TOML reader said, in terms of keys.
+fn explain(message: &str, section: Option<&str>, text: &str, line: usize) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if message.starts_with("unknown field")
+        && let Some((name, valid)) = quoted.split_first()
+    {
+        let place = section
+            .filter(|s| !s.is_empty())
+            .map(|section| format!(" in [{section}]"))
+            .unwrap_or_default();
+        let hint = nearest(name, valid.iter().copied())
+            .map(|near| format!("did you mean {near}? "))
+            .unwrap_or_default();
+        return format!("unknown key {name}{place}; {hint}keys here are {}", valid.join(", "));
+    }
+    let message = message.trim().replace(['\n', '`'], " ");
+    let message = message
+        .replace("expected u32", "expected a whole number, 0 or more")
+        .replace("expected u64", "expected a whole number, 0 or more");
+    let message = message
+        .replace("expected f64", "expected a number")
+        .replace("expected a boolean", "expected true or false");
+    let key = text
+        .lines()
+        .nth(line - 1)
+        .and_then(|line| line.split_once('='))
+        .map(|(key, _)| key.trim())
+        .filter(|key| !key.is_empty());
+    match (section, key) {
+        (Some(section), Some(key)) => format!("{section}.{key}: {message}"),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<TrainConfig> {
+        let path = Path::new("some/config.toml");
+        ConfigFile {
+            path: path.into(),
+            given: parse(text, path)?,
+        }
+        .resolve()
+    }
+
+    fn refused(text: &str) -> String {
+        let error = resolve(text).expect_err(text);
+        assert_eq!(error.exit_code(), 2, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_default_run_is_1200_steps_of_the_small_dcgan() {
+        let config = resolve("").unwrap();
+        assert_eq!(
+            (config.networks.preset.as_str(), config.data.source.as_str()),
+            ("dcgan-28-small", "builtin:digits")
+        );
+        assert_eq!(
+            (config.training.batch, config.training.lr_g, config.training.beta1),
+            (64, 2e-4, 0.5)
+        );
+        assert_eq!(config.last_step(0, 0), 1200);
+        assert_eq!(
+            config.last_step(700, 700 * 64),
+            1200,
+            "the length counts from the first step, wherever the run stands"
+        );
+        assert_eq!(config.tick_steps(), 50);
+    }
+
+    #[test]
+    fn every_preset_resolves_and_survives_its_own_toml() {
+        for preset in PRESETS {
+            let mut config = resolve(&format!("[networks]\npreset = \"{preset}\"\n")).unwrap();
+            config.training.lr_g = 0.1 + 0.2; // needs all 17 digits
+            config.training.lr_horizon_kimg = Some(1.0 / 3.0);
+            config.run.adapter = Some("llvm \"pipe\"".into());
+            let text = config.to_toml().unwrap();
+            assert_eq!(resolve(&text).unwrap(), config, "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_preset() {
+        let path = Path::new("c.toml");
+        let file = parse("[training]\nbatch = 32\nlr_g = 0.01\n[run]\nkimg = 5\n", path).unwrap();
+        let mut flags = Given::default();
+        flags.training.batch = Some(16);
+        flags.run.steps = Some(Some(7));
+        let config = Layers {
+            flags,
+            file: Some(ConfigFile {
+                path: path.into(),
+                given: file,
+            }),
+        }
+        .resolve(None)
+        .unwrap();
+        assert_eq!(
+            (config.training.batch, config.training.lr_g, config.training.lr_d),
+            (16, 0.01, 2e-4)
+        );
+        assert_eq!(
+            (config.run.kimg, config.run.steps),
+            (None, Some(7)),
+            "a length given by flag hides the file's other form"
+        );
+        assert_eq!(config.last_step(0, 0), 7);
+    }
+
+    #[test]
+    fn mistakes_in_a_file_are_located() {
+        let text = refused("# settings\n[training]\n  bacth = 3\n");
+        assert!(
+            text.starts_with("some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, seed,"),
+            "{text}"
+        );
+        let text = refused("[trianing]\nbatch = 3\n");
+        assert!(
+            text.contains("some/config.toml:1:2: unknown key trianing; did you mean training?"),
+            "{text}"
+        );
+        let text = refused("[training]\nbatch = \"many\"\n");
+        assert!(
+            text.contains(":2:9: training.batch: invalid type: string \"many\", expected a whole number, 0 or more"),
+            "{text}"
+        );
+        let text = refused("[training]\nbatch = -3\n");
+        assert!(text.contains("training.batch") && text.contains("-3"), "{text}");
+        let text = refused("[training\n");
+        assert!(text.contains("some/config.toml:1:"), "{text}");
+    }
+
+    #[test]
+    fn bad_values_name_the_file_the_key_and_what_was_expected() {
+        for (text, needles) in [
+            (
+                "[training]\nlr_g = nan",
+                &["some/config.toml: training.lr_g: got NaN", "finite number above 0"][..],
+            ),
+            ("[training]\nlr_d = inf", &["training.lr_d: got inf"]),
+            ("[training]\nlr_g = 0", &["training.lr_g: got 0,"]),
+            ("[training]\nlr_g = -1e-4", &["got -0.0001"]),
+            ("[training]\nlr_g = 1e-60", &["training.lr_g", "above 0"]),
+            ("[training]\nbatch = 0", &["training.batch: got 0", "at least 2"]),
+            ("[training]\nbatch = 1", &["training.batch: got 1", "batch norm"]),
+            ("[training]\nbeta1 = 1.0", &["training.beta1: got 1,"]),
+            ("[training]\nbeta2 = 0.9999999999", &["training.beta2: got 0.9999999999,"]),
+            ("[training]\neps = 0", &["training.eps: got 0,"]),
+            ("[training]\nd_steps = 0", &["training.d_steps: got 0, expected 1 to 14"]),
+            ("[training]\nema_half_life_kimg = -1", &["training.ema_half_life_kimg: got -1"]),
+            ("[training]\nema_ramp = 0", &["training.ema_ramp: got 0"]),
+            ("[training]\nlr_horizon_kimg = 0", &["training.lr_horizon_kimg: got 0"]),
+            ("[run]\nkimg = 0", &["run.kimg: got 0, expected thousands of images, above 0"]),
+            ("[run]\nkimg = nan", &["run.kimg: got NaN"]),
+            ("[run]\nsteps = 0", &["run.steps: got 0"]),
+            ("[run]\nkimg = 1\nsteps = 1", &["run.kimg", "run.steps", "both given"]),
+            ("[run]\ntick_kimg = -1", &["run.tick_kimg: got -1"]),
+            ("[run]\nsnap_ticks = 0", &["run.snap_ticks: got 0"]),
+            ("[run]\nkeep = 0", &["run.keep: got 0"]),
+            (
+                "[run]\nbackend = \"cuda\"",
+                &["run.backend: got \"cuda\", expected vulkan, metal or dx12"],
+            ),
+            (
+                "[networks]\npreset = \"dcgan28\"",
+                &[
+                    "networks.preset",
+                    "no preset \"dcgan28\"; did you mean dcgan-28?",
+                    "mlp, dcgan-28-small",
+                ],
+            ),
+        ] {
+            let message = refused(text);
+            for needle in needles {
+                assert!(message.contains(needle), "{text:?} gave: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flag_is_named_as_a_flag() {
+        let mut flags = Given::default();
+        (flags.training.lr_g, flags.training.lr_d) = (Some(f64::NAN), Some(f64::NAN));
+        let message = Layers { flags, file: None }.resolve(None).unwrap_err().to_string();
+        assert!(message.starts_with("--lr: got NaN, expected a finite number above 0"), "{message}");
+    }
+
+    #[test]
+    fn a_batch_must_fit_into_the_data() {
+        let config = resolve("").unwrap();
+        config.check_data(64).unwrap();
+        let message = config.check_data(63).unwrap_err().to_string();
+        assert!(
+            message.contains("--batch") && message.contains("64") && message.contains("only 63 images"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn resuming_refuses_changes_that_shape_training_and_takes_the_others() {
+        let stored = resolve("").unwrap();
+        let run = Path::new("runs/00000-digits");
+        let check = |set: &dyn Fn(&mut Given)| {
+            let mut flags = Given::default();
+            set(&mut flags);
+            let layers = Layers { flags, file: None };
+            let resolved = layers.resolve(Some(&stored)).unwrap();
+            layers.check_unchanged(&resolved, &stored, run, Some(Path::new("x.safetensors")))
+        };
+        check(&|_| ()).unwrap();
+        check(&|f| f.training.batch = Some(64)).unwrap();
+        check(&|f| {
+            (f.run.kimg, f.run.tick_kimg, f.run.snap_ticks, f.run.keep) = (Some(Some(500.0)), Some(1.0), Some(2), Some(9));
+            (f.run.outdir, f.run.adapter, f.run.checked) = (Some("elsewhere".into()), Some(Some("0".into())), Some(true));
+        })
+        .unwrap();
+        let text = check(&|f| f.training.batch = Some(32)).unwrap_err().to_string();
+        assert!(
+            text.contains("--batch is 32, but runs/00000-digits was trained with 64") && text.contains("--fork x.safetensors"),
+            "{text}"
+        );
+        let text = check(&|f| f.training.lr_d = Some(1e-3)).unwrap_err().to_string();
+        assert!(text.contains("--lr is 0.001") && text.contains("0.0002"), "{text}");
+        let text = check(&|f| f.training.lr_horizon_kimg = Some(Some(9.0))).unwrap_err().to_string();
+        assert!(
+            text.contains("training.lr_horizon_kimg is 9.0") && text.contains("trained with nothing"),
+            "{text}"
+        );
+        let text = check(&|f| f.data.source = Some("builtin:shapes".into())).unwrap_err().to_string();
+        assert!(
+            text.contains("--data is builtin:shapes") && text.contains("builtin:digits"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn schedules() {
+        let mut t = resolve("").unwrap().training;
+        assert_eq!((t.lr_factor(0), t.lr_factor(1 << 40)), (1.0, 1.0));
+        t.lr_horizon_kimg = Some(10.0);
+        assert_eq!(
+            (t.lr_factor(0), t.lr_factor(5000), t.lr_factor(10_000), t.lr_factor(20_000)),
+            (1.0, 0.5, 0.0, 0.0)
+        );
+        assert_eq!(t.ema_decay(0), 0.0);
+        // Ramp: at 64,000 images the half-life is 3,200, and fifty batches of 64 are one half-life.
+        assert!((t.ema_decay(64_000).powi(50) - 0.5).abs() < 1e-12);
+        // Beyond the ramp it is 20 kimg.
+        assert!((t.ema_decay(1 << 40).powf(20_000.0 / 64.0) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn slugs() {
+        assert_eq!(slug("a b/c..d"), "a-b-c-d");
+        assert_eq!(slug("../../etc"), "etc");
+        assert_eq!(slug("ünï_x"), "n-_x");
+        assert_eq!(slug(&"x".repeat(200)).len(), 64);
+    }
+}

@@ -1,0 +1,205 @@
+//! Grids of images as PNG files.
+
+use std::path::Path;
+
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+use super::disk;
+use crate::error::{Error, Result};
+
+/// Pixels between two images of a grid, and around it.
+const GAP: usize = 2;
+
+/// A batch of images in [-1, 1], in NCHW order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Images {
+    /// Number of images.
+    pub n: usize,
+    /// Channels: 1 for grey, 3 for RGB.
+    pub c: usize,
+    /// Height in pixels.
+    pub h: usize,
+    /// Width in pixels.
+    pub w: usize,
+    /// `n * c * h * w` values.
+    pub data: Vec<f32>,
+}
+
+impl Images {
+    /// The byte that a value is shown as: -1 is black, 1 is white, values beyond are clamped, NaN is black.
+    pub fn byte(value: f32) -> u8 {
+        // `as` saturates, and turns NaN into 0.
+        ((value + 1.0) * 127.5).round() as u8
+    }
+
+    /// Image `i` alone.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn image(&self, i: usize) -> Images {
+        let size = self.c * self.h * self.w;
+        Images {
+            n: 1,
+            data: self.data[i * size..(i + 1) * size].to_vec(),
+            ..*self
+        }
+    }
+}
+
+/// The most square grid for `n` images: rows, columns.
+pub fn near_square(n: usize) -> (usize, usize) {
+    let columns = (1..).find(|c| c * c >= n).unwrap_or(1);
+    (n.div_ceil(columns).max(1), columns)
+}
+
+/// Writes the images as a PNG grid, row by row; cells without an image stay dark. A 1x1 grid is the image itself, without a border.
+///
+/// # Errors
+/// [`Error::Environment`] if the file cannot be written. [`Error::Internal`] if the images do not fit the grid or are neither grey nor
+/// RGB.
+pub fn write(path: &Path, images: &Images, rows: usize, columns: usize) -> Result<()> {
+    let (pixels, width, height) = compose(images, rows, columns)?;
+    let color = if images.c == 1 {
+        ExtendedColorType::L8
+    } else {
+        ExtendedColorType::Rgb8
+    };
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(&pixels, width, height, color)
+        .map_err(|error| Error::internal(format!("{}: cannot encode a {width}x{height} picture: {error}", path.display())))?;
+    disk::replace(path, &png)
+}
+
+/// Interleaved bytes, width and height of the grid.
+fn compose(images: &Images, rows: usize, columns: usize) -> Result<(Vec<u8>, u32, u32)> {
+    let Images { n, c, h, w, ref data } = *images;
+    if !matches!(c, 1 | 3) || data.len() != n * c * h * w || n > rows * columns {
+        return Err(Error::internal(format!(
+            "{} values are not {n} pictures of {c}x{h}x{w} for a {rows}x{columns} grid",
+            data.len()
+        )));
+    }
+    let gap = if rows * columns == 1 { 0 } else { GAP };
+    let (width, height) = (columns * (w + gap) + gap, rows * (h + gap) + gap);
+    let size = |pixels: usize| {
+        u32::try_from(pixels).map_err(|_| Error::internal(format!("a {rows}x{columns} grid of {h}x{w} is too large for a picture")))
+    };
+    let (png_width, png_height) = (size(width)?, size(height)?);
+    let mut pixels = vec![0; width * height * c];
+    for i in 0..n {
+        let (top, left) = (gap + i / columns * (h + gap), gap + i % columns * (w + gap));
+        for channel in 0..c {
+            for y in 0..h {
+                for x in 0..w {
+                    let value = data[((i * c + channel) * h + y) * w + x];
+                    pixels[((top + y) * width + left + x) * c + channel] = Images::byte(value);
+                }
+            }
+        }
+    }
+    Ok((pixels, png_width, png_height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes() {
+        let all = [
+            (-1.0, 0),
+            (1.0, 255),
+            (0.0, 128),
+            (-2.0, 0),
+            (2.0, 255),
+            (f32::NAN, 0),
+            (f32::INFINITY, 255),
+            (-0.5, 64),
+        ];
+        for (value, byte) in all {
+            assert_eq!(Images::byte(value), byte, "{value}");
+        }
+    }
+
+    #[test]
+    fn squares() {
+        assert_eq!(
+            [near_square(1), near_square(2), near_square(5), near_square(64), near_square(65)],
+            [(1, 1), (1, 2), (2, 3), (8, 8), (8, 9)]
+        );
+    }
+
+    #[test]
+    fn every_pixel_lands_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grid.png");
+        for c in [1, 3] {
+            let (n, h, w) = (5, 3, 4);
+            let value = |i: usize, ch: usize, y: usize, x: usize| (((i * c + ch) * h + y) * w + x) as f32 / 127.5 - 1.0;
+            let mut data = Vec::new();
+            for i in 0..n {
+                for ch in 0..c {
+                    for y in 0..h {
+                        data.extend((0..w).map(|x| value(i, ch, y, x)));
+                    }
+                }
+            }
+            write(&path, &Images { n, c, h, w, data }, 2, 3).unwrap();
+            let read = image::open(&path).unwrap();
+            assert_eq!(read.color().channel_count() as usize, c);
+            assert_eq!((read.width(), read.height()), (3 * 6 + 2, 2 * 5 + 2));
+            let read = read.to_rgb8();
+            for i in 0..n {
+                for y in 0..h {
+                    for x in 0..w {
+                        let pixel = read.get_pixel((2 + i % 3 * 6 + x) as u32, (2 + i / 3 * 5 + y) as u32);
+                        for ch in 0..3 {
+                            assert_eq!(pixel[ch], Images::byte(value(i, ch.min(c - 1), y, x)), "c {c} image {i} at {y} {x}");
+                        }
+                    }
+                }
+            }
+            assert_eq!(read.get_pixel(0, 0).0, [0; 3]);
+            assert_eq!(read.get_pixel(19, 11).0, [0; 3], "the sixth cell is empty");
+        }
+    }
+
+    #[test]
+    fn images_that_do_not_fit_are_refused() {
+        let images = Images {
+            n: 5,
+            c: 1,
+            h: 1,
+            w: 1,
+            data: vec![0.0; 5],
+        };
+        assert!(compose(&images, 2, 2).is_err());
+        assert!(
+            compose(
+                &Images {
+                    data: vec![0.0; 4],
+                    ..images.clone()
+                },
+                3,
+                3
+            )
+            .is_err()
+        );
+        assert!(
+            compose(
+                &Images {
+                    n: 1,
+                    c: 2,
+                    h: 1,
+                    w: 1,
+                    data: vec![0.0; 2]
+                },
+                1,
+                1
+            )
+            .is_err()
+        );
+    }
+}

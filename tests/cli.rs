@@ -1,0 +1,404 @@
+//! Bad input to the command: each gives one clear error and the right exit code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use ganymede::run::checkpoint;
+use ganymede::run::config::{Layers, TrainConfig};
+use ganymede::run::folder::RunFolder;
+use ganymede::run::state::{DataId, HostTensor, TrainState};
+
+fn ganymede(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ganymede"));
+    command.args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs a command that must fail with `code`, and returns its error.
+#[track_caller]
+fn fails(folder: &Path, args: &[&str], code: i32) -> String {
+    let output = ganymede(folder, args);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+    assert!(text.starts_with("ganymede: error: "), "{args:?}: {text}");
+    assert_eq!(text.matches("error:").count(), 1, "{args:?} reports more than once: {text}");
+    assert!(!text.contains("panicked") && !text.contains('\x1b'), "{args:?}: {text}");
+    text
+}
+
+/// Runs a command that must be refused (exit code 2) with a text that has all `needles`.
+#[track_caller]
+fn refused(folder: &Path, args: &[&str], needles: &[&str]) {
+    let text = fails(folder, args, 2);
+    for needle in needles {
+        assert!(text.contains(needle), "{args:?}: no {needle:?} in: {text}");
+    }
+}
+
+fn settings() -> TrainConfig {
+    Layers::default().resolve(None).unwrap()
+}
+
+fn state(images_seen: u64) -> TrainState {
+    TrainState {
+        tensors: [("G.weight".to_string(), HostTensor::f32([2, 2], vec![1.0, 2.0, 3.0, 4.0]))].into(),
+        step: images_seen / 64,
+        images_seen,
+        recipe: settings().recipe(),
+        data: DataId {
+            source: "builtin:digits".into(),
+            fingerprint: "0".into(),
+            channels: 1,
+            height: 28,
+            width: 28,
+        },
+        extra: Default::default(),
+    }
+}
+
+/// A run of 1,200 steps that was stopped after 10, in `folder/runs`; returns its checkpoint.
+fn stopped_run(folder: &Path) -> PathBuf {
+    let run = RunFolder::create(&folder.join("runs"), "digits", "dcgan-28-small", 64, "").unwrap();
+    run.write_config(&settings()).unwrap();
+    checkpoint::write(run.path(), &state(640), 3).unwrap()
+}
+
+const RUN: &str = "runs/00000-digits-dcgan-28-small-b64";
+
+#[test]
+fn usage() {
+    let dir = tempfile::tempdir().unwrap();
+    refused(
+        dir.path(),
+        &["train", "--bacth", "3"],
+        &["unexpected argument '--bacth'", "--batch"],
+    );
+    refused(dir.path(), &["trian"], &["unrecognized subcommand 'trian'"]);
+    refused(
+        dir.path(),
+        &["train", "--batch", "many"],
+        &["invalid value 'many' for '--batch <N>'"],
+    );
+    refused(dir.path(), &["train", "--batch", "-5"], &["invalid value '-5' for '--batch <N>'"]);
+    refused(
+        dir.path(),
+        &["train", "--kimg", "1", "--steps", "1"],
+        &["'--kimg <N>' cannot be used with '--steps <N>'"],
+    );
+    refused(
+        dir.path(),
+        &["train", "--resume", "latest", "--fork", "x"],
+        &["cannot be used with"],
+    );
+    refused(dir.path(), &["train", "--stop-after", "0"], &["--stop-after"]);
+    refused(
+        dir.path(),
+        &["train", "--backend", "cuda"],
+        &["invalid value 'cuda'", "vulkan, metal, dx12"],
+    );
+    refused(dir.path(), &["sample"], &["--model"]);
+    refused(dir.path(), &["sample", "--model", "x", "--seeds", "9-3"], &["runs backwards"]);
+    refused(dir.path(), &["sample", "--model", "x", "--grid", "0x8"], &["ROWSxCOLUMNS"]);
+    refused(
+        dir.path(),
+        &["sample", "--model", "x", "--seeds", "0-9", "--grid", "3x3"],
+        &["10 images do not fit into a grid of 3x3"],
+    );
+    for args in [&["--help"][..], &["--version"], &["train", "--help"]] {
+        let output = ganymede(dir.path(), args);
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}");
+    }
+    let help = String::from_utf8(ganymede(dir.path(), &["train", "--help"]).stdout).unwrap();
+    for flag in [
+        "--data",
+        "--preset",
+        "--config",
+        "--outdir",
+        "--kimg",
+        "--steps",
+        "--batch",
+        "--seed",
+        "--lr",
+        "--tick",
+        "--snap",
+        "--keep",
+        "--resume",
+        "--fork",
+        "--stop-after",
+        "--desc",
+        "-n, --dry-run",
+        "--checked",
+        "--adapter",
+        "--backend",
+    ] {
+        assert!(help.contains(flag), "no {flag} in {help}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of this writes anything");
+}
+
+#[test]
+fn presets_lists_every_preset_in_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = ganymede(dir.path(), &["presets"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = text
+        .lines()
+        .map(|line| line.trim_start_matches(['*', ' ']).split_whitespace().next().unwrap())
+        .collect();
+    assert_eq!(names, ["mlp", "dcgan-28-small", "dcgan-28", "dcgan-32", "dcgan-64"]);
+    assert!(!text.contains('\x1b'), "no colour in a pipe");
+}
+
+#[test]
+fn closed_pipes_do_not_panic() {
+    for closed in ["stdout", "stderr"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ganymede"));
+        // The reading end is gone before the command writes.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (args, code) = match closed {
+            "stdout" => (command.arg("presets").stdout(writer).stderr(Stdio::piped()), 0),
+            _ => (command.args(["train", "--preset", "x"]).stderr(writer).stdout(Stdio::piped()), 2),
+        };
+        let output = args.output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{closed}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+    }
+}
+
+#[test]
+fn bad_values_of_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = |args: &[&str], needles: &[&str]| refused(dir.path(), &[&["train"], args].concat(), needles);
+    train(
+        &["--preset", "dcgan28"],
+        &[
+            "--preset: there is no preset \"dcgan28\"; did you mean dcgan-28?",
+            "mlp, dcgan-28-small, dcgan-28, dcgan-32, dcgan-64",
+        ],
+    );
+    train(&["--preset", "stylegan"], &["there is no preset \"stylegan\"; presets are mlp,"]);
+    for lr in ["nan", "inf", "0", "-1e-4"] {
+        train(&["--lr", lr], &["--lr: got ", "expected a finite number above 0"]);
+    }
+    train(&["--lr", "nan"], &["got NaN"]);
+    train(&["--batch", "0"], &["--batch: got 0, expected at least 2 images"]);
+    train(&["--batch", "1"], &["--batch: got 1", "batch norm"]);
+    for kimg in ["0", "-3", "nan", "inf"] {
+        train(&["--kimg", kimg], &["--kimg: got ", "expected thousands of images, above 0"]);
+    }
+    train(&["--steps", "0"], &["--steps: got 0"]);
+    train(&["--tick", "0"], &["--tick: got 0"]);
+    train(&["--snap", "0"], &["--snap: got 0"]);
+    train(&["--keep", "0"], &["--keep: got 0"]);
+    train(
+        &["--seed", "9223372036854775808"],
+        &["--seed: got 9223372036854775808", "below 2^63"],
+    );
+    train(&["--data", ""], &["--data"]);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of this writes anything");
+}
+
+#[test]
+fn bad_config_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    let train = |file: &str, needles: &[&str]| refused(dir.path(), &["train", "--config", file], needles);
+    train("none.toml", &["cannot read the config file none.toml: No such file"]);
+    train(".", &["cannot read the config file .: it is not a file"]);
+    write("key.toml", b"[training]\nlr = 0.1\n");
+    train("key.toml", &["key.toml:2:1: unknown key lr in [training]; did you mean lr_g?"]);
+    write("type.toml", b"[training]\nbatch = \"x\"\n");
+    train("type.toml", &["type.toml:2:9: training.batch: ", "expected a whole number"]);
+    write("value.toml", b"[training]\nlr_g = nan\n");
+    train("value.toml", &["value.toml: training.lr_g: got NaN"]);
+    write("binary.toml", b"\xff\xfe\x00");
+    train("binary.toml", &["binary.toml: it is not UTF-8 text (byte 0)"]);
+    write("large.toml", &vec![b'#'; (1 << 20) + 1]);
+    train("large.toml", &["large.toml: it has 1048577 bytes, more than any config file"]);
+}
+
+#[test]
+fn outdirs_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), b"").unwrap();
+    let mut places = vec!["file", "file/below"];
+    if cfg!(target_os = "linux") {
+        places.push("/proc/ganymede");
+    }
+    for place in places {
+        let text = fails(dir.path(), &["train", "--outdir", place], 3);
+        assert!(
+            text.contains(&format!("cannot write {place}: ")) && text.contains("--outdir"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = |args: &[&str], needles: &[&str]| refused(dir.path(), &[&["train"], args].concat(), needles);
+    train(
+        &["--resume", "latest"],
+        &["there is no run in runs yet; start one with `ganymede train`"],
+    );
+    train(
+        &["--resume", "7"],
+        &["7 is neither a run folder, nor a checkpoint file, nor the name or number of a run in runs (which holds no runs)"],
+    );
+    train(&["--fork", "x.safetensors"], &["x.safetensors is neither a run folder"]);
+    let file = stopped_run(dir.path());
+    let name = file.file_name().unwrap().to_str().unwrap();
+    train(&["--resume", "7"], &["(which holds 00000-digits-dcgan-28-small-b64)"]);
+
+    // Flags that shape training.
+    let fork = format!("`--fork {RUN}/{name}`");
+    for (flag, value, old) in [
+        ("--batch", "32", "64"),
+        ("--lr", "0.5", "0.0002"),
+        ("--preset", "mlp", "dcgan-28-small"),
+        ("--seed", "1", "0"),
+    ] {
+        train(
+            &["--resume", "latest", flag, value],
+            &[&format!("{flag} is "), value, &format!("{RUN} was trained with "), old, &fork],
+        );
+    }
+    train(
+        &["--resume", "0", "--data", "builtin:shapes"],
+        &["--data is builtin:shapes, but", "trained with builtin:digits", &fork],
+    );
+    train(&["--resume", "latest", "--lr", "nan"], &["--lr: got NaN"]);
+
+    // An edited config.toml.
+    let config = dir.path().join(RUN).join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("beta1 = 0.5", "beta1 = 0.9")).unwrap();
+    train(
+        &["--resume", "latest"],
+        &["config.toml differs from what", name, "undo the change", &fork],
+    );
+    fs::write(&config, text.replace("beta1", "beta_1")).unwrap();
+    train(
+        &["--resume", "latest"],
+        &["config.toml:", "unknown key beta_1 in [training]; did you mean beta1?"],
+    );
+    fs::write(&config, &text).unwrap();
+
+    // A checkpoint outside of a run.
+    fs::create_dir(dir.path().join("lone")).unwrap();
+    fs::copy(&file, dir.path().join("lone").join(name)).unwrap();
+    train(
+        &["--resume", &format!("lone/{name}")],
+        &["lone is not a run folder (it has no config.toml)", "--fork"],
+    );
+    assert_eq!(
+        fs::read_dir(dir.path().join("lone")).unwrap().count(),
+        1,
+        "a folder that is no run is left as it was"
+    );
+
+    // A run that another process has.
+    let lock = RunFolder::open(&dir.path().join(RUN)).unwrap();
+    train(&["--resume", "latest"], &[&format!("{RUN} is in use by another ganymede")]);
+    drop(lock);
+}
+
+#[test]
+fn damaged_and_foreign_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = stopped_run(dir.path());
+    let bytes = fs::read(&file).unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let relative = format!("{RUN}/{name}");
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let newer = {
+        let text = String::from_utf8(bytes[8..8 + header].to_vec()).unwrap();
+        assert!(text.contains(r#"\"format\":1"#), "{text}");
+        [
+            &bytes[..8],
+            text.replace(r#"\"format\":1"#, r#"\"format\":2"#).as_bytes(),
+            &bytes[8 + header..],
+        ]
+        .concat()
+    };
+    let foreign = safetensors::serialize(
+        [(
+            "a",
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap(),
+        )],
+        None,
+    )
+    .unwrap();
+    let cases: [(&[u8], String); 6] = [
+        (
+            &bytes[..bytes.len() - 3],
+            format!("it is cut short: {} bytes, and its header says {}", bytes.len() - 3, bytes.len()),
+        ),
+        (&bytes[..100], "it is cut short: 100 bytes".into()),
+        (b"", "it is empty".into()),
+        (b"\x89PNG\r\n\x1a\n and more", "it is not a safetensors file".into()),
+        (
+            &newer,
+            "it was made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede".into(),
+        ),
+        (&foreign, "it is a safetensors file, but not a checkpoint made by ganymede".into()),
+    ];
+    for (bad, why) in &cases {
+        fs::write(&file, bad).unwrap();
+        let needle = format!("{relative}: {why}");
+        refused(dir.path(), &["train", "--resume", "latest"], &[&needle]);
+        refused(dir.path(), &["train", "--resume", &relative], &[&needle]);
+        refused(dir.path(), &["train", "--fork", &relative], &[&needle]);
+        refused(dir.path(), &["sample", "--model", RUN], &[&needle]);
+        refused(dir.path(), &["sample", "--model", &relative], &[&needle]);
+    }
+    // Where there is an older one, the error says so.
+    let older = checkpoint::write(&dir.path().join(RUN), &state(64), 3).unwrap();
+    let older = format!("{RUN}/{}", older.file_name().unwrap().to_str().unwrap());
+    refused(
+        dir.path(),
+        &["train", "--resume", "latest"],
+        &[
+            &relative,
+            &format!("The run also has {older}, which `--resume {older}` would go on from"),
+        ],
+    );
+}
+
+#[test]
+fn a_model_must_have_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    refused(dir.path(), &["sample", "--model", "none"], &["none is neither a run folder"]);
+    let file = stopped_run(dir.path());
+    fs::remove_file(file).unwrap();
+    refused(dir.path(), &["sample", "--model", "latest"], &[RUN, "has no checkpoint yet"]);
+    refused(dir.path(), &["train", "--fork", "latest"], &[RUN, "has no checkpoint yet"]);
+}
+
+#[test]
+fn a_run_of_full_length_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = stopped_run(dir.path());
+    for args in [
+        &["train", "--resume", "latest", "--steps", "10"][..],
+        &["train", "--resume", "latest", "--kimg", "0.64"],
+    ] {
+        let before = fs::read(&file).unwrap();
+        let output = ganymede(dir.path(), args);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{text}");
+        assert!(
+            text.contains("Nothing to do: the checkpoint is at step 10, 0.64 kimg") && text.contains("give a larger --kimg or --steps"),
+            "{text}"
+        );
+        assert_eq!(fs::read(&file).unwrap(), before);
+    }
+    refused(
+        dir.path(),
+        &["train", "--fork", "latest", "--steps", "10"],
+        &["nothing to train: the checkpoint is at step 10"],
+    );
+}
