@@ -1,7 +1,6 @@
 // gemm_rows_store: epilogue and store of four columns of C. A part of gemm_rows_broadcast, gemm_rows_narrow and gemm_rows_plain.
 
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> saved: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> c: array<vec4<f32>>;
 
 // What the epilogue knows of columns n to n + 3, whatever the row.
@@ -25,11 +24,10 @@ fn quad_at(phase: Phase, n: u32) -> Quad {
 // Stores `sum` at the quad's columns of the row that starts at float `row`; padding columns are stored as zero.
 fn store4(sum: vec4<f32>, quad: Quad, row: u32) {
     if quad.is_stored {
-        let index = (row + quad.n) >> 2u;
         var value = activate(sum + quad.bias, params.activation, params.slope);
         if params.mask != 0u {
-            value *= derivative_from_output(saved[index], params.mask, params.mask_slope);
+            value *= derivative_from_output(saved4(row + quad.n), params.mask, params.mask_slope);
         }
-        c[index] = select(vec4<f32>(), value, quad.exists);
+        c[(row + quad.n) >> 2u] = select(vec4<f32>(), value, quad.exists);
     }
 }

@@ -272,7 +272,9 @@ fn bindings(kernel: &Kernel, module: &Module, faults: &mut Faults) {
     faults.check(numbers == expected, || {
         format!("{label}: its bindings are {numbers:?}, the table lists {expected:?}; number them in order from 0")
     });
-    let storage = kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
+    let textures = kernel.bindings.iter().filter(|b| **b == Bind::Texture).count();
+    faults.check(textures <= 4, || format!("{label}: {textures} storage textures; adapters need not offer more than 4"));
+    let storage = kernel.bindings.iter().filter(|b| matches!(b, Bind::In | Bind::Out | Bind::InOut)).count();
     faults.check(storage <= 8, || format!("{label}: {storage} storage buffers; adapters need not offer more than 8"));
 
     let mut rank = 0;
@@ -282,7 +284,7 @@ fn bindings(kernel: &Kernel, module: &Module, faults: &mut Faults) {
         let here = match bind {
             Bind::Params => 0,
             Bind::Step => 1,
-            Bind::In => 2,
+            Bind::In | Bind::Texture => 2,
             Bind::Out | Bind::InOut => 3,
         };
         faults.check(here >= rank, || format!("{label}: {name} at binding {number} is out of order; params, step row, inputs, outputs"));
@@ -290,6 +292,7 @@ fn bindings(kernel: &Kernel, module: &Module, faults: &mut Faults) {
         let agrees = match (bind, variable.space) {
             (Bind::Params | Bind::Step, AddressSpace::Uniform) => true,
             (Bind::In, AddressSpace::Storage { access }) => access == StorageAccess::LOAD,
+            (Bind::Texture, AddressSpace::Handle) => matches!(module.types[variable.ty].inner, TypeInner::Image { .. }),
             (Bind::Out | Bind::InOut, AddressSpace::Storage { access }) => access == StorageAccess::LOAD | StorageAccess::STORE,
             _ => false,
         };
@@ -570,6 +573,10 @@ fn translate(target: Target, checked: bool, kernel: &Kernel, module: &Module, in
                     C::GroupNonUniformShuffle,
                 ]);
             }
+            if checked && kernel.bindings.contains(&Bind::Texture) {
+                // The check asks for the size; wgpu has this on every adapter.
+                allowed.push(spv::Capability::ImageQuery);
+            }
             if caps.contains(Capabilities::SHADER_INT64) {
                 allowed.push(spv::Capability::Int64);
             }
@@ -592,8 +599,13 @@ fn translate(target: Target, checked: bool, kernel: &Kernel, module: &Module, in
         }
         Target::Metal => {
             let slot = |b: ResourceBinding| {
-                let mutable = matches!(kernel.bindings[b.binding as usize], Bind::Out | Bind::InOut);
-                (b, msl::BindTarget { buffer: Some(b.binding as u8), mutable, ..msl::BindTarget::default() })
+                let bind = kernel.bindings[b.binding as usize];
+                let number = Some(b.binding as u8);
+                let target = match bind {
+                    Bind::Texture => msl::BindTarget { texture: number, ..msl::BindTarget::default() },
+                    _ => msl::BindTarget { buffer: number, mutable: matches!(bind, Bind::Out | Bind::InOut), ..msl::BindTarget::default() },
+                };
+                (b, target)
             };
             let resources = msl::EntryPointResources {
                 resources: bindings.map(slot).collect(),

@@ -9,6 +9,9 @@ pub enum Bind {
     Step,
     /// `var<storage, read>`.
     In,
+    /// `texture_storage_2d<rgba32float, read>`: a copy of the operand, which the sequence makes when the operand has changed. Its vec4 `i`
+    /// is texel `(i % TEXTURE_WIDTH, i / TEXTURE_WIDTH)`, see [`Kernel::TEXTURE_WIDTH`].
+    Texture,
     /// `var<storage, read_write>`, fully overwritten by one dispatch.
     Out,
     /// `var<storage, read_write>`, state updated in place (Adam, EMA, running statistics).
@@ -47,6 +50,12 @@ pub struct Kernel {
 impl Kernel {
     /// Lanes of a subgroup that the broadcast kernels are written for.
     pub const LANES: u32 = 8;
+
+    /// Texels in a row of an operand that is bound as a texture.
+    pub const TEXTURE_WIDTH: u32 = 1024;
+
+    /// Most bytes of an operand that is bound as a texture: 8,192 rows, the most that WebGPU guarantees.
+    pub const TEXTURE_BYTES: u64 = Self::TEXTURE_WIDTH as u64 * 8192 * 16;
 
     /// The joined WGSL text.
     pub fn wgsl(&self) -> String {

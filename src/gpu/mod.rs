@@ -8,6 +8,7 @@ mod cache;
 mod device;
 mod fault;
 pub mod kernel;
+mod mirror;
 mod pipeline;
 mod sequence;
 pub mod step;

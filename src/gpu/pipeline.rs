@@ -111,15 +111,7 @@ impl Gpu {
             .map(|(binding, (bind, size))| wgpu::BindGroupLayoutEntry {
                 binding: binding as u32,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match bind {
-                        Bind::Params | Bind::Step => wgpu::BufferBindingType::Uniform,
-                        Bind::In => wgpu::BufferBindingType::Storage { read_only: true },
-                        Bind::Out | Bind::InOut => wgpu::BufferBindingType::Storage { read_only: false },
-                    },
-                    has_dynamic_offset: *bind == Bind::Step,
-                    min_binding_size: NonZeroU64::new(*size),
-                },
+                ty: binding_type(*bind, *size),
                 count: None,
             })
             .collect();
@@ -176,6 +168,36 @@ impl Gpu {
     }
 }
 
+/// `texture_storage_2d<rgba32float, read>`.
+const TEXTURE: naga::TypeInner = naga::TypeInner::Image {
+    dim: naga::ImageDimension::D2,
+    arrayed: false,
+    class: naga::ImageClass::Storage {
+        format: naga::StorageFormat::Rgba32Float,
+        access: StorageAccess::LOAD,
+    },
+};
+
+fn binding_type(bind: Bind, size: u64) -> wgpu::BindingType {
+    let ty = match bind {
+        Bind::Params | Bind::Step => wgpu::BufferBindingType::Uniform,
+        Bind::In => wgpu::BufferBindingType::Storage { read_only: true },
+        Bind::Out | Bind::InOut => wgpu::BufferBindingType::Storage { read_only: false },
+        Bind::Texture => {
+            return wgpu::BindingType::StorageTexture {
+                access: wgpu::StorageTextureAccess::ReadOnly,
+                format: wgpu::TextureFormat::Rgba32Float,
+                view_dimension: wgpu::TextureViewDimension::D2,
+            };
+        }
+    };
+    wgpu::BindingType::Buffer {
+        ty,
+        has_dynamic_offset: bind == Bind::Step,
+        min_binding_size: NonZeroU64::new(size),
+    }
+}
+
 /// Checks the text's entry point and bindings against the table entry and returns the bindings' smallest sizes.
 fn binding_sizes(kernel: &Kernel, text: &str) -> Result<Vec<u64>> {
     let label = kernel.label();
@@ -209,6 +231,7 @@ fn binding_sizes(kernel: &Kernel, text: &str) -> Result<Vec<u64>> {
         let agrees = match (bind, variable.space) {
             (Bind::Params | Bind::Step, AddressSpace::Uniform) => true,
             (Bind::In, AddressSpace::Storage { access }) => access == StorageAccess::LOAD,
+            (Bind::Texture, AddressSpace::Handle) => module.types[variable.ty].inner == TEXTURE,
             (Bind::Out | Bind::InOut, AddressSpace::Storage { access }) => access.contains(StorageAccess::STORE),
             _ => false,
         };

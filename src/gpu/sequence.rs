@@ -9,6 +9,7 @@ use wgpu::{BufferUsages, Features};
 
 use super::device::{Buffer, BufferRange, Gpu};
 use super::kernel::{Bind, Dispatch};
+use super::mirror::{Copy, Textures};
 use super::pipeline::Pipeline;
 use super::step::StepRow;
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ pub struct Sequence {
     label: String,
     dispatches: Vec<Recorded>,
     step_rows: Option<u32>,
+    texture_bytes: u64,
 }
 
 /// What a dispatch took.
@@ -38,6 +40,8 @@ struct Recorded {
     label: String,
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
+    /// Operands that must be copied to textures first.
+    copies: Vec<Copy>,
     workgroups: [u32; 3],
     uses_step: bool,
 }
@@ -46,6 +50,11 @@ impl Sequence {
     /// Number of dispatches.
     pub fn len(&self) -> usize {
         self.dispatches.len()
+    }
+
+    /// Bytes of the textures that mirror operands.
+    pub fn texture_bytes(&self) -> u64 {
+        self.texture_bytes
     }
 
     /// Whether there is nothing to do.
@@ -73,16 +82,18 @@ impl Gpu {
         params.resize(params.len().next_multiple_of(16).max(16), 0);
         let uniform = self.uniform(&format!("{label}: params"), params.len() as u64)?;
         self.write(&uniform, 0, &params)?;
+        let (textures, texture_bytes) = self.textures(label, &dispatches)?;
         let recorded = dispatches
             .into_iter()
             .zip(blocks)
-            .map(|((name, dispatch), offset)| {
+            .zip(textures)
+            .map(|(((name, dispatch), offset), textures)| {
                 let params = BufferRange {
                     buffer: uniform.clone(),
                     offset,
                     len: dispatch.params.len() as u64,
                 };
-                self.record(name, &dispatch, &params, step_rows)
+                self.record(name, &dispatch, &params, step_rows, textures)
             })
             .collect::<Result<_>>()?;
         let rows = step_rows.map(|buffer| (buffer.size() / StepRow::BYTES as u64).min(u64::from(u32::MAX)) as u32);
@@ -90,6 +101,7 @@ impl Gpu {
             label: label.to_string(),
             dispatches: recorded,
             step_rows: rows,
+            texture_bytes,
         })
     }
 
@@ -118,6 +130,7 @@ impl Gpu {
         dispatch: &Dispatch<BufferRange>,
         params: &BufferRange,
         step_rows: Option<&Buffer>,
+        textures: Textures,
     ) -> Result<Recorded> {
         let kernel = dispatch.kernel;
         let wrong = |why: String| Error::internal(format!("dispatch '{label}' of kernel '{}': {why}", kernel.label()));
@@ -132,6 +145,7 @@ impl Gpu {
 
         let mut operands = dispatch.operands.iter();
         let mut bound: Vec<(Bind, &BufferRange)> = Vec::new();
+        let mut views = textures.views.iter();
         let mut entries = Vec::new();
         for (i, (bind, least)) in kernel.bindings.iter().zip(pipeline.module.sizes()).enumerate() {
             let (buffer, offset, size) = match bind {
@@ -148,10 +162,18 @@ impl Gpu {
                     let rows = step_rows.ok_or_else(|| wrong("reads the step row, but the sequence has none".to_string()))?;
                     (rows, 0, StepRow::BYTES as u64)
                 }
-                Bind::In | Bind::Out | Bind::InOut => {
+                Bind::In | Bind::Texture | Bind::Out | Bind::InOut => {
                     let range = operands.next().ok_or_else(|| wrong(format!("no operand for binding {i}")))?;
                     self.check_operand(range, *least)
                         .map_err(|why| wrong(format!("binding {i} (buffer '{}'): {why}", range.buffer.label())))?;
+                    if *bind == Bind::Texture {
+                        let view = views.next().ok_or_else(|| wrong(format!("no texture for binding {i}")))?;
+                        entries.push(wgpu::BindGroupEntry {
+                            binding: i as u32,
+                            resource: wgpu::BindingResource::TextureView(view),
+                        });
+                        continue;
+                    }
                     for (other, earlier) in &bound {
                         if let Some(why) = conflict(*bind, range, *other, earlier) {
                             return Err(wrong(format!("binding {i}: buffer '{}' {why}", range.buffer.label())));
@@ -171,7 +193,7 @@ impl Gpu {
             });
         }
         if operands.next().is_some() {
-            return Err(wrong(format!("{} operands; it takes {}", dispatch.operands.len(), bound.len())));
+            return Err(wrong(format!("{} operands; it takes {}", dispatch.operands.len(), bound.len() + textures.views.len())));
         }
         let bind_group = self.scoped(&kernel.label(), || {
             self.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -185,6 +207,7 @@ impl Gpu {
             label,
             pipeline,
             bind_group,
+            copies: textures.copies,
             workgroups: dispatch.workgroups,
             uses_step,
         })
@@ -219,12 +242,14 @@ impl Gpu {
             label: Some(&sequence.label),
         });
         for row in rows {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some(&sequence.label),
-                timestamp_writes: None,
-            });
-            for dispatch in &sequence.dispatches {
-                self.encode(&mut pass, dispatch, row);
+            // Copies need the encoder, so the dispatches between two of them share a pass.
+            let mut rest = sequence.dispatches.as_slice();
+            while let [first, others @ ..] = rest {
+                first.copies.iter().for_each(|copy| copy.encode(&mut encoder));
+                let next = others.iter().position(|d| !d.copies.is_empty()).unwrap_or(others.len());
+                let mut pass = encoder.begin_compute_pass(&pass_descriptor(&sequence.label));
+                rest[..=next].iter().for_each(|dispatch| self.encode(&mut pass, dispatch, row));
+                rest = &others[next..];
             }
         }
         let commands = encoder.finish();
@@ -273,17 +298,21 @@ impl Gpu {
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("timed") });
         if inside {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some("timed"),
-                timestamp_writes: None,
-            });
+            let mut pass = encoder.begin_compute_pass(&pass_descriptor("timed"));
             for (i, dispatch) in dispatches.iter().enumerate() {
+                // A dispatch's time is with its copies, which need the encoder.
                 pass.write_timestamp(&queries, 2 * i as u32);
+                if !dispatch.copies.is_empty() {
+                    drop(pass);
+                    dispatch.copies.iter().for_each(|copy| copy.encode(&mut encoder));
+                    pass = encoder.begin_compute_pass(&pass_descriptor("timed"));
+                }
                 self.encode(&mut pass, dispatch, row);
                 pass.write_timestamp(&queries, 2 * i as u32 + 1);
             }
         } else {
             for (i, dispatch) in dispatches.iter().enumerate() {
+                dispatch.copies.iter().for_each(|copy| copy.encode(&mut encoder));
                 let writes = wgpu::ComputePassTimestampWrites {
                     query_set: &queries,
                     beginning_of_pass_write_index: Some(2 * i as u32),
@@ -336,6 +365,13 @@ impl Sequence {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+fn pass_descriptor(label: &str) -> wgpu::ComputePassDescriptor<'_> {
+    wgpu::ComputePassDescriptor {
+        label: Some(label),
+        timestamp_writes: None,
     }
 }
 

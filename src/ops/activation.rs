@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn derivatives_from_outputs_are_finite_differences() {
-        for activation in [Activation::None, Activation::LeakyRelu(0.2), Activation::LeakyRelu(0.0), Activation::Tanh, Activation::Sigmoid] {
+        for activation in [Activation::None, Activation::LeakyRelu(0.2), Activation::LeakyRelu(0.0), Activation::Tanh, Activation::Sigmoid]
+        {
             for x in [-2.5, -0.3, 0.4, 1.7] {
                 let h = 1e-6;
                 let slope = (activation.apply(x + h) - activation.apply(x - h)) / (2.0 * h);

@@ -10,10 +10,9 @@
 //! | [`Conv2dBackwardWeight`] W | x, dy | dx = I(dy, u), d(dy) = F(x, u) |
 
 use super::gemm::cols::Cols;
-use super::gemm::rows::{Phase, Form, Pixels, Rows, Segment};
-use super::gemm::{Core, Epilogue, Product, check_len, gemm_op};
+use super::gemm::rows::{Form, Phase, Pixels, Rows, Segment};
+use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::Cost;
 use crate::graph::lower::{Lowering, Operand};
 use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
@@ -67,8 +66,9 @@ pub fn conv_transpose2d(graph: &mut Graph, x: NodeId, w: NodeId, conv: Conv2d, o
     let mut input_hw = [0; 2];
     for (axis, (extent, kernel)) in [(h, kh), (w_in, kw)].into_iter().enumerate() {
         let (stride, padding, extra) = (conv.stride[axis], conv.padding[axis], output_padding[axis]);
-        if extra >= stride.max(conv.dilation[axis]) {
-            return Err(Error::input(format!("{OP}: output padding must be smaller than the stride or the dilation, got {extra}")));
+        // With more, which PyTorch allows up to the dilation, the result is no input that a convolution maps to x's shape.
+        if extra >= stride {
+            return Err(Error::input(format!("{OP}: output padding must be smaller than the stride {stride}, got {extra}")));
         }
         let size = (extent - 1)
             .checked_mul(stride)
@@ -145,23 +145,27 @@ struct Family {
 
 impl Family {
     /// Checks what the three members have in common.
-    fn new(op: &'static str, conv: Conv2d, x: Shape, w: Shape, y: Shape) -> Result<Self> {
+    fn new(op: &'static str, conv: Conv2d, x: Shape, w: Shape, (y_name, y): (&str, Shape)) -> Result<Self> {
         conv.check(op)?;
-        let ([n, c, h, width], [o, i, kh, kw], [y_n, y_o, oh, ow]) = (rank4(op, "x", &x)?, rank4(op, "w", &w)?, rank4(op, "y", &y)?);
-        let wrong = |text: String| Err(Error::input(format!("{op}: {text} (x {x}, w {w}, y {y}, {conv:?})")));
+        let ([n, c, h, width], [o, i, kh, kw], [y_n, y_o, oh, ow]) = (rank4(op, "x", &x)?, rank4(op, "w", &w)?, rank4(op, y_name, &y)?);
+        let wrong = |text: String| Err(Error::input(format!("{op}: {text} (x {x}, w {w}, {y_name} {y}, {conv:?})")));
         if i.checked_mul(conv.groups) != Some(c) {
-            return wrong(format!("w must have {} input channels in each of {} groups, got {i}", c as f64 / conv.groups as f64, conv.groups));
+            return wrong(format!(
+                "w must have {} input channels in each of {} groups, got {i}",
+                c as f64 / conv.groups as f64,
+                conv.groups
+            ));
         }
         if o % conv.groups != 0 {
             return wrong(format!("output channels must be a multiple of the {} groups, got {o}", conv.groups));
         }
         if [y_n, y_o] != [n, o] {
-            return wrong(format!("y must have {n} images of {o} channels, got {y_n} of {y_o}"));
+            return wrong(format!("{y_name} must have {n} images of {o} channels, got {y_n} of {y_o}"));
         }
         let expected = conv.output_hw([h, width], [kh, kw]);
         if expected != Some([oh, ow]) {
             return wrong(match expected {
-                Some([eh, ew]) => format!("y must have {eh} x {ew} pixels, got {oh} x {ow}"),
+                Some([eh, ew]) => format!("{y_name} must have {eh} x {ew} pixels, got {oh} x {ow}"),
                 None => format!("a kernel of {kh} x {kw} does not fit in {h} x {width} pixels"),
             });
         }
@@ -176,17 +180,19 @@ impl Family {
         Ok(Family { conv, x, w, y })
     }
 
-    fn cost(&self) -> Cost {
-        let products = self.y.len() as u64 * (self.w.len() / self.w.dims()[0]) as u64;
-        let floats = self.x.physical_len() + self.w.physical_len() + self.y.physical_len();
-        Cost { flops: 2 * products, bytes: 4 * floats as u64 }
+    fn size(&self) -> Size {
+        let multiply_adds = self.y.len() as u64 * (self.w.len() / self.w.dims()[0]) as u64;
+        Size::new(multiply_adds, [&self.x, &self.w, &self.y])
     }
 
     /// True if the kernel covers an unpadded input, so that y has one pixel and x and w are matrices with the same rows as they lie in memory.
     fn is_dense(&self) -> bool {
         let [_, _, h, w] = self.x.nchw();
         let [_, _, kh, kw] = self.w.nchw();
-        self.conv.groups == 1 && self.conv.padding == [0, 0] && [h, w] == [kh, kw] && (0..2).all(|i| self.conv.dilation[i] == 1 || [kh, kw][i] == 1)
+        self.conv.groups == 1
+            && self.conv.padding == [0, 0]
+            && [h, w] == [kh, kw]
+            && (0..2).all(|i| self.conv.dilation[i] == 1 || [kh, kw][i] == 1)
     }
 
     fn pixels(shape: &Shape) -> Pixels {
@@ -205,7 +211,7 @@ impl Family {
         let (i4, o4, groups) = (self.w.padded(), self.y.padded(), self.conv.groups);
         if self.is_dense() {
             let k = kh * kw * i4;
-            return Rows { cost: self.cost(), ..Rows::matrix(Form::T, n, [k; 2], [o, o4], [o, k]) };
+            return Rows { size: self.size(), ..Rows::matrix(Form::T, n, [k; 2], [o, o4], [o, k]) };
         }
         // Taps of a kernel row that are neighbours in memory, in x as in w, are one segment.
         let taps_fused = if groups == 1 && (self.conv.dilation[1] == 1 || kw == 1) { kw } else { 1 };
@@ -239,7 +245,7 @@ impl Family {
             out: Self::pixels(&self.y),
             out_step: [1, 1],
             a_k_stride: None,
-            cost: self.cost(),
+            size: self.size(),
         }
     }
 
@@ -249,7 +255,7 @@ impl Family {
         let taps = kh * kw;
         if self.is_dense() {
             let flat = Rows::matrix(Form::N, n, [o4; 2], [taps * i4, taps * i4], [o, taps * i4]);
-            return Rows { period: i4, channels: i, cost: self.cost(), ..flat };
+            return Rows { period: i4, channels: i, size: self.size(), ..flat };
         }
         // Pixels whose position has the same remainder by the stride see the same taps, at fixed offsets: a phase. No product is with a zero.
         let [stride_y, stride_x] = self.conv.stride;
@@ -287,7 +293,7 @@ impl Family {
             out: Self::pixels(&self.x),
             out_step: self.conv.stride,
             a_k_stride: None,
-            cost: self.cost(),
+            size: self.size(),
         }
     }
 
@@ -303,7 +309,7 @@ impl Family {
         let (i4, o4, groups) = (self.w.padded(), self.y.padded(), self.conv.groups);
         if self.is_dense() {
             let flat = Cols::matrix(n, [o, o4], [i, kh * kw * i4]);
-            return Cols { period: i4, cost: self.cost(), ..flat };
+            return Cols { period: i4, size: self.size(), ..flat };
         }
         Cols {
             images: n,
@@ -319,7 +325,7 @@ impl Family {
             stride: self.conv.stride,
             padding: self.conv.padding,
             dilation: self.conv.dilation,
-            cost: self.cost(),
+            size: self.size(),
         }
     }
 
@@ -363,7 +369,7 @@ impl Conv2dForward {
         let [oh, ow] = self.conv.output_hw([h, width], [kh, kw]).ok_or_else(|| {
             Error::input(format!("{OP}: a kernel of {kh} x {kw} does not fit in {h} x {width} pixels (x {x}, w {w}, {:?})", self.conv))
         })?;
-        Family::new(OP, self.conv, x.clone(), w.clone(), Shape::new(&[n, o, oh, ow])?)
+        Family::new(OP, self.conv, x.clone(), w.clone(), ("y", Shape::new(&[n, o, oh, ow])?))
     }
 }
 
@@ -371,9 +377,10 @@ impl Conv2dBackwardInput {
     fn family(&self, dy: &Shape, w: &Shape) -> Result<Family> {
         const OP: &str = "conv2d_backward_input";
         let ([n, ..], [_, i, ..]) = (rank4(OP, "dy", dy)?, rank4(OP, "w", w)?);
-        let channels = i.checked_mul(self.conv.groups).ok_or_else(|| Error::input(format!("{OP}: {} groups are too many", self.conv.groups)))?;
+        let channels =
+            i.checked_mul(self.conv.groups).ok_or_else(|| Error::input(format!("{OP}: {} groups are too many", self.conv.groups)))?;
         let x = Shape::new(&[n, channels, self.input_hw[0], self.input_hw[1]])?;
-        Family::new(OP, self.conv, x, w.clone(), dy.clone())
+        Family::new(OP, self.conv, x, w.clone(), ("dy", dy.clone()))
     }
 }
 
@@ -383,10 +390,13 @@ impl Conv2dBackwardWeight {
         self.conv.check(OP)?;
         let ([_, c, ..], [_, o, ..]) = (rank4(OP, "x", x)?, rank4(OP, "dy", dy)?);
         if c % self.conv.groups != 0 {
-            return Err(Error::input(format!("{OP}: x must have a multiple of {} channels, one share for each group, got {c}", self.conv.groups)));
+            return Err(Error::input(format!(
+                "{OP}: x must have a multiple of {} channels, one share for each group, got {c}",
+                self.conv.groups
+            )));
         }
         let w = Shape::new(&[o, c / self.conv.groups, self.kernel_hw[0], self.kernel_hw[1]])?;
-        Family::new(OP, self.conv, x.clone(), w, dy.clone())
+        Family::new(OP, self.conv, x.clone(), w, ("dy", dy.clone()))
     }
 }
 
@@ -537,7 +547,9 @@ mod tests {
         let grouped = Conv2d { stride: [1, 2], padding: [1, 1], groups: 2, ..Conv2d::default() };
         check("grouped conv2d", &tensors([&[1, 4, 3, 4], &[2, 2, 2, 3]]), |g, x| conv2d(g, x[0], x[1], grouped));
         check("conv_transpose2d", &tensors([&[2, 3, 2, 3], &[3, 2, 3, 2]]), |g, x| conv_transpose2d(g, x[0], x[1], conv, [1, 0]));
-        check("grouped conv_transpose2d", &tensors([&[1, 2, 2, 2], &[2, 2, 3, 3]]), |g, x| conv_transpose2d(g, x[0], x[1], grouped, [0, 1]));
+        check("grouped conv_transpose2d", &tensors([&[1, 2, 2, 2], &[2, 2, 3, 3]]), |g, x| {
+            conv_transpose2d(g, x[0], x[1], grouped, [0, 1])
+        });
         let kernel_hw = [2, 3];
         check("conv2d_backward_weight", &tensors([&[2, 4, 3, 4], &[2, 2, 4, 2]]), |g, x| {
             g.apply(Conv2dBackwardWeight { conv: grouped, kernel_hw }, &[x[0], x[1]])
@@ -601,7 +613,7 @@ mod tests {
         let refused = conv_transpose2d(&mut graph, small, w, Conv2d { padding: [9, 9], ..plain }, [0, 0]).unwrap_err().to_string();
         assert!(refused.contains("has no output pixel"), "{refused}");
         let wrong_dy = graph.apply(Conv2dBackwardWeight { conv: plain, kernel_hw: [2, 2] }, &[x, small]).unwrap_err().to_string();
-        assert!(wrong_dy.contains("conv2d_backward_weight: y must have 6 x 4 pixels, got 2 x 2"), "{wrong_dy}");
+        assert!(wrong_dy.contains("conv2d_backward_weight: dy must have 6 x 4 pixels, got 2 x 2"), "{wrong_dy}");
     }
 
     /// A kernel that is one pixel smaller than its input would be a dense product if it were not for that pixel.
@@ -628,10 +640,14 @@ mod tests {
         let layer = ([4, 16, 8, 8], [32, 16, 4, 4]);
         assert_eq!(best(&Caps::minimal(), conv, layer.0, layer.1), "gemm_rows_plain/t");
         assert_eq!(best(&gpu, conv, layer.0, layer.1), "gemm_rows_plain/t");
-        assert_eq!(best(&software, conv, layer.0, layer.1), "gemm_rows_broadcast/t_u64_u64");
-        assert_eq!(best(&Caps { int64: false, ..software.clone() }, conv, layer.0, layer.1), "gemm_rows_broadcast/t_vec4_vec4");
-        assert_eq!(best(&software, conv, [4, 1, 8, 8], [32, 1, 4, 4]), "gemm_rows_broadcast/t_vec4_u64");
-        assert_eq!(best(&software, conv, [4, 16, 8, 8], [3, 16, 4, 4]), "gemm_rows_narrow/t_u64");
+        assert_eq!(best(&software, conv, layer.0, layer.1), "gemm_rows_broadcast/t_texture");
+        assert_eq!(best(&software, conv, [4, 16, 8, 8], [3, 16, 4, 4]), "gemm_rows_narrow/t_texture");
+        // Operands of more than 128 MiB do not fit a texture.
+        let large = [130, 64, 64, 64];
+        assert_eq!(best(&software, conv, large, [32, 64, 4, 4]), "gemm_rows_broadcast/t_u64");
+        assert_eq!(best(&software, conv, large, [3, 64, 4, 4]), "gemm_rows_narrow/t_u64");
+        assert_eq!(best(&Caps { int64: false, ..software.clone() }, conv, large, [32, 64, 4, 4]), "gemm_rows_broadcast/t_vec4");
+        assert_eq!(best(&software, conv, [130, 12, 256, 256], [32, 12, 4, 4]), "gemm_rows_broadcast/t_vec4");
         assert_eq!(best(&software, Conv2d { groups: 16, ..conv }, [4, 16, 8, 8], [16, 1, 4, 4]), "gemm_rows_scalar");
     }
 }

@@ -2,9 +2,8 @@
 
 use super::gemm::cols::Cols;
 use super::gemm::rows::{Form, Rows};
-use super::gemm::{Core, Epilogue, Product, check_len, gemm_op};
+use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::Cost;
 use crate::graph::lower::{Lowering, Operand};
 use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
@@ -55,19 +54,15 @@ impl Matmul {
         let [m, k, n] = self.extents(a, b)?;
         let output = Shape::new(&[m, n])?;
         [a, b, &output].into_iter().try_for_each(|shape| check_len("matmul", shape))?;
-        let flops = 2 * (m * n) as u64 * k as u64;
-        let bytes = 4 * (a.physical_len() + b.physical_len() + output.physical_len()) as u64;
-        let cost = Cost { flops, bytes };
+        let size = Size::new((m * n) as u64 * k as u64, [a, b, &output]);
         let out = [n, output.padded()];
         let core = match (self.transpose_a, self.transpose_b) {
-            (false, false) => Core::Rows(Rows { cost, ..Rows::matrix(Form::N, m, [a.padded(); 2], out, [k, b.padded()]) }),
-            (false, true) => Core::Rows(Rows { cost, ..Rows::matrix(Form::T, m, [a.padded(); 2], out, [n, b.padded()]) }),
-            (true, false) => Core::Cols(Cols { cost, ..Cols::matrix(k, [m, a.padded()], out) }),
-            (true, true) => Core::Rows(Rows {
-                cost,
-                a_k_stride: Some(a.padded()),
-                ..Rows::matrix(Form::T, m, [k, 1], out, [n, b.padded()])
-            }),
+            (false, false) => Core::Rows(Rows { size, ..Rows::matrix(Form::N, m, [a.padded(); 2], out, [k, b.padded()]) }),
+            (false, true) => Core::Rows(Rows { size, ..Rows::matrix(Form::T, m, [a.padded(); 2], out, [n, b.padded()]) }),
+            (true, false) => Core::Cols(Cols { size, ..Cols::matrix(k, [m, a.padded()], out) }),
+            (true, true) => {
+                Core::Rows(Rows { size, a_k_stride: Some(a.padded()), ..Rows::matrix(Form::T, m, [k, 1], out, [n, b.padded()]) })
+            }
         };
         Ok(Product { core, operands: [0, 1] })
     }
@@ -157,6 +152,6 @@ mod tests {
         assert!(refused.is_err() && lowering.dispatches.is_empty());
         op.lower(&mut lowering, &inputs, (node(2), shape(&[2, 5]))).unwrap();
         assert_eq!(lowering.dispatches.len(), 1);
-        assert_eq!(lowering.dispatches[0].1.cost, Cost { flops: 60, bytes: 4 * (12 + 24 + 16) });
+        assert_eq!(lowering.dispatches[0].1.cost, crate::gpu::kernel::Cost { flops: 60, bytes: 4 * (12 + 24 + 16) });
     }
 }

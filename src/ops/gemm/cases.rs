@@ -27,7 +27,14 @@ macro_rules! member {
                 $op::candidates(self, caps, inputs).unwrap_or_else(|e| panic!("{self:?} on {inputs:?}: {e}"))
             }
 
-            fn append(&self, lowering: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape), epilogue: &Epilogue, kernel: &Kernel) {
+            fn append(
+                &self,
+                lowering: &mut Lowering,
+                inputs: &[(Operand, Shape)],
+                output: (Operand, Shape),
+                epilogue: &Epilogue,
+                kernel: &Kernel,
+            ) {
                 let lowered = self.lower_variant(lowering, inputs, output, epilogue, Some(kernel));
                 lowered.unwrap_or_else(|e| panic!("{self:?} on {inputs:?} with {}: {e}", kernel.label()));
             }
@@ -165,11 +172,8 @@ fn case(problem: &Problem, caps: &Caps, kernel: &'static Kernel, finish: Finish)
     }
 
     let node = |i: usize| Operand::Node(NodeId(i));
-    let epilogue = Epilogue {
-        bias: finish.bias.then_some(node(2)),
-        activation: finish.activation,
-        mask: finish.mask.map(|mask| (node(3), mask)),
-    };
+    let epilogue =
+        Epilogue { bias: finish.bias.then_some(node(2)), activation: finish.activation, mask: finish.mask.map(|mask| (node(3), mask)) };
     let mut lowering = Lowering::new(caps.clone());
     let operands = [(node(0), inputs[0].clone()), (node(1), inputs[1].clone())];
     problem.op.append(&mut lowering, &operands, (node(4), output), &epilogue, kernel);

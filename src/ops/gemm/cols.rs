@@ -1,9 +1,9 @@
 //! The core for operands A whose m is contiguous: parameters and dispatch of the `gemm_cols_*` kernels.
 
 use super::rows::Pixels;
-use super::{choose, kernels};
+use super::{Size, choose, kernels};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Cost, Dispatch, Kernel, grid};
+use crate::gpu::kernel::{Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
 use bytemuck::{Pod, Zeroable};
 
@@ -28,8 +28,7 @@ pub struct Cols {
     pub stride: [usize; 2],
     pub padding: [usize; 2],
     pub dilation: [usize; 2],
-    /// What the printed plan says.
-    pub cost: Cost,
+    pub size: Size,
 }
 
 /// `GemmColsParams` of `shaders/gemm_cols.wgsl`.
@@ -79,7 +78,7 @@ impl Cols {
             stride: [1, 1],
             padding: [0, 0],
             dilation: [1, 1],
-            cost: Cost::default(),
+            size: Size::default(),
         }
     }
 
@@ -101,13 +100,9 @@ impl Cols {
         if !(self.a_aligned(4) && self.b_aligned(4)) {
             return vec![&kernels::COLS_SCALAR];
         }
-        let [wide, wide_a, four] = kernels::COLS_BROADCAST.each_ref();
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            let (a_wide, b_wide) = (caps.int64 && self.a_aligned(8), caps.int64 && self.b_aligned(8));
-            found.extend((a_wide && b_wide).then_some(wide));
-            found.extend(a_wide.then_some(wide_a));
-            found.push(four);
+            found.extend(kernels::COLS_BROADCAST.fitting(caps, self.size.largest, self.a_aligned(8) && self.b_aligned(8)));
         }
         // As for the rows: a GPU wants many small invocations.
         let at = if caps.software { found.len() } else { 0 };
@@ -134,7 +129,7 @@ impl Cols {
             params: bytemuck::bytes_of(&self.params()).to_vec(),
             operands: vec![a, b, out],
             workgroups: [x, y, self.groups as u32],
-            cost: self.cost,
+            cost: self.size.cost,
         });
         Ok(())
     }

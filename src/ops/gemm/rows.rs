@@ -1,8 +1,8 @@
 //! The core for operands A whose k is contiguous: geometry, parameters and dispatch of the `gemm_rows_*` kernels.
 
-use super::{Epilogue, choose, kernels};
+use super::{Epilogue, Size, choose, kernels};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Cost, Dispatch, Kernel, grid};
+use crate::gpu::kernel::{Bind, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
 use bytemuck::{Pod, Zeroable};
 
@@ -67,8 +67,7 @@ pub struct Rows {
     pub out_step: [usize; 2],
     /// A is stored `[k][m]` with this many floats between two k: the product of two transposed matrices.
     pub a_k_stride: Option<usize>,
-    /// What the printed plan says.
-    pub cost: Cost,
+    pub size: Size,
 }
 
 /// `GemmRowsParams` of `shaders/gemm_rows.wgsl`.
@@ -106,7 +105,8 @@ impl Rows {
     pub fn matrix(form: Form, m: usize, [depth, a_stride]: [usize; 2], [columns, out_stride]: [usize; 2], b: [usize; 2]) -> Self {
         let [b_extent, b_stride] = b;
         let segment = Segment { y: 0, x: 0, b_base: 0 };
-        let phase = Phase { rows: m, grid: [1, 1], out: [0, 0], a_channel: 0, out_channel: 0, columns: out_stride, segments: vec![segment] };
+        let phase =
+            Phase { rows: m, grid: [1, 1], out: [0, 0], a_channel: 0, out_channel: 0, columns: out_stride, segments: vec![segment] };
         Rows {
             form,
             phases: vec![phase],
@@ -120,7 +120,7 @@ impl Rows {
             out: Pixels { height: 1, width: 1, floats: out_stride },
             out_step: [1, 1],
             a_k_stride: None,
-            cost: Cost::default(),
+            size: Size::default(),
         }
     }
 
@@ -155,23 +155,12 @@ impl Rows {
             Form::N => (&kernels::ROWS_BROADCAST_N, &kernels::ROWS_NARROW_N, &kernels::ROWS_PLAIN_N),
             Form::T => (&kernels::ROWS_BROADCAST_T, &kernels::ROWS_NARROW_T, &kernels::ROWS_PLAIN_T),
         };
-        let [wide, wide_b, four] = broadcast.each_ref();
-        let [narrow_wide, narrow_four] = narrow.each_ref();
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            let (a_wide, b_wide) = (caps.int64 && self.a_aligned(8), caps.int64 && self.b_aligned(8));
-            let mut any_width: Vec<&'static Kernel> = Vec::new();
-            any_width.extend((a_wide && b_wide).then_some(wide));
-            any_width.extend(b_wide.then_some(wide_b));
-            any_width.push(four);
-            let few_columns = a_wide.then_some(narrow_wide).into_iter().chain([narrow_four]);
-            if columns <= 8 {
-                found.extend(few_columns);
-                found.extend(any_width);
-            } else {
-                found.extend(any_width);
-                found.extend(few_columns);
-            }
+            let wide = self.a_aligned(8) && self.b_aligned(8);
+            found.extend(broadcast.fitting(caps, self.size.largest, wide));
+            let at = if columns <= 8 { 0 } else { found.len() };
+            found.splice(at..at, narrow.fitting(caps, self.size.largest, self.a_aligned(8)));
         }
         // A GPU hides latency by many invocations; one subgroup a workgroup with 128 accumulators each would leave it idle.
         let at = if caps.software { found.len() } else { 0 };
@@ -198,16 +187,17 @@ impl Rows {
         let per_group = if kernel.workgroup[0] == 8 { 1 } else { kernel.workgroup[0] };
         let [x, y, _] = grid(self.phases.iter().map(items).max().unwrap_or(0), per_group);
         let walk = lowering.constant(self.walk());
-        // A binding that is not read still needs a buffer; the table serves.
+        // A binding that is not read still needs a buffer, or a texture: whatever is bound anyway serves.
         let bias = epilogue.bias.unwrap_or(walk);
-        let saved = epilogue.mask.map_or(walk, |(saved, _)| saved);
+        let unread = if kernel.bindings.contains(&Bind::Texture) { a } else { walk };
+        let saved = epilogue.mask.map_or(unread, |(saved, _)| saved);
         lowering.push(Dispatch {
             kernel,
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&self.params(epilogue)).to_vec(),
             operands: vec![a, b, walk, bias, saved, out],
             workgroups: [x, y, self.phases.len() as u32],
-            cost: self.cost,
+            cost: self.size.cost,
         });
         Ok(())
     }
