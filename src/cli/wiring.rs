@@ -29,6 +29,7 @@ const SAMPLE_BATCH: usize = 64;
 /// A data set as a run sees it: padded to the size of its preset.
 pub struct Data {
     set: DataSet,
+    name: String,
     id: DataId,
     padded_from: Option<(usize, usize)>,
 }
@@ -39,9 +40,9 @@ impl Data {
         self.id.clone()
     }
 
-    /// Short name for the run folder.
-    pub fn name(&self) -> String {
-        self.set.name.trim_start_matches("builtin:").to_string()
+    /// Short name for the run folder: `digits`, `fashion-mnist`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Number of images.
@@ -95,7 +96,17 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
         height: set.height as u32,
         width: set.width as u32,
     };
-    Ok(Data { set, id, padded_from })
+    Ok(Data { name: short_name(source), set, id, padded_from })
+}
+
+/// What a data set is called in a run folder's name: a built-in set without its settings, else the folder or file's own name.
+fn short_name(source: &str) -> String {
+    if let Some(builtin) = source.strip_prefix("builtin:") {
+        return builtin.split('?').next().unwrap_or(builtin).to_string();
+    }
+    // `.` and `..` have no name of their own.
+    let path = std::fs::canonicalize(source).unwrap_or_else(|_| source.into());
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// The networks as a table (layer, output shape, parameters), then the totals.
@@ -294,4 +305,25 @@ pub fn plan(config: &TrainConfig, data: &Data) -> Result<String> {
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
     Ok(format!("{}\n{plan}", gpu.adapter_summary()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_of_data_sets() {
+        for (source, name) in [
+            ("builtin:digits", "digits"),
+            ("builtin:digits?n=500&seed=7", "digits"),
+            ("builtin:shapes-64", "shapes-64"),
+            ("/no/such/fashion-mnist", "fashion-mnist"),
+            ("/no/such/folder/", "folder"),
+        ] {
+            assert_eq!(short_name(source), name, "{source}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("mnist/below")).unwrap();
+        assert_eq!(short_name(&dir.path().join("mnist/below/..").display().to_string()), "mnist");
+    }
 }
