@@ -1,0 +1,474 @@
+//! The trainer through the library: what a step does to every tensor, in which order data are seen, what the statistics mean, and that a short training
+//! brings samples measurably nearer to real images.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ganymede::data::{self, LoadOptions, Split};
+use ganymede::eval::swd::{DEFAULT_PROJECTIONS, gap_closed, sliced_wasserstein};
+use ganymede::gan::config::GanConfig;
+use ganymede::gan::schedule::{self, Position};
+use ganymede::gan::step::{Inputs, Z_STREAM};
+use ganymede::gan::trainer::Trainer;
+use ganymede::gpu::step::StepRow;
+use ganymede::gpu::{Gpu, GpuOptions, testing};
+use ganymede::graph::lower::Operand;
+use ganymede::graph::shape::Shape;
+use ganymede::graph::tensor::Tensor;
+use ganymede::nn::network::{InitScheme, Layer, Network};
+use ganymede::nn::state::{HostData, HostTensor};
+use ganymede::ops::gather::{self, Resident, Storage};
+use ganymede::ops::noise::{Distribution, Source, noise_twin};
+use ganymede::ops::optimiser::Adam;
+use ganymede::ops::stats::Stat;
+use ganymede::plan::{Executor, Program, compile};
+
+/// A GPU for a test, one test at a time: on two cores they only slow each other down. `None` where tests do not use one.
+fn gpu() -> Option<(Arc<Gpu>, MutexGuard<'static, ()>)> {
+    static ONE: Mutex<()> = Mutex::new(());
+    testing::gpu()?;
+    // A test that failed while it held the lock leaves nothing behind that another could trip over.
+    let guard = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let adapter = std::env::var("GANYMEDE_TEST_ADAPTER").ok();
+    let options = GpuOptions { adapter, pipeline_cache: false, ..GpuOptions::default() };
+    Some((Arc::new(Gpu::open(&options).expect("the test GPU opens twice")), guard))
+}
+
+const IMAGES: usize = 21;
+
+/// 16x16 grey images, each a disc of another place and brightness.
+fn images() -> Vec<u8> {
+    let pixel = |image: usize, y: usize, x: usize| {
+        let (cy, cx) = (4 + image * 5 % 9, 4 + image * 7 % 8);
+        let inside = (y as i64 - cy as i64).pow(2) + (x as i64 - cx as i64).pow(2) <= 9;
+        if inside { 120 + 6 * image as u8 } else { 10 }
+    };
+    (0..IMAGES).flat_map(|i| (0..256).map(move |p| pixel(i, p / 16, p % 16))).collect()
+}
+
+fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
+    Layer::Conv2d { inputs, outputs, kernel, stride, padding, bias: false }
+}
+
+fn conv_t(inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
+    Layer::ConvTranspose2d { inputs, outputs, kernel, stride, padding, output_padding: 0, bias: false }
+}
+
+/// A small DCGAN for 16x16 images, with every kind of layer and no width that is a multiple of four.
+fn config() -> GanConfig {
+    let (norm, leaky) = (|features| Layer::BatchNorm { features }, Layer::LeakyRelu(0.2));
+    let g =
+        vec![conv_t(6, 7, 4, 1, 0), norm(7), Layer::Relu, conv_t(7, 5, 4, 2, 1), norm(5), Layer::Relu, conv_t(5, 1, 4, 2, 1), Layer::Tanh];
+    let d = vec![conv(1, 5, 4, 2, 1), leaky, conv(5, 6, 4, 2, 1), norm(6), leaky, conv(6, 1, 4, 1, 0)];
+    let network =
+        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::Dcgan };
+    GanConfig {
+        generator: network("G", &[6], g),
+        discriminator: network("D", &[1, 16, 16], d),
+        z_dim: 6,
+        batch: 4,
+        d_steps: 1,
+        lr_g: 2e-4,
+        lr_d: 2e-4,
+        adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
+        lr_horizon_kimg: None,
+        ema_half_life_kimg: 0.01,
+        ema_ramp: 1.0,
+        seed: 5,
+    }
+}
+
+fn trainer(gpu: &Arc<Gpu>, config: GanConfig) -> Trainer {
+    let trainer = Trainer::new(gpu.clone(), config, &Inputs::Device { images: IMAGES }).expect("the trainer starts");
+    trainer.upload_data(&images()).expect("the images fit");
+    trainer
+}
+
+type Tensors = BTreeMap<String, HostTensor>;
+
+fn tensors(trainer: &Trainer) -> Tensors {
+    trainer.tensors().expect("the state reads")
+}
+
+fn floats<'a>(tensors: &'a Tensors, name: &str) -> &'a [f32] {
+    tensors[name].as_f32().unwrap_or_else(|| panic!("{name} holds floats"))
+}
+
+/// Bits of every tensor whose name starts with one of `prefixes`.
+fn bits(tensors: &Tensors, prefixes: &[&str]) -> BTreeMap<String, Vec<u32>> {
+    let chosen: BTreeMap<_, _> = tensors
+        .iter()
+        .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .map(|(name, tensor)| {
+            let words = match &tensor.data {
+                HostData::F32(values) => values.iter().map(|v| v.to_bits()).collect(),
+                HostData::U32(values) => values.clone(),
+            };
+            (name.clone(), words)
+        })
+        .collect();
+    assert!(!chosen.is_empty(), "no tensor is named {prefixes:?}");
+    chosen
+}
+
+/// Rows of the step table for the steps from `position`.
+fn rows(config: &GanConfig, position: Position, steps: u64) -> Vec<StepRow> {
+    (0..steps).map(|i| schedule::row(config, IMAGES, position.after(i, config.batch))).collect()
+}
+
+#[test]
+fn several_discriminator_updates_are_as_many_steps_with_a_frozen_generator() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let mut results = BTreeSet::new();
+    for d_steps in 1..=3 {
+        let several = GanConfig { d_steps, ..config() };
+        let mut together = trainer(&gpu, several.clone());
+        together.run_steps(1).expect("a step");
+        assert_eq!((together.position().step, together.position().images_seen), (1, 4), "images are counted once a step");
+
+        let one = config();
+        let mut apart = trainer(&gpu, one.clone());
+        let whole = schedule::row(&several, IMAGES, Position::default());
+        for update in 0..d_steps {
+            let mut row = schedule::row(&one, IMAGES, apart.position());
+            row.slots[StepRow::optimiser(0) as usize] = whole.slots[StepRow::optimiser(update) as usize];
+            row.slots[StepRow::draw(0) as usize] = whole.slots[StepRow::draw(update) as usize];
+            row.slots[StepRow::optimiser(1) as usize] = whole.slots[StepRow::optimiser(d_steps) as usize];
+            row.slots[StepRow::STEP as usize] = whole.slots[StepRow::STEP as usize];
+            if update + 1 < d_steps {
+                row.slots[StepRow::optimiser(1) as usize][0] = 0;
+            }
+            apart.run_rows(&[row]).expect("a step");
+            if update + 1 < d_steps {
+                // The frozen generator's moments have moved: put them back.
+                let mut state = tensors(&apart);
+                for (name, tensor) in state.iter_mut().filter(|(name, _)| name.starts_with("adam.G.")) {
+                    let HostData::F32(values) = &mut tensor.data else { panic!("{name} holds floats") };
+                    assert!(values.iter().any(|v| *v != 0.0), "{name}");
+                    values.fill(0.0);
+                }
+                let position = apart.position();
+                apart.load_tensors(position, &state).expect("its own state");
+            }
+        }
+        // All but D's running statistics, which also follow the pass of the generator's update, in which `apart` has more of.
+        let same = ["G.", "G_ema.", "adam.", "D.0.weight", "D.2.weight", "D.3.weight", "D.3.bias", "D.5.weight"];
+        let (together, apart) = (tensors(&together), tensors(&apart));
+        assert_eq!(bits(&together, &same), bits(&apart, &same), "d_steps {d_steps}");
+        results.insert(bits(&together, &["G.0.weight", "D.0.weight"]));
+    }
+    assert_eq!(results.len(), 3, "each number of updates gives other weights");
+}
+
+#[test]
+fn the_average_is_the_recurrence() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let config = config();
+    let mut trainer = trainer(&gpu, config.clone());
+    let names: Vec<String> = tensors(&trainer).into_keys().filter(|name| name.starts_with("G_ema.")).collect();
+    assert_eq!(names.len(), 11, "three weights, two norms with scale, shift, and two running statistics each");
+    let before = tensors(&trainer);
+    for name in &names {
+        assert_eq!(before[name], before[&name.replace("G_ema.", "G.")], "the average begins as a copy");
+    }
+    let mut last = before;
+    let mut decays = Vec::new();
+    for _ in 0..4 {
+        let row = rows(&config, trainer.position(), 1).remove(0);
+        let decay = f64::from(f32::from_bits(row.slots[StepRow::STEP as usize][2]));
+        decays.push(decay);
+        trainer.run_steps(1).expect("a step");
+        let now = tensors(&trainer);
+        for name in &names {
+            let own = floats(&now, &name.replace("G_ema.", "G."));
+            assert_ne!(own, floats(&last, &name.replace("G_ema.", "G.")), "{name} does not train");
+            for ((&average, &old), &value) in floats(&now, name).iter().zip(floats(&last, name)).zip(own) {
+                let expected = decay * f64::from(old) + (1.0 - decay) * f64::from(value);
+                let scale = f64::from(old.abs().max(value.abs()));
+                assert!((f64::from(average) - expected).abs() <= 2.5e-7 * scale, "{name}: {average}, by the recurrence {expected}");
+            }
+        }
+        last = now;
+    }
+    // A copy first, then averages that take something of both, with the ramp and then at the full half-life of 10 images.
+    assert_eq!(decays[0], 0.0);
+    let expected = [4.0, 8.0, 10.0].map(|half_life: f64| 0.5f64.powf(4.0 / half_life));
+    for (decay, expected) in decays[1..].iter().zip(expected) {
+        assert!((decay - expected).abs() < 1e-7, "{decays:?}");
+    }
+}
+
+#[test]
+fn adams_first_step_moves_weights_by_the_learning_rate_and_its_later_ones_by_the_formula() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let config = GanConfig { lr_d: 3e-4, ..config() };
+    let mut trainer = trainer(&gpu, config.clone());
+    let start = tensors(&trainer);
+    trainer.run_steps(1).expect("a step");
+    let first = tensors(&trainer);
+    let (b1, b2, eps) = (config.adam.beta1, config.adam.beta2, config.adam.eps);
+    let mut last = (start, first.clone());
+    for t in 1..=3 {
+        for (network, lr) in [("G", config.lr_g), ("D", config.lr_d)] {
+            let prefix = format!("adam.{network}.m.");
+            let parameters: Vec<&str> = first.keys().filter_map(|name| name.strip_prefix(&prefix)).collect();
+            assert_eq!(parameters.len(), if network == "G" { 7 } else { 5 });
+            for name in parameters {
+                let of = |tensors: &'_ Tensors, kind: &str| {
+                    floats(tensors, &format!("{kind}.{name}")).iter().map(|&v| f64::from(v)).collect::<Vec<_>>()
+                };
+                let (old, new) = (of(&last.0, network), of(&last.1, network));
+                let (m, v) = (of(&last.1, &format!("adam.{network}.m")), of(&last.1, &format!("adam.{network}.v")));
+                let mut alive = 0;
+                for i in 0..old.len() {
+                    let moved = new[i] - old[i];
+                    // Rounding of the weight itself, a few units in the last place.
+                    let rounding = 2e-7 * new[i].abs().max(old[i].abs()) + 1e-4 * lr;
+                    let expected = -lr * (m[i] / (1.0 - b1.powi(t))) / ((v[i] / (1.0 - b2.powi(t))).sqrt() + eps);
+                    assert!(
+                        (moved - expected).abs() <= rounding,
+                        "{network}.{name}[{i}] in step {t}: moved by {moved}, by Adam's formula {expected}"
+                    );
+                    if t == 1 {
+                        assert!(moved.abs() <= lr * (1.0 + 1e-3) + rounding, "{network}.{name}[{i}]: {moved}");
+                        // One gradient: its mean and its mean square say the same of it.
+                        let (g, square) = (m[i] / (1.0 - b1), v[i] / (1.0 - b2));
+                        assert!((g * g - square).abs() <= 1e-5 * square + 1e-37, "{network}.{name}[{i}]: gradient {g}, square {square}");
+                        if g.abs() > 1e-5 {
+                            alive += 1;
+                            assert!(
+                                (moved.abs() - lr).abs() <= 2e-3 * lr + rounding && moved * g < 0.0,
+                                "{network}.{name}[{i}]: {moved} along {g}"
+                            );
+                        }
+                    }
+                }
+                assert!(t > 1 || alive * 2 >= old.len(), "{network}.{name}: only {alive} of {} weights have a gradient", old.len());
+            }
+        }
+        trainer.run_steps(1).expect("a step");
+        last = (last.1, tensors(&trainer));
+    }
+}
+
+#[test]
+fn an_epoch_shows_every_image_once() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    // 37 images of one byte that is their number, seen by batches of 8, two a step: epochs end inside of batches.
+    let (count, batch, d_steps) = (37, 8, 2);
+    let config = GanConfig { batch, d_steps, ..config() };
+    let mut program = Program::new();
+    let data = program.buffer("data", count);
+    let image = Shape::new(&[batch, 1, 2, 2]).expect("a shape");
+    let real: Vec<_> = (0..d_steps).map(|u| program.tensor_buffer(format!("real.{u}"), &image)).collect();
+    for (update, &real) in real.iter().enumerate() {
+        let (shape, seed) = (image.clone(), config.seed);
+        let segments = vec![Operand::Place(ganymede::graph::lower::Place { buffer: data, offset: 0, len: count })];
+        let resident =
+            Resident { segments, images: count, per_segment: count, image: [1, 2, 2], storage: Storage::U8, scale: 1.0, shift: 0.0 };
+        program.effect("real", move |l| {
+            let index = gather::lower_batch_index(l, batch, count, seed, StepRow::draw(update))?;
+            gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
+        });
+    }
+    let plan = compile(&mut program, &gpu.caps()).expect("the program compiles");
+    let table = gpu.uniform("rows", StepRow::BYTES as u64).expect("a buffer");
+    let executor = Executor::new(&gpu, "epochs", &plan, &Default::default(), Some(&table)).expect("the program binds");
+    let bytes: Vec<u8> = (0..count).flat_map(|i| [i as u8, 100, 200, 100 + i as u8]).collect();
+    gpu.write(executor.buffer(data), 0, &bytes).expect("written");
+
+    let mut seen = Vec::new();
+    let mut position = Position::default();
+    while seen.len() < 5 * count {
+        gpu.write(&table, 0, bytemuck::bytes_of(&schedule::row(&config, count, position))).expect("written");
+        executor.submit(&gpu, 0..1).expect("submitted");
+        for &place in &real {
+            let values = Tensor::unpack(&image, &executor.read(&gpu, place).expect("read"));
+            for pixels in values.data.chunks(4) {
+                assert_eq!(pixels[1..], [100.0, 200.0, 100.0 + pixels[0]], "pixels of one image stay together");
+                seen.push(pixels[0] as usize);
+            }
+        }
+        position = position.after(1, batch);
+    }
+    let epochs: Vec<&[usize]> = seen.chunks_exact(count).collect();
+    for (epoch, order) in epochs.iter().enumerate() {
+        assert_eq!(order.iter().copied().collect::<BTreeSet<_>>(), (0..count).collect(), "epoch {epoch}");
+        let twin: Vec<usize> =
+            (0..count as u32).map(|p| gather::batch_index(config.seed, epoch as u32, count as u32, p) as usize).collect();
+        assert_eq!(**order, twin, "epoch {epoch}");
+    }
+    assert_eq!(epochs.iter().collect::<BTreeSet<_>>().len(), epochs.len(), "each epoch has an order of its own");
+}
+
+#[test]
+fn losses_and_statistics_agree() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    for d_steps in [1, 2] {
+        let mut trainer = trainer(&gpu, GanConfig { d_steps, ..config() });
+        for steps in [3, 2] {
+            let mut sums = [0.0; 3];
+            let mut last = [0.0; 3];
+            for _ in 0..steps {
+                trainer.run_steps(1).expect("a step");
+                last = trainer.losses().expect("losses").map(f64::from);
+                sums.iter_mut().zip(last).for_each(|(sum, loss)| *sum += loss);
+            }
+            let stats: BTreeMap<Stat, _> = trainer.tick_stats().expect("statistics").into_iter().collect();
+            for (i, stat) in [Stat::LossDReal, Stat::LossDFake, Stat::LossG].into_iter().enumerate() {
+                let summary = &stats[&stat];
+                let updates = if stat == Stat::LossG { 1 } else { d_steps as u64 };
+                assert_eq!(summary.count, steps * updates, "{}", stat.name());
+                assert!((summary.latest - last[i]).abs() <= 1e-6 * last[i], "{}: {} and {}", stat.name(), summary.latest, last[i]);
+                if updates == 1 {
+                    let mean = sums[i] / steps as f64;
+                    assert!((summary.mean - mean).abs() <= 2e-6 * mean, "{}: {} and {mean}", stat.name(), summary.mean);
+                }
+            }
+            // A loss of -log(p) averaged is at least -log of the averaged p (Jensen), and near it while D is unsure.
+            let [d_x, d_g_z1, d_g_z2] = [Stat::DX, Stat::DGZ1, Stat::DGZ2].map(|stat| stats[&stat].mean);
+            for (loss, p) in [(Stat::LossDReal, d_x), (Stat::LossDFake, 1.0 - d_g_z1), (Stat::LossG, d_g_z2)] {
+                let excess = stats[&loss].mean + p.ln();
+                assert!((-1e-6..0.2).contains(&excess), "{}: {} for a mean probability of {p}", loss.name(), stats[&loss].mean);
+            }
+            assert!(stats[&Stat::GradNormD].mean > 0.0 && stats[&Stat::GradNormG].mean > 0.0);
+        }
+        assert!(trainer.tick_stats().expect("statistics").is_empty(), "a tick of no steps has no statistics");
+    }
+}
+
+#[test]
+fn a_state_carries_over_to_another_trainer() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    // What a step depends on besides the state must come from the position: rates that fall, several draws a step.
+    let config = GanConfig { d_steps: 2, lr_horizon_kimg: Some(0.05), ..config() };
+    let z: Vec<f32> =
+        (0..5u64).flat_map(|seed| noise_twin(Source { seed, stream: Z_STREAM }, Distribution::Normal, 0, 6)).map(|v| v as f32).collect();
+    let mut whole = trainer(&gpu, config.clone());
+    whole.set_steps_per_submit(Some(8));
+    whole.run_steps(9).expect("steps");
+    let mut first = trainer(&gpu, config.clone());
+    first.set_steps_per_submit(Some(1));
+    first.run_steps(4).expect("steps");
+    let state = tensors(&first);
+    let mut second = trainer(&gpu, GanConfig { seed: config.seed, ..config.clone() });
+    second.run_steps(2).expect("steps that are forgotten");
+    second.load_tensors(first.position(), &state).expect("a state of the same configuration");
+    assert_eq!(tensors(&second), state);
+    assert_eq!(second.sample(&z).expect("images"), first.sample(&z).expect("images"));
+    for steps in [3, 2] {
+        second.run_steps(steps).expect("steps");
+    }
+    assert_eq!(second.position(), whole.position());
+    assert_eq!(bits(&tensors(&second), &["G", "D", "adam", "tick"]), bits(&tensors(&whole), &["G", "D", "adam", "tick"]));
+    assert_eq!(second.sample(&z).expect("images"), whole.sample(&z).expect("images"));
+    assert_ne!(second.sample(&z).expect("images"), first.sample(&z).expect("images"));
+
+    // A state that does not fit changes nothing.
+    let before = tensors(&second);
+    let position = second.position();
+    let mut refused = |change: &dyn Fn(&mut Tensors), needle: &str| {
+        let mut state = state.clone();
+        change(&mut state);
+        let error = second.load_tensors(Position::default(), &state).expect_err(needle);
+        assert!(error.exit_code() == 2 && error.to_string().contains(needle), "{error}");
+    };
+    refused(&|state| drop(state.remove("adam.D.v.0.weight")), "tensor adam.D.v.0.weight is missing");
+    refused(&|state| drop(state.insert("G.9.weight".into(), HostTensor::f32([1], vec![0.0]))), "tensor G.9.weight belongs to no part");
+    refused(&|state| drop(state.insert("D.3.bias".into(), HostTensor::f32([5], vec![0.0; 5]))), "tensor D.3.bias has shape [5]");
+    refused(
+        &|state| drop(state.insert("D.3.bias".into(), HostTensor::u32([6], vec![0; 6]))),
+        "tensor D.3.bias should hold 6 32-bit floats",
+    );
+    refused(&|state| drop(state.remove("tick.stats")), "tensor tick.stats is missing");
+    assert_eq!((tensors(&second), second.position()), (before, position));
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_named() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    for (planted, culprits) in [("G.3.weight", &["the discriminator's output"][..]), ("D.2.weight", &["the discriminator's output"])] {
+        let mut trainer = trainer(&gpu, config());
+        trainer.run_steps(2).expect("steps");
+        trainer.check_finite().expect("all is well so far");
+        let mut state = tensors(&trainer);
+        let HostData::F32(values) = &mut state.get_mut(planted).expect("a tensor").data else { panic!("{planted} holds floats") };
+        values[1] = f32::NAN;
+        let position = trainer.position();
+        trainer.load_tensors(position, &state).expect("its own state");
+        trainer.run_steps(3).expect("steps");
+        for error in [trainer.check_finite().expect_err("a NaN"), trainer.tick_stats().expect_err("a NaN")] {
+            let text = error.to_string();
+            assert_eq!(error.exit_code(), 4, "{text}");
+            assert!(culprits.iter().any(|c| text.starts_with(c)) && text.ends_with("is not finite in step 2"), "{planted}: {text}");
+        }
+        // A good state makes it a good trainer again.
+        let mut good = self::trainer(&gpu, config());
+        good.run_steps(1).expect("a step");
+        trainer.load_tensors(good.position(), &tensors(&good)).expect("a state of the same configuration");
+        trainer.run_steps(1).expect("a step");
+        trainer.check_finite().expect("the bad event is forgotten");
+    }
+}
+
+/// Share of the gap between the first fakes and real images that samples have closed after 150 steps on built-in digits.
+fn gap_closed_by_training(gpu: &Arc<Gpu>, seed: u64) -> f64 {
+    let n = 500;
+    let load = |split| data::load("builtin:digits?n=2000", &LoadOptions { seed, split, pad_to: None }).expect("built-in digits");
+    let (train, test) = (load(Split::Train), load(Split::Test));
+    let (norm, leaky) = (|features| Layer::BatchNorm { features }, Layer::LeakyRelu(0.2));
+    let g = vec![
+        conv_t(16, 24, 7, 1, 0),
+        norm(24),
+        Layer::Relu,
+        conv_t(24, 12, 4, 2, 1),
+        norm(12),
+        Layer::Relu,
+        conv_t(12, 1, 4, 2, 1),
+        Layer::Tanh,
+    ];
+    let d = vec![conv(1, 12, 4, 2, 1), leaky, conv(12, 24, 4, 2, 1), norm(24), leaky, conv(24, 1, 7, 1, 0)];
+    let network =
+        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::Dcgan };
+    let config = GanConfig {
+        generator: network("G", &[16], g),
+        discriminator: network("D", &[1, 28, 28], d),
+        z_dim: 16,
+        batch: 16,
+        lr_g: 1e-3,
+        lr_d: 1e-3,
+        ema_half_life_kimg: 1.0,
+        ema_ramp: 0.05,
+        seed,
+        ..config()
+    };
+    let mut trainer = Trainer::new(gpu.clone(), config, &Inputs::Device { images: train.count }).expect("the trainer starts");
+    trainer.upload_data(&train.images).expect("the images fit");
+    let z: Vec<f32> = (0..n as u64)
+        .flat_map(|seed| noise_twin(Source { seed, stream: Z_STREAM }, Distribution::Normal, 0, 16))
+        .map(|v| v as f32)
+        .collect();
+    let held_out = test.gather_f32(0..n);
+    let distance = |other: &[f32]| sliced_wasserstein(&held_out, other, 784, DEFAULT_PROJECTIONS, 0).expect("equal sets");
+    let initial = distance(&trainer.sample(&z).expect("images").data);
+    let floor = distance(&train.gather_f32(0..n));
+    for _ in 0..3 {
+        trainer.run_steps(50).expect("steps");
+        trainer.check_finite().expect("finite");
+    }
+    let last = distance(&trainer.sample(&z).expect("images").data);
+    let closed = gap_closed(initial, last, floor).expect("a gap");
+    println!("seed {seed}: initial {initial:.4}, floor {floor:.4}, final {last:.4}, {:.1} % closed", 100.0 * closed);
+    closed
+}
+
+#[test]
+fn training_brings_samples_nearer_to_real_images() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    // Measured on lavapipe: 58, 65 and 65 %. With a discriminator that does not learn 13 % (in 200 steps), with a generator that climbs instead of
+    // descending -21 %. Half of the worst leaves room for other adapters' rounding.
+    for seed in 0..3 {
+        let closed = gap_closed_by_training(&gpu, seed);
+        assert!(closed >= 0.3, "seed {seed}: {:.1} % of the gap closed", 100.0 * closed);
+    }
+}
