@@ -83,13 +83,15 @@ fn matmul(transpose_a: bool, transpose_b: bool, [m, k, n]: [usize; 3]) -> Proble
     Problem { op: Box::new(Matmul { transpose_a, transpose_b }), inputs: [a, b] }
 }
 
-/// The three directions of one convolution.
-fn convolutions(conv: Conv2d, x: [usize; 4], w: [usize; 4]) -> [Problem; 3] {
+/// The three directions of one convolution, with all output pixels but the given numbers.
+fn convolutions(conv: Conv2d, x: [usize; 4], w: [usize; 4], without: [usize; 2]) -> [Problem; 3] {
     let [input_hw, kernel_hw] = [[x[2], x[3]], [w[2], w[3]]];
-    let [oh, ow] = conv.output_hw(input_hw, kernel_hw).expect("the cases' kernels fit");
+    let [all_h, all_w] = conv.output_hw(input_hw, kernel_hw).expect("the cases' kernels fit");
+    let [oh, ow] = [all_h - without[0], all_w - without[1]];
+    let output_hw = (without != [0, 0]).then_some([oh, ow]);
     let (x, w, y) = (x.to_vec(), w.to_vec(), vec![x[0], w[0], oh, ow]);
     [
-        Problem { op: Box::new(Conv2dForward { conv }), inputs: [x.clone(), w.clone()] },
+        Problem { op: Box::new(Conv2dForward { conv, output_hw }), inputs: [x.clone(), w.clone()] },
         Problem { op: Box::new(Conv2dBackwardInput { conv, input_hw }), inputs: [y.clone(), w] },
         Problem { op: Box::new(Conv2dBackwardWeight { conv, kernel_hw }), inputs: [x, y] },
     ]
@@ -137,8 +139,10 @@ fn problems() -> Vec<Problem> {
         (conv([2, 1], [1, 1], [1, 1], 2), [2, 8, 5, 6], [6, 4, 3, 2]),
         (conv([2, 2], [1, 1], [1, 1], 5), [2, 5, 6, 7], [10, 1, 3, 3]),
     ] {
-        all.extend(convolutions(conv, x, w));
+        all.extend(convolutions(conv, x, w, [0, 0]));
     }
+    // Fewer output pixels than fit, as under an output padding beyond the stride.
+    all.extend(convolutions(conv([1, 2], [1, 0], [2, 3], 1), [2, 6, 7, 9], [5, 6, 3, 2], [1, 1]));
     all
 }
 
