@@ -204,7 +204,7 @@ fn gemm_cols_broadcast(
     let rows = min(32u, p.rows - m);
     for (var r = 0u; r < rows; r++) {
         if n < p.columns {
-            c[((a_row + r) * p.columns + n) >> 2u] = without_padding(c0, n);
+            c[((a_row + r) * p.columns + n) >> 2u] = c0;
         }
         c0 = c1;
         c1 = c2;

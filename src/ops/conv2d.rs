@@ -312,7 +312,7 @@ impl Family {
         let (i4, o4, groups) = (self.w.padded(), self.y.padded(), self.conv.groups);
         if self.is_dense() {
             let flat = Cols::matrix(n, [o, o4], [i, kh * kw * i4]);
-            return Cols { period: i4, size: self.size(), ..flat };
+            return Cols { size: self.size(), ..flat };
         }
         Cols {
             images: n,
@@ -320,7 +320,6 @@ impl Family {
             groups,
             kernel: [kh, kw],
             tap_columns: i4,
-            period: i4,
             channels: i,
             a: Self::pixels(&self.y),
             b: Self::pixels(&self.x),

@@ -4,15 +4,13 @@ use super::super::activation::Activation;
 use super::super::case::{Case, CaseBuffer};
 use super::super::conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight, Conv2dForward};
 use super::super::matmul::Matmul;
+use super::super::{random, shape};
 use super::Epilogue;
 use crate::gpu::kernel::Kernel;
 use crate::graph::NodeId;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::op::Op;
 use crate::graph::shape::Shape;
-use crate::graph::tensor::Tensor;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 /// What the family's ops offer beyond [`Op`].
 trait Member: Op {
@@ -146,22 +144,12 @@ fn problems() -> Vec<Problem> {
     all
 }
 
-/// Values in [-1, 1) that f32 holds exactly.
-fn random(seed: u64, shape: &Shape) -> Tensor {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    Tensor::from_fn(shape.clone(), |_| f64::from(rng.random_range(-1.0f32..1.0)))
-}
-
-fn shape(dims: &[usize]) -> Shape {
-    Shape::new(dims).unwrap_or_else(|e| panic!("{e}"))
-}
-
 fn case(problem: &Problem, caps: &Caps, kernel: &'static Kernel, finish: Finish) -> Case {
     let inputs: [Shape; 2] = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
-    let tensors = [random(1, &inputs[0]), random(2, &inputs[1])];
+    let tensors = [random(&inputs[0], 1, -1.0, 1.0), random(&inputs[1], 2, -1.0, 1.0)];
     let output = problem.op.shape(&[&inputs[0], &inputs[1]]).unwrap_or_else(|e| panic!("{e}"));
-    let bias = random(3, &shape(&[output.channels()]));
-    let saved = random(4, &output);
+    let bias = random(&shape(&[output.channels()]), 3, -1.0, 1.0);
+    let saved = random(&output, 4, -1.0, 1.0);
 
     let mut expected = problem.op.twin(&[&tensors[0], &tensors[1]], &output);
     let [_, channels, h, w] = output.nchw();

@@ -18,8 +18,7 @@ pub struct Cols {
     pub kernel: [usize; 2],
     /// Columns of a tap, padding included.
     pub tap_columns: usize,
-    /// Columns after which channels start anew, and how many of them are not padding.
-    pub period: usize,
+    /// How many of them are not padding. Only `gemm_cols_scalar` asks: elsewhere the padding of B makes that of C.
     pub channels: usize,
     pub a: Pixels,
     pub b: Pixels,
@@ -39,7 +38,6 @@ struct GemmColsParams {
     rows: u32,
     columns: u32,
     tap_columns: u32,
-    period: u32,
     channels: u32,
     a_pixel: u32,
     b_pixel: u32,
@@ -58,7 +56,8 @@ struct GemmColsParams {
     step_image: u32,
     step_y: u32,
     step_x: u32,
-    reserved: u32,
+    reserved0: u32,
+    reserved1: u32,
 }
 
 impl Cols {
@@ -70,7 +69,6 @@ impl Cols {
             groups: 1,
             kernel: [1, 1],
             tap_columns: b_stride,
-            period: b_stride,
             channels: n,
             a: Pixels { height: 1, width: 1, floats: a_stride },
             b: Pixels { height: 1, width: 1, floats: b_stride },
@@ -139,7 +137,6 @@ impl Cols {
             rows: self.rows as u32,
             columns: self.columns() as u32,
             tap_columns: self.tap_columns as u32,
-            period: self.period as u32,
             channels: self.channels as u32,
             a_pixel: self.a.floats as u32,
             b_pixel: self.b.floats as u32,
@@ -158,7 +155,8 @@ impl Cols {
             step_image: (8 / grid) as u32,
             step_y: (8 % grid / self.a.width) as u32,
             step_x: (8 % self.a.width) as u32,
-            reserved: 0,
+            reserved0: 0,
+            reserved1: 0,
         }
     }
 }
