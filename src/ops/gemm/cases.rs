@@ -119,7 +119,7 @@ fn problems() -> Vec<Problem> {
         (conv([3, 4], [0, 1], [1, 1], 1), [2, 4, 8, 11], [8, 4, 2, 1]),
         // A stride beyond the input.
         (conv([4, 4], [2, 2], [1, 1], 1), [2, 8, 3, 2], [8, 8, 4, 4]),
-        // The layers of a DCGAN: wide loads, several tiles.
+        // The layers of a DCGAN: several tiles.
         (conv([2, 2], [1, 1], [1, 1], 1), [3, 16, 8, 6], [72, 16, 4, 4]),
         (conv([2, 2], [1, 1], [1, 1], 1), [2, 8, 10, 12], [24, 8, 4, 4]),
         (conv([2, 2], [1, 1], [1, 1], 1), [3, 1, 8, 10], [16, 1, 4, 4]),

@@ -86,23 +86,21 @@ impl Cols {
         self.kernel[0] * self.kernel[1] * self.tap_columns
     }
 
-    fn a_aligned(&self, lanes: usize) -> bool {
-        self.a.floats.is_multiple_of(lanes) && (self.groups == 1 || self.rows.is_multiple_of(lanes))
-    }
-
-    fn b_aligned(&self, lanes: usize) -> bool {
-        let fits = |n: usize| n.is_multiple_of(lanes);
-        fits(self.b.floats) && fits(self.tap_columns) && (self.groups == 1 || fits(self.b_channels))
+    /// Whether every address of A and B at which four channels start is a multiple of four.
+    fn is_aligned(&self) -> bool {
+        let fits = |n: usize| n.is_multiple_of(4);
+        let are_groups_aligned = self.groups == 1 || fits(self.rows) && fits(self.b_channels);
+        fits(self.a.floats) && fits(self.b.floats) && fits(self.tap_columns) && are_groups_aligned
     }
 
     /// The kernels that can run this product on an adapter, best first. The order depends on the adapter and the shape alone.
     pub fn candidates(&self, caps: &Caps) -> Vec<&'static Kernel> {
-        if !(self.a_aligned(4) && self.b_aligned(4)) {
+        if !self.is_aligned() {
             return vec![&kernels::COLS_SCALAR];
         }
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            found.extend(kernels::COLS_BROADCAST.fitting(caps, self.size.largest, self.a_aligned(8) && self.b_aligned(8)));
+            found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
         // As for the rows: a GPU wants many small invocations.
         let at = if caps.software { found.len() } else { 0 };
@@ -118,7 +116,7 @@ impl Cols {
         }
         let (rows, columns) = (self.rows, self.columns());
         let (items, per_group) = match kernel.name {
-            "gemm_cols_broadcast" => (rows.div_ceil(16) * columns.div_ceil(64), 1),
+            "gemm_cols_broadcast" => (rows.div_ceil(32) * columns.div_ceil(32), 1),
             "gemm_cols_plain" => (rows.div_ceil(4) * columns.div_ceil(8), 64),
             _ => (rows * columns, 64),
         };
