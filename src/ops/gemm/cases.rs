@@ -152,6 +152,8 @@ fn case(problem: &Problem, caps: &Caps, kernel: &'static Kernel, finish: Finish)
     let saved = random(&output, 4, -1.0, 1.0);
 
     let mut expected = problem.op.twin(&[&tensors[0], &tensors[1]], &output);
+    let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    let largest_sum = largest(&expected.data);
     let [_, channels, h, w] = output.nchw();
     for (i, value) in expected.data.iter_mut().enumerate() {
         if finish.bias {
@@ -177,7 +179,10 @@ fn case(problem: &Problem, caps: &Caps, kernel: &'static Kernel, finish: Finish)
         (node(4), CaseBuffer::output(&expected)),
     ];
     let name = format!("{:?} {} {} {} {finish:?}", problem.op, inputs[0], inputs[1], kernel.label());
-    Case::from_lowering(name, lowering, known)
+    // Sums are as exact as the largest of them allows, and epilogues may squash that: tanh makes a sum of 20 into 1.
+    let squash = (largest_sum / largest(&expected.data)).max(1.0);
+    let case = Case::from_lowering(name, lowering, known);
+    Case { atol: case.atol * squash, ..case }
 }
 
 /// Cases of all kernels that can run on an adapter: every problem with every kernel, and every epilogue with every kernel.
