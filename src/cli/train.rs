@@ -57,7 +57,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         (None, Some((path, _))) => path.parent().unwrap_or(Path::new(".")).to_path_buf(),
         (None, None) => folder::next_path(
             outdir,
-            &data.name(),
+            data.name(),
             &config.networks.preset,
             config.training.batch,
             &config.run.desc,
@@ -81,7 +81,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         None => {
             let folder = RunFolder::create(
                 outdir,
-                &data.name(),
+                data.name(),
                 &config.networks.preset,
                 config.training.batch,
                 &config.run.desc,

@@ -3,19 +3,17 @@
 use super::args::DeviceArgs;
 use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
-use crate::gan::config::GanConfig;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
 use crate::gan::trainer::{self, Trainer};
 use crate::gpu::{Backend, Gpu, GpuOptions, describe_devices};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
-use crate::nn::presets::{Preset, preset};
+use crate::nn::presets::preset;
 use crate::nn::summary;
 use crate::ops::noise::{Distribution, Source, noise_twin};
-use crate::ops::optimiser::Adam;
 use crate::ops::stats::Stat;
-use crate::run::config::{Recipe, TrainConfig};
+use crate::run::config::TrainConfig;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
 use crate::run::train::{Engine, TickStats};
@@ -29,6 +27,7 @@ const SAMPLE_BATCH: usize = 64;
 /// A data set as a run sees it: padded to the size of its preset.
 pub struct Data {
     set: DataSet,
+    name: String,
     id: DataId,
     padded_from: Option<(usize, usize)>,
 }
@@ -39,9 +38,9 @@ impl Data {
         self.id.clone()
     }
 
-    /// Short name for the run folder.
-    pub fn name(&self) -> String {
-        self.set.name.trim_start_matches("builtin:").to_string()
+    /// Short name for the run folder: `digits`, `fashion-mnist`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Number of images.
@@ -95,34 +94,23 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
         height: set.height as u32,
         width: set.width as u32,
     };
-    Ok(Data { set, id, padded_from })
+    Ok(Data { name: short_name(source), set, id, padded_from })
+}
+
+/// What a data set is called in a run folder's name: a built-in set without its settings, else the folder or file's own name.
+fn short_name(source: &str) -> String {
+    if let Some(builtin) = source.strip_prefix("builtin:") {
+        return builtin.split('?').next().unwrap_or(builtin).to_string();
+    }
+    // `.` and `..` have no name of their own.
+    let path = std::fs::canonicalize(source).unwrap_or_else(|_| source.into());
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// The networks as a table (layer, output shape, parameters), then the totals.
 pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
     let (generator, discriminator) = preset(&config.networks.preset)?.networks(data.set.channels);
     Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
-}
-
-fn gan_config(recipe: &Recipe, channels: usize) -> Result<(&'static Preset, GanConfig)> {
-    let preset = preset(&recipe.networks.preset)?;
-    let (generator, discriminator) = preset.networks(channels);
-    let t = &recipe.training;
-    let config = GanConfig {
-        generator,
-        discriminator,
-        z_dim: preset.z_dim,
-        batch: t.batch as usize,
-        d_steps: t.d_steps as usize,
-        lr_g: t.lr_g,
-        lr_d: t.lr_d,
-        adam: Adam { beta1: t.beta1, beta2: t.beta2, eps: t.eps },
-        lr_horizon_kimg: t.lr_horizon_kimg,
-        ema_half_life_kimg: t.ema_half_life_kimg,
-        ema_ramp: t.ema_ramp,
-        seed: t.seed,
-    };
-    Ok((preset, config))
 }
 
 fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
@@ -144,7 +132,7 @@ pub struct Built {
 /// [`Error::Environment`] if there is no adapter, or too little memory on it.
 pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
     let gpu = Arc::new(open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?);
-    let (_, gan) = gan_config(&config.recipe(), data.set.channels)?;
+    let gan = config.recipe().gan_config(data.set.channels)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
@@ -235,7 +223,7 @@ impl Sampler {
 /// # Errors
 /// [`Error::Input`] if the checkpoint does not fit its preset's networks, [`Error::Environment`] as for [`build`].
 pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result<Sampler> {
-    let (preset, gan) = gan_config(&state.recipe, state.data.channels as usize)?;
+    let gan = state.recipe.gan_config(state.data.channels as usize)?;
     let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
     let mut weights = HashMap::new();
@@ -247,7 +235,7 @@ pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result
         weights.insert(name, Tensor::new(shape, values.iter().map(|&v| f64::from(v)).collect()));
     }
     generator.load(&gpu, &weights).map_err(|e| Error::input(format!("{}: {e}", origin.display())))?;
-    Ok(Sampler { gpu, generator, z_dim: preset.z_dim })
+    Ok(Sampler { gpu, generator, z_dim: gan.z_dim })
 }
 
 /// The adapters with their drivers, features and limits, as text.
@@ -290,8 +278,29 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 
 /// The compiled plan of a training step as text.
 pub fn plan(config: &TrainConfig, data: &Data) -> Result<String> {
-    let (_, gan) = gan_config(&config.recipe(), data.set.channels)?;
+    let gan = config.recipe().gan_config(data.set.channels)?;
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
     Ok(format!("{}\n{plan}", gpu.adapter_summary()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_of_data_sets() {
+        for (source, name) in [
+            ("builtin:digits", "digits"),
+            ("builtin:digits?n=500&seed=7", "digits"),
+            ("builtin:shapes-64", "shapes-64"),
+            ("/no/such/fashion-mnist", "fashion-mnist"),
+            ("/no/such/folder/", "folder"),
+        ] {
+            assert_eq!(short_name(source), name, "{source}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("mnist/below")).unwrap();
+        assert_eq!(short_name(&dir.path().join("mnist/below/..").display().to_string()), "mnist");
+    }
 }

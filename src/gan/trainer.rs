@@ -241,7 +241,7 @@ impl Trainer {
                 Culprit::Logits => "the discriminator's output".to_string(),
                 Culprit::Scalar(stat) => stat.name().to_string(),
             };
-            return Err(Error::Diverged(format!("training diverged: {name} is not finite in step {}", bad.step)));
+            return Err(Error::Diverged(format!("{name} is not finite in step {}", bad.step)));
         }
         Ok(())
     }

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::disk::plain;
 use crate::suggest::nearest;
 use crate::error::{Error, Result};
+use crate::gan::config::GanConfig;
 use crate::gpu::step::StepRow;
 use crate::nn::presets;
+use crate::ops::optimiser::Adam;
 
 /// Declares a section twice: as it is resolved (every field set) and as it is given (every field optional).
 macro_rules! section {
@@ -196,6 +198,32 @@ const FLAGS: &[(&str, &str)] = &[
 
 /// Largest config file that is read.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+impl Recipe {
+    /// What a [`crate::gan::trainer::Trainer`] for images of `channels` channels is built from.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if there is no such preset.
+    pub fn gan_config(&self, channels: usize) -> Result<GanConfig> {
+        let preset = presets::preset(&self.networks.preset)?;
+        let (generator, discriminator) = preset.networks(channels);
+        let t = &self.training;
+        Ok(GanConfig {
+            generator,
+            discriminator,
+            z_dim: preset.z_dim,
+            batch: t.batch as usize,
+            d_steps: t.d_steps as usize,
+            lr_g: t.lr_g,
+            lr_d: t.lr_d,
+            adam: Adam { beta1: t.beta1, beta2: t.beta2, eps: t.eps },
+            lr_horizon_kimg: t.lr_horizon_kimg,
+            ema_half_life_kimg: t.ema_half_life_kimg,
+            ema_ramp: t.ema_ramp,
+            seed: t.seed,
+        })
+    }
+}
 
 impl TrainConfig {
     /// The part that shapes training.
