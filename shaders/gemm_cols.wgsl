@@ -12,8 +12,7 @@ struct GemmColsParams {
     rows: u32,         // m that exist, for each group
     columns: u32,      // n that exist in memory, padding included: taps * tap_columns
     tap_columns: u32,  // n of a tap, padding included
-    period: u32,       // columns after which channels start anew (tap_columns but for flattened images)
-    channels: u32,     // columns of each period that are not padding
+    channels: u32,     // columns of each tap that are not padding (read by gemm_cols_scalar only: elsewhere the padding of B makes that of C)
     a_pixel: u32,      // floats of a pixel of A
     b_pixel: u32,      // floats of a pixel of B
     b_channel: u32,    // channels of B in a group
@@ -31,7 +30,8 @@ struct GemmColsParams {
     step_image: u32,   // eight pixels as (image, y, x), for the kernels that go on by eight
     step_y: u32,
     step_x: u32,
-    reserved: u32,
+    reserved0: u32,
+    reserved1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: GemmColsParams;
@@ -82,11 +82,4 @@ fn origin_of(pixel: Pixel) -> Origin {
 
 fn is_inside(origin: Origin, column: Column) -> bool {
     return u32(origin.y + column.y) < params.b_height && u32(origin.x + column.x) < params.b_width;
-}
-
-// Four finished columns n to n + 3 of row m, padding cleared.
-fn without_padding(sum: vec4<f32>, n: u32) -> vec4<f32> {
-    let channel = n % params.period;
-    let exists = vec4<u32>(channel, channel + 1u, channel + 2u, channel + 3u) < vec4<u32>(params.channels);
-    return select(vec4<f32>(), sum, exists);
 }

@@ -24,9 +24,9 @@ fn store_row(m: u32, rows: u32, group: u32, n: u32, lo: vec4<f32>, hi: vec4<f32>
         return;
     }
     let row = (group * rows + m) * params.columns;
-    c[(row + n) >> 2u] = without_padding(lo, n);
+    c[(row + n) >> 2u] = lo;
     if n + 4u < params.columns {
-        c[(row + n + 4u) >> 2u] = without_padding(hi, n + 4u);
+        c[(row + n + 4u) >> 2u] = hi;
     }
 }
 

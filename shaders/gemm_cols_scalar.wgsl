@@ -28,7 +28,7 @@ fn gemm_cols_scalar(
         return;
     }
     let out = (workgroup.z * p.rows + m) * p.columns + n;
-    if n % p.period >= p.channels {
+    if n % p.tap_columns >= p.channels {
         c[out] = 0.0;
         return;
     }

@@ -4,7 +4,7 @@
 //   C[m, n] = epilogue(sum over segments s, k of A(m, s, k) * B(s, k, n))      see gemm_rows, which is joined in front
 //
 //   a      [pixels][K]                              in     activations, k contiguous
-//   b      [K][N] (gemm_plain_n) or [N][K] (_t)     in     weights
+//   b      [K][N] (gemm_quad_n)  or [N][K] (_t)     in     weights
 //   walk   phases and segments                     in
 //   bias   [channels]                               in     read only if params.bias
 //   saved  as c                                     in     read only if params.mask

@@ -32,11 +32,6 @@ impl Fixture {
         Fixture { name: name.to_string(), parameters, tensors }
     }
 
-    /// Tensors whose name starts with `prefix`, without it.
-    pub fn under(&self, prefix: &str) -> HashMap<String, Tensor> {
-        self.tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone()))).collect()
-    }
-
     /// A tensor by name.
     pub fn get(&self, name: &str) -> &Tensor {
         self.tensors.get(name).unwrap_or_else(|| panic!("{} has no tensor {name}", self.name))

@@ -18,8 +18,7 @@ pub struct Cols {
     pub kernel: [usize; 2],
     /// Columns of a tap, padding included.
     pub tap_columns: usize,
-    /// Columns after which channels start anew, and how many of them are not padding.
-    pub period: usize,
+    /// How many of them are not padding. Only `gemm_cols_scalar` asks: elsewhere the padding of B makes that of C.
     pub channels: usize,
     pub a: Pixels,
     pub b: Pixels,
@@ -39,7 +38,6 @@ struct GemmColsParams {
     rows: u32,
     columns: u32,
     tap_columns: u32,
-    period: u32,
     channels: u32,
     a_pixel: u32,
     b_pixel: u32,
@@ -58,7 +56,8 @@ struct GemmColsParams {
     step_image: u32,
     step_y: u32,
     step_x: u32,
-    reserved: u32,
+    reserved0: u32,
+    reserved1: u32,
 }
 
 impl Cols {
@@ -70,7 +69,6 @@ impl Cols {
             groups: 1,
             kernel: [1, 1],
             tap_columns: b_stride,
-            period: b_stride,
             channels: n,
             a: Pixels { height: 1, width: 1, floats: a_stride },
             b: Pixels { height: 1, width: 1, floats: b_stride },
@@ -86,23 +84,21 @@ impl Cols {
         self.kernel[0] * self.kernel[1] * self.tap_columns
     }
 
-    fn a_aligned(&self, lanes: usize) -> bool {
-        self.a.floats.is_multiple_of(lanes) && (self.groups == 1 || self.rows.is_multiple_of(lanes))
-    }
-
-    fn b_aligned(&self, lanes: usize) -> bool {
-        let fits = |n: usize| n.is_multiple_of(lanes);
-        fits(self.b.floats) && fits(self.tap_columns) && (self.groups == 1 || fits(self.b_channels))
+    /// Whether every address of A and B at which four channels start is a multiple of four.
+    fn is_aligned(&self) -> bool {
+        let fits = |n: usize| n.is_multiple_of(4);
+        let are_groups_aligned = self.groups == 1 || fits(self.rows) && fits(self.b_channels);
+        fits(self.a.floats) && fits(self.b.floats) && fits(self.tap_columns) && are_groups_aligned
     }
 
     /// The kernels that can run this product on an adapter, best first. The order depends on the adapter and the shape alone.
     pub fn candidates(&self, caps: &Caps) -> Vec<&'static Kernel> {
-        if !(self.a_aligned(4) && self.b_aligned(4)) {
+        if !self.is_aligned() {
             return vec![&kernels::COLS_SCALAR];
         }
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            found.extend(kernels::COLS_BROADCAST.fitting(caps, self.size.largest, self.a_aligned(8) && self.b_aligned(8)));
+            found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
         // As for the rows: a GPU wants many small invocations.
         let at = if caps.software { found.len() } else { 0 };
@@ -118,7 +114,7 @@ impl Cols {
         }
         let (rows, columns) = (self.rows, self.columns());
         let (items, per_group) = match kernel.name {
-            "gemm_cols_broadcast" => (rows.div_ceil(16) * columns.div_ceil(64), 1),
+            "gemm_cols_broadcast" => (rows.div_ceil(32) * columns.div_ceil(32), 1),
             "gemm_cols_plain" => (rows.div_ceil(4) * columns.div_ceil(8), 64),
             _ => (rows * columns, 64),
         };
@@ -141,7 +137,6 @@ impl Cols {
             rows: self.rows as u32,
             columns: self.columns() as u32,
             tap_columns: self.tap_columns as u32,
-            period: self.period as u32,
             channels: self.channels as u32,
             a_pixel: self.a.floats as u32,
             b_pixel: self.b.floats as u32,
@@ -160,7 +155,8 @@ impl Cols {
             step_image: (8 / grid) as u32,
             step_y: (8 % grid / self.a.width) as u32,
             step_x: (8 % self.a.width) as u32,
-            reserved: 0,
+            reserved0: 0,
+            reserved1: 0,
         }
     }
 }

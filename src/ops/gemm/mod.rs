@@ -6,15 +6,16 @@
 //!
 //! | variant | where | why |
 //! |---|---|---|
-//! | `narrow` | software adapters with eight lanes, at most 8 columns | the 64 columns of `broadcast` would idle |
+//! | `narrow` | software adapters with eight lanes, at most 8 columns | the 32 columns of a `broadcast` tile would idle |
 //! | `broadcast` | software adapters with eight lanes | 5 to 70 times faster there than anything with shared memory or without broadcasts |
 //! | `plain` | everywhere | register blocks, no optional feature |
 //! | `scalar` | only what vec4 cannot address | groups whose channels are not a multiple of four, products of two transposed matrices |
 //!
-//! `narrow` and `broadcast` exist with three loaders. These adapters read buffers by a loop over lanes and components, so that loads, not
-//! arithmetic, decide. Best is `texture`: operands are copied to textures, which are read by whole vectors; measured on lavapipe 22.3, in GFLOP/s, without
-//! AVX-512 (with it): 20 to 32 (82) against 6 to 9 (59) for `u64` and 4 to 6 (45) for `vec4`. `u64` loads eight floats as four 64-bit integers where the adapter has
-//! them and strides are multiples of eight; `vec4` runs everywhere. Buffers serve operands too large for a texture.
+//! `narrow` and `broadcast` exist with two loaders. Software adapters read buffers by a loop over lanes and components, so that loads, not
+//! arithmetic, decide. `texture` has the operands copied to textures, which are read by whole vectors; `vec4` reads buffers and serves operands
+//! that are too large for a texture. Measured on lavapipe 22.3 on two cores, in GFLOP/s: 20 to 40 against 4 to 6 without AVX-512, 82 against 45
+//! with it. (Eight floats a load, as four 64-bit integers, came to 6 to 9 and 59. Tiles of 16 x 64 and of 32 x 32 were equally fast; the latter
+//! waste less on networks with 32 channels.)
 
 mod cases;
 pub(super) mod cols;

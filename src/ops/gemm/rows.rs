@@ -128,27 +128,32 @@ impl Rows {
         self.phases.iter().map(|c| c.columns).max().unwrap_or(0)
     }
 
-    /// Whether every address of A that a load of `lanes` floats starts at is a multiple of `lanes`.
-    fn a_aligned(&self, lanes: usize) -> bool {
-        let fits = |n: usize| n.is_multiple_of(lanes);
-        self.a_k_stride.is_none() && fits(self.a.floats) && fits(self.depth) && self.phases.iter().all(|c| fits(c.a_channel))
+    /// Whether every address of A at which four k start is a multiple of four.
+    fn is_a_aligned(&self) -> bool {
+        let fits = |n: usize| n.is_multiple_of(4);
+        self.a_k_stride.is_none() && fits(self.a.floats) && fits(self.depth) && self.phases.iter().all(|p| fits(p.a_channel))
     }
 
-    /// The same for B.
-    fn b_aligned(&self, lanes: usize) -> bool {
-        let fits = |n: usize| n.is_multiple_of(lanes);
-        let run = match self.form {
-            Form::N => self.phases.iter().all(|c| fits(c.columns)),
+    /// The same for four k or n of B.
+    fn is_b_aligned(&self) -> bool {
+        let fits = |n: usize| n.is_multiple_of(4);
+        let is_run_aligned = match self.form {
+            Form::N => self.phases.iter().all(|p| fits(p.columns)),
             Form::T => fits(self.depth),
         };
-        self.a_k_stride.is_none() && run && fits(self.b_stride) && self.phases.iter().flat_map(|c| &c.segments).all(|s| fits(s.b_base))
+        is_run_aligned && fits(self.b_stride) && self.phases.iter().flat_map(|p| &p.segments).all(|s| fits(s.b_base))
+    }
+
+    /// The same for four columns of C, in phases that all have as many.
+    fn is_out_aligned(&self) -> bool {
+        let columns = self.columns();
+        columns.is_multiple_of(4) && self.phases.iter().all(|p| p.columns == columns && p.out_channel.is_multiple_of(4))
     }
 
     /// The kernels that can run this product on an adapter, best first. The order depends on the adapter and the shape alone.
     pub fn candidates(&self, caps: &Caps) -> Vec<&'static Kernel> {
         let columns = self.columns();
-        let out_aligned = self.phases.iter().all(|c| c.columns == columns && c.out_channel.is_multiple_of(4)) && columns.is_multiple_of(4);
-        if !(self.a_aligned(4) && self.b_aligned(4) && out_aligned) {
+        if !(self.is_a_aligned() && self.is_b_aligned() && self.is_out_aligned()) {
             return vec![&kernels::ROWS_SCALAR];
         }
         let (broadcast, narrow, plain) = match self.form {
@@ -157,10 +162,10 @@ impl Rows {
         };
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            let wide = self.a_aligned(8) && self.b_aligned(8);
-            found.extend(broadcast.fitting(caps, self.size.largest, wide));
+            found.extend(broadcast.fitting(self.size.largest));
+            // With few columns the lanes of a broadcast tile would idle.
             let at = if columns <= 8 { 0 } else { found.len() };
-            found.splice(at..at, narrow.fitting(caps, self.size.largest, self.a_aligned(8)));
+            found.splice(at..at, narrow.fitting(self.size.largest));
         }
         // A GPU hides latency by many invocations; one subgroup a workgroup with 128 accumulators each would leave it idle.
         let at = if caps.software { found.len() } else { 0 };
@@ -179,8 +184,8 @@ impl Rows {
         }
         let columns = self.columns();
         let items = |c: &Phase| match kernel.name {
-            "gemm_rows_broadcast" => c.rows.div_ceil(16) * columns.div_ceil(64),
             "gemm_rows_narrow" => c.rows.div_ceil(32) * columns.div_ceil(4),
+            "gemm_rows_broadcast" => c.rows.div_ceil(32) * columns.div_ceil(32),
             "gemm_rows_plain" => c.rows.div_ceil(4) * columns.div_ceil(8),
             _ => c.rows * columns,
         };
