@@ -42,7 +42,7 @@ fn settings() -> TrainConfig {
 fn state(images_seen: u64) -> TrainState {
     TrainState {
         tensors: [("G.weight".to_string(), HostTensor::f32([2, 2], vec![1.0, 2.0, 3.0, 4.0]))].into(),
-        step: images_seen / 64,
+        step: images_seen / 32,
         images_seen,
         recipe: settings().recipe(),
         data: DataId {
@@ -58,12 +58,12 @@ fn state(images_seen: u64) -> TrainState {
 
 /// A run of 1,200 steps that was stopped after 10, in `folder/runs`; returns its checkpoint.
 fn stopped_run(folder: &Path) -> PathBuf {
-    let run = RunFolder::create(&folder.join("runs"), "digits", "dcgan-28-small", 64, "").unwrap();
+    let run = RunFolder::create(&folder.join("runs"), "digits", "dcgan-28-small", 32, "").unwrap();
     run.write_config(&settings()).unwrap();
-    checkpoint::write(run.path(), &state(640), 3).unwrap()
+    checkpoint::write(run.path(), &state(320), 3).unwrap()
 }
 
-const RUN: &str = "runs/00000-digits-dcgan-28-small-b64";
+const RUN: &str = "runs/00000-digits-dcgan-28-small-b32";
 
 #[test]
 fn usage() {
@@ -251,12 +251,12 @@ fn what_cannot_be_resumed() {
     train(&["--fork", "x.safetensors"], &["x.safetensors is neither a run folder"]);
     let file = stopped_run(dir.path());
     let name = file.file_name().unwrap().to_str().unwrap();
-    train(&["--resume", "7"], &["(which holds 00000-digits-dcgan-28-small-b64)"]);
+    train(&["--resume", "7"], &["(which holds 00000-digits-dcgan-28-small-b32)"]);
 
     // Flags that shape training.
     let fork = format!("`--fork {RUN}/{name}`");
     for (flag, value, old) in [
-        ("--batch", "32", "64"),
+        ("--batch", "64", "32"),
         ("--lr", "0.5", "0.0002"),
         ("--preset", "mlp", "dcgan-28-small"),
         ("--seed", "1", "0"),
@@ -356,7 +356,7 @@ fn damaged_and_foreign_checkpoints() {
         refused(dir.path(), &["sample", "--model", &relative], &[&needle]);
     }
     // Where there is an older one, the error says so.
-    let older = checkpoint::write(&dir.path().join(RUN), &state(64), 3).unwrap();
+    let older = checkpoint::write(&dir.path().join(RUN), &state(32), 3).unwrap();
     let older = format!("{RUN}/{}", older.file_name().unwrap().to_str().unwrap());
     refused(
         dir.path(),
@@ -384,14 +384,14 @@ fn a_run_of_full_length_is_left_alone() {
     let file = stopped_run(dir.path());
     for args in [
         &["train", "--resume", "latest", "--steps", "10"][..],
-        &["train", "--resume", "latest", "--kimg", "0.64"],
+        &["train", "--resume", "latest", "--kimg", "0.32"],
     ] {
         let before = fs::read(&file).unwrap();
         let output = ganymede(dir.path(), args);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{text}");
         assert!(
-            text.contains("Nothing to do: the checkpoint is at step 10, 0.64 kimg") && text.contains("give a larger --kimg or --steps"),
+            text.contains("Nothing to do: the checkpoint is at step 10, 0.32 kimg") && text.contains("give a larger --kimg or --steps"),
             "{text}"
         );
         assert_eq!(fs::read(&file).unwrap(), before);

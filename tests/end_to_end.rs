@@ -364,7 +364,7 @@ fn divergence_stops_the_run_and_keeps_the_last_good_checkpoint() {
     assert_eq!(text.matches("diverged").count(), 1, "{text}");
     let culprit = ["the discriminator's output", "the gradient of G.", "the gradient of D."];
     assert!(culprit.iter().any(|c| text.starts_with(&format!("ganymede: error: training diverged: {c}"))), "{text}");
-    assert!(text.contains("is not finite in step 5;") && text.contains(&format!("the last good checkpoint is {name};")), "{text}");
+    assert!(text.contains(" is not finite in step ") && text.contains(&format!("the last good checkpoint is {name};")), "{text}");
     assert!(text.contains(&format!("`ganymede train --fork {name} --lr 5000000000`")), "{text}");
     let kept = checkpoint::read(&left[0].path).expect("a checkpoint");
     assert_eq!((kept.tensors, kept.step), (start.tensors, 5));
@@ -400,12 +400,12 @@ fn checkpoints_hold_what_they_promise_under_their_names() {
     let running = &["running_mean", "running_var"][..];
     let weight = &["weight"][..];
     let g: &[(usize, &[&str])] = &[(0, weight), (1, norm), (3, weight), (4, norm), (6, norm)];
-    let d: &[(usize, &[&str])] = &[(0, weight), (2, weight), (3, norm), (5, weight)];
+    let d: &[(usize, &[&str])] = &[(0, norm), (2, norm), (4, norm)];
     let mut expected = BTreeSet::from(["tick.stats".to_string()]);
     for network in ["G", "G_ema"] {
         expected.extend(keys(network, g).into_iter().chain(keys(network, &[(1, running), (4, running)])));
     }
-    expected.extend(keys("D", d).into_iter().chain(keys("D", &[(3, running)])));
+    expected.extend(keys("D", d));
     for moment in ["m", "v"] {
         expected.extend(keys(&format!("adam.G.{moment}"), g).into_iter().chain(keys(&format!("adam.D.{moment}"), d)));
     }
@@ -621,11 +621,11 @@ fn verbs_that_look_at_the_adapter() {
         let total = plan.trim_end().lines().last().unwrap_or_default();
         total.split(" GFLOP").next().and_then(|t| t.rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{total}"))
     };
-    let (at_32, at_64) = (gflop(&bench.ok(&["plan", "--batch", "32"])), gflop(&bench.ok(&["plan"])));
+    let (at_32, at_64) = (gflop(&bench.ok(&["plan"])), gflop(&bench.ok(&["plan", "--batch", "64"])));
     assert!((1.9..2.1).contains(&(at_64 / at_32)) && (2.0..3.0).contains(&at_64), "{at_32} and {at_64} GFLOP");
 
     let text = bench.fails(&["plan", "--data", "builtin:digits?n=10"], 2);
-    assert!(text.contains("--batch (training.batch) is 64, but builtin:digits?n=10 has only 10 images"), "{text}");
+    assert!(text.contains("--batch (training.batch) is 32, but builtin:digits?n=10 has only 10 images"), "{text}");
     assert_eq!(fs::read_dir(bench.dir.path()).expect("a folder").count(), 0, "nothing of this writes anything");
 }
 

@@ -696,15 +696,15 @@ mod tests {
         );
         assert_eq!(
             (config.training.batch, config.training.lr_g, config.training.beta1),
-            (64, 2e-4, 0.5)
+            (32, 2e-4, 0.5)
         );
         assert_eq!(config.last_step(0, 0), 1200);
         assert_eq!(
-            config.last_step(700, 700 * 64),
+            config.last_step(700, 700 * 32),
             1200,
             "the length counts from the first step, wherever the run stands"
         );
-        assert_eq!(config.tick_steps(), 50);
+        assert_eq!(config.tick_steps(), 100);
     }
 
     #[test]
@@ -828,10 +828,10 @@ mod tests {
     #[test]
     fn a_batch_must_fit_into_the_data() {
         let config = resolve("").unwrap();
-        config.check_data(64).unwrap();
-        let message = config.check_data(63).unwrap_err().to_string();
+        config.check_data(32).unwrap();
+        let message = config.check_data(31).unwrap_err().to_string();
         assert!(
-            message.contains("--batch") && message.contains("64") && message.contains("only 63 images"),
+            message.contains("--batch") && message.contains("32") && message.contains("only 31 images"),
             "{message}"
         );
     }
@@ -848,15 +848,15 @@ mod tests {
             layers.check_unchanged(&resolved, &stored, run, Some(Path::new("x.safetensors")))
         };
         check(&|_| ()).unwrap();
-        check(&|f| f.training.batch = Some(64)).unwrap();
+        check(&|f| f.training.batch = Some(32)).unwrap();
         check(&|f| {
             (f.run.kimg, f.run.tick_kimg, f.run.snap_ticks, f.run.keep) = (Some(Some(500.0)), Some(1.0), Some(2), Some(9));
             (f.run.outdir, f.run.adapter, f.run.checked) = (Some("elsewhere".into()), Some(Some("0".into())), Some(true));
         })
         .unwrap();
-        let text = check(&|f| f.training.batch = Some(32)).unwrap_err().to_string();
+        let text = check(&|f| f.training.batch = Some(64)).unwrap_err().to_string();
         assert!(
-            text.contains("--batch is 32, but runs/00000-digits was trained with 64") && text.contains("--fork x.safetensors"),
+            text.contains("--batch is 64, but runs/00000-digits was trained with 32") && text.contains("--fork x.safetensors"),
             "{text}"
         );
         let text = check(&|f| f.training.lr_d = Some(1e-3)).unwrap_err().to_string();
