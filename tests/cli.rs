@@ -45,13 +45,7 @@ fn state(images_seen: u64) -> TrainState {
         step: images_seen / 32,
         images_seen,
         recipe: settings().recipe(),
-        data: DataId {
-            source: "builtin:digits".into(),
-            fingerprint: "0".into(),
-            channels: 1,
-            height: 28,
-            width: 28,
-        },
+        data: DataId { source: "builtin:digits".into(), fingerprint: "0".into(), channels: 1, height: 28, width: 28 },
         extra: Default::default(),
     }
 }
@@ -68,42 +62,18 @@ const RUN: &str = "runs/00000-digits-dcgan-28-small-b32";
 #[test]
 fn usage() {
     let dir = tempfile::tempdir().unwrap();
-    refused(
-        dir.path(),
-        &["train", "--bacth", "3"],
-        &["unexpected argument '--bacth'", "--batch"],
-    );
+    refused(dir.path(), &["train", "--bacth", "3"], &["unexpected argument '--bacth'", "--batch"]);
     refused(dir.path(), &["trian"], &["unrecognized subcommand 'trian'"]);
-    refused(
-        dir.path(),
-        &["train", "--batch", "many"],
-        &["invalid value 'many' for '--batch <N>'"],
-    );
+    refused(dir.path(), &["train", "--batch", "many"], &["invalid value 'many' for '--batch <N>'"]);
     refused(dir.path(), &["train", "--batch", "-5"], &["invalid value '-5' for '--batch <N>'"]);
-    refused(
-        dir.path(),
-        &["train", "--kimg", "1", "--steps", "1"],
-        &["'--kimg <N>' cannot be used with '--steps <N>'"],
-    );
-    refused(
-        dir.path(),
-        &["train", "--resume", "latest", "--fork", "x"],
-        &["cannot be used with"],
-    );
+    refused(dir.path(), &["train", "--kimg", "1", "--steps", "1"], &["'--kimg <N>' cannot be used with '--steps <N>'"]);
+    refused(dir.path(), &["train", "--resume", "latest", "--fork", "x"], &["cannot be used with"]);
     refused(dir.path(), &["train", "--stop-after", "0"], &["--stop-after"]);
-    refused(
-        dir.path(),
-        &["train", "--backend", "cuda"],
-        &["invalid value 'cuda'", "vulkan, metal, dx12"],
-    );
+    refused(dir.path(), &["train", "--backend", "cuda"], &["invalid value 'cuda'", "vulkan, metal, dx12"]);
     refused(dir.path(), &["sample"], &["--model"]);
     refused(dir.path(), &["sample", "--model", "x", "--seeds", "9-3"], &["runs backwards"]);
     refused(dir.path(), &["sample", "--model", "x", "--grid", "0x8"], &["ROWSxCOLUMNS"]);
-    refused(
-        dir.path(),
-        &["sample", "--model", "x", "--seeds", "0-9", "--grid", "3x3"],
-        &["10 images do not fit into a grid of 3x3"],
-    );
+    refused(dir.path(), &["sample", "--model", "x", "--seeds", "0-9", "--grid", "3x3"], &["10 images do not fit into a grid of 3x3"]);
     for args in [&["--help"][..], &["--version"], &["train", "--help"]] {
         let output = ganymede(dir.path(), args);
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}");
@@ -142,10 +112,7 @@ fn presets_lists_every_preset_in_a_line() {
     let output = ganymede(dir.path(), &["presets"]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    let names: Vec<&str> = text
-        .lines()
-        .map(|line| line.trim_start_matches(['*', ' ']).split_whitespace().next().unwrap())
-        .collect();
+    let names: Vec<&str> = text.lines().map(|line| line.trim_start_matches(['*', ' ']).split_whitespace().next().unwrap()).collect();
     assert_eq!(names, ["mlp", "dcgan-28-small", "dcgan-28", "dcgan-32", "dcgan-64"]);
     assert!(!text.contains('\x1b'), "no colour in a pipe");
 }
@@ -173,10 +140,7 @@ fn bad_values_of_flags() {
     let train = |args: &[&str], needles: &[&str]| refused(dir.path(), &[&["train"], args].concat(), needles);
     train(
         &["--preset", "dcgan28"],
-        &[
-            "--preset: there is no preset \"dcgan28\"; did you mean dcgan-28?",
-            "mlp, dcgan-28-small, dcgan-28, dcgan-32, dcgan-64",
-        ],
+        &["--preset: there is no preset \"dcgan28\"; did you mean dcgan-28?", "mlp, dcgan-28-small, dcgan-28, dcgan-32, dcgan-64"],
     );
     train(&["--preset", "stylegan"], &["there is no preset \"stylegan\"; presets are mlp,"]);
     for lr in ["nan", "inf", "0", "-1e-4"] {
@@ -192,10 +156,7 @@ fn bad_values_of_flags() {
     train(&["--tick", "0"], &["--tick: got 0"]);
     train(&["--snap", "0"], &["--snap: got 0"]);
     train(&["--keep", "0"], &["--keep: got 0"]);
-    train(
-        &["--seed", "9223372036854775808"],
-        &["--seed: got 9223372036854775808", "below 2^63"],
-    );
+    train(&["--seed", "9223372036854775808"], &["--seed: got 9223372036854775808", "below 2^63"]);
     train(&["--data", ""], &["--data"]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of this writes anything");
 }
@@ -229,10 +190,7 @@ fn outdirs_that_cannot_be_written() {
     }
     for place in places {
         let text = fails(dir.path(), &["train", "--outdir", place], 3);
-        assert!(
-            text.contains(&format!("cannot write {place}: ")) && text.contains("--outdir"),
-            "{text}"
-        );
+        assert!(text.contains(&format!("cannot write {place}: ")) && text.contains("--outdir"), "{text}");
     }
 }
 
@@ -240,10 +198,7 @@ fn outdirs_that_cannot_be_written() {
 fn what_cannot_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let train = |args: &[&str], needles: &[&str]| refused(dir.path(), &[&["train"], args].concat(), needles);
-    train(
-        &["--resume", "latest"],
-        &["there is no run in runs yet; start one with `ganymede train`"],
-    );
+    train(&["--resume", "latest"], &["there is no run in runs yet; start one with `ganymede train`"]);
     train(
         &["--resume", "7"],
         &["7 is neither a run folder, nor a checkpoint file, nor the name or number of a run in runs (which holds no runs)"],
@@ -255,50 +210,28 @@ fn what_cannot_be_resumed() {
 
     // Flags that shape training.
     let fork = format!("`--fork {RUN}/{name}`");
-    for (flag, value, old) in [
-        ("--batch", "64", "32"),
-        ("--lr", "0.5", "0.0002"),
-        ("--preset", "mlp", "dcgan-28-small"),
-        ("--seed", "1", "0"),
-    ] {
-        train(
-            &["--resume", "latest", flag, value],
-            &[&format!("{flag} is "), value, &format!("{RUN} was trained with "), old, &fork],
-        );
+    for (flag, value, old) in
+        [("--batch", "64", "32"), ("--lr", "0.5", "0.0002"), ("--preset", "mlp", "dcgan-28-small"), ("--seed", "1", "0")]
+    {
+        train(&["--resume", "latest", flag, value], &[&format!("{flag} is "), value, &format!("{RUN} was trained with "), old, &fork]);
     }
-    train(
-        &["--resume", "0", "--data", "builtin:shapes"],
-        &["--data is builtin:shapes, but", "trained with builtin:digits", &fork],
-    );
+    train(&["--resume", "0", "--data", "builtin:shapes"], &["--data is builtin:shapes, but", "trained with builtin:digits", &fork]);
     train(&["--resume", "latest", "--lr", "nan"], &["--lr: got NaN"]);
 
     // An edited config.toml.
     let config = dir.path().join(RUN).join("config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("beta1 = 0.5", "beta1 = 0.9")).unwrap();
-    train(
-        &["--resume", "latest"],
-        &["config.toml differs from what", name, "undo the change", &fork],
-    );
+    train(&["--resume", "latest"], &["config.toml differs from what", name, "undo the change", &fork]);
     fs::write(&config, text.replace("beta1", "beta_1")).unwrap();
-    train(
-        &["--resume", "latest"],
-        &["config.toml:", "unknown key beta_1 in [training]; did you mean beta1?"],
-    );
+    train(&["--resume", "latest"], &["config.toml:", "unknown key beta_1 in [training]; did you mean beta1?"]);
     fs::write(&config, &text).unwrap();
 
     // A checkpoint outside of a run.
     fs::create_dir(dir.path().join("lone")).unwrap();
     fs::copy(&file, dir.path().join("lone").join(name)).unwrap();
-    train(
-        &["--resume", &format!("lone/{name}")],
-        &["lone is not a run folder (it has no config.toml)", "--fork"],
-    );
-    assert_eq!(
-        fs::read_dir(dir.path().join("lone")).unwrap().count(),
-        1,
-        "a folder that is no run is left as it was"
-    );
+    train(&["--resume", &format!("lone/{name}")], &["lone is not a run folder (it has no config.toml)", "--fork"]);
+    assert_eq!(fs::read_dir(dir.path().join("lone")).unwrap().count(), 1, "a folder that is no run is left as it was");
 
     // A run that another process has.
     let lock = RunFolder::open(&dir.path().join(RUN)).unwrap();
@@ -317,33 +250,17 @@ fn damaged_and_foreign_checkpoints() {
     let newer = {
         let text = String::from_utf8(bytes[8..8 + header].to_vec()).unwrap();
         assert!(text.contains(r#"\"format\":1"#), "{text}");
-        [
-            &bytes[..8],
-            text.replace(r#"\"format\":1"#, r#"\"format\":2"#).as_bytes(),
-            &bytes[8 + header..],
-        ]
-        .concat()
+        [&bytes[..8], text.replace(r#"\"format\":1"#, r#"\"format\":2"#).as_bytes(), &bytes[8 + header..]].concat()
     };
-    let foreign = safetensors::serialize(
-        [(
-            "a",
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap(),
-        )],
-        None,
-    )
-    .unwrap();
+    let foreign =
+        safetensors::serialize([("a", safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap())], None)
+            .unwrap();
     let cases: [(&[u8], String); 6] = [
-        (
-            &bytes[..bytes.len() - 3],
-            format!("it is cut short: {} bytes, and its header says {}", bytes.len() - 3, bytes.len()),
-        ),
+        (&bytes[..bytes.len() - 3], format!("it is cut short: {} bytes, and its header says {}", bytes.len() - 3, bytes.len())),
         (&bytes[..100], "it is cut short: 100 bytes".into()),
         (b"", "it is empty".into()),
         (b"\x89PNG\r\n\x1a\n and more", "it is not a safetensors file".into()),
-        (
-            &newer,
-            "it was made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede".into(),
-        ),
+        (&newer, "it was made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede".into()),
         (&foreign, "it is a safetensors file, but not a checkpoint made by ganymede".into()),
     ];
     for (bad, why) in &cases {
@@ -361,10 +278,7 @@ fn damaged_and_foreign_checkpoints() {
     refused(
         dir.path(),
         &["train", "--resume", "latest"],
-        &[
-            &relative,
-            &format!("The run also has {older}, which `--resume {older}` would go on from"),
-        ],
+        &[&relative, &format!("The run also has {older}, which `--resume {older}` would go on from")],
     );
 }
 
@@ -382,10 +296,7 @@ fn a_model_must_have_a_checkpoint() {
 fn a_run_of_full_length_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let file = stopped_run(dir.path());
-    for args in [
-        &["train", "--resume", "latest", "--steps", "10"][..],
-        &["train", "--resume", "latest", "--kimg", "0.32"],
-    ] {
+    for args in [&["train", "--resume", "latest", "--steps", "10"][..], &["train", "--resume", "latest", "--kimg", "0.32"]] {
         let before = fs::read(&file).unwrap();
         let output = ganymede(dir.path(), args);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -396,9 +307,5 @@ fn a_run_of_full_length_is_left_alone() {
         );
         assert_eq!(fs::read(&file).unwrap(), before);
     }
-    refused(
-        dir.path(),
-        &["train", "--fork", "latest", "--steps", "10"],
-        &["nothing to train: the checkpoint is at step 10"],
-    );
+    refused(dir.path(), &["train", "--fork", "latest", "--steps", "10"], &["nothing to train: the checkpoint is at step 10"]);
 }

@@ -396,11 +396,9 @@ fn checkpoints_hold_what_they_promise_under_their_names() {
     let Some(bench) = Bench::new() else { return };
     let run = bench.train("runs", &["--steps", "3"]);
     let state = checkpoint::read(&run.join(checkpoint::file_name(12))).expect("a checkpoint");
-    let norm = &["weight", "bias"][..];
-    let running = &["running_mean", "running_var"][..];
-    let weight = &["weight"][..];
-    let g: &[(usize, &[&str])] = &[(0, weight), (1, norm), (3, weight), (4, norm), (6, norm)];
-    let d: &[(usize, &[&str])] = &[(0, norm), (2, norm), (4, norm)];
+    let (both, weight, running) = (&["weight", "bias"][..], &["weight"][..], &["running_mean", "running_var"][..]);
+    let g: &[(usize, &[&str])] = &[(0, weight), (1, both), (3, weight), (4, both), (6, both)];
+    let d: &[(usize, &[&str])] = &[(0, both), (2, both), (4, both)];
     let mut expected = BTreeSet::from(["tick.stats".to_string()]);
     for network in ["G", "G_ema"] {
         expected.extend(keys(network, g).into_iter().chain(keys(network, &[(1, running), (4, running)])));
@@ -410,6 +408,12 @@ fn checkpoints_hold_what_they_promise_under_their_names() {
         expected.extend(keys(&format!("adam.G.{moment}"), g).into_iter().chain(keys(&format!("adam.D.{moment}"), d)));
     }
     assert_eq!(state.tensors.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    // A discriminator with batch norm keeps running statistics, and no average of anything.
+    let of_d = bench.train("32", &["--preset", "dcgan-32", "--steps", "1"]);
+    let of_d = checkpoint::read(&of_d.join(checkpoint::file_name(4))).expect("a checkpoint");
+    let of_d: BTreeSet<String> = of_d.tensors.into_keys().filter(|name| name.starts_with('D')).collect();
+    let d32: &[(usize, &[&str])] = &[(0, weight), (2, weight), (3, both), (3, running), (5, weight), (6, both), (6, running), (8, weight)];
+    assert_eq!(of_d, keys("D", d32));
     assert_eq!(state.tensors["G.0.weight"].shape, [100, 64, 7, 7], "transposed convolutions are (in, out, height, width)");
     assert_eq!(state.tensors["adam.G.v.0.weight"].shape, [100, 64, 7, 7]);
     assert_eq!(state.tensors["D.2.weight"].shape, [64, 32, 4, 4], "convolutions are (out, in, height, width)");
