@@ -1,6 +1,7 @@
 """Loads the generator of a `dcgan-28-small` run into PyTorch: python load_generator.py CHECKPOINT [Z.safetensors [OUT.safetensors]]
 
-Z holds a tensor `z` of shape (N, 100), random where none is given; OUT gets `images`, shape (N, 1, 28, 28), values in [-1, 1].
+Z holds a tensor `z` of shape (N, 100), random where none is given; if it also holds `images`, as `ganymede sample --out Z.safetensors` writes them, the
+two are compared. OUT gets `images`, shape (N, 1, 28, 28), values in [-1, 1].
 """
 
 import sys
@@ -18,9 +19,11 @@ checkpoint = load_file(sys.argv[1])
 generator.load_state_dict({key.removeprefix("G_ema."): value for key, value in checkpoint.items() if key.startswith("G_ema.")})
 generator.eval()  # batch norm by the averaged running statistics
 
-z = load_file(sys.argv[2])["z"] if len(sys.argv) > 2 else torch.randn(16, 100)
+given = load_file(sys.argv[2]) if len(sys.argv) > 2 else {"z": torch.randn(16, 100)}
 with torch.no_grad():
-    images = generator(z.reshape(-1, 100, 1, 1)).contiguous()
+    images = generator(given["z"].reshape(-1, 100, 1, 1)).contiguous()
 print(f"images {tuple(images.shape)}, values from {images.min():.3f} to {images.max():.3f}")
+if "images" in given:
+    print(f"largest difference from ganymede: {(images - given['images']).abs().max():.1e}")
 if len(sys.argv) > 3:
     save_file({"images": images}, sys.argv[3])

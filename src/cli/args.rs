@@ -127,8 +127,8 @@ pub struct SampleArgs {
     /// Rows and columns of the grid [default: 8x8, or the most square one for the seeds]
     #[arg(long, value_name = "ROWSxCOLUMNS")]
     pub grid: Option<Grid>,
-    /// A .png file for a grid, or a folder for one file per seed
-    #[arg(long, value_name = "FILE.png|DIR", default_value = "samples.png")]
+    /// A .png file for a grid, a .safetensors file for the numbers (z and images), or a folder for one .png per seed
+    #[arg(long, value_name = "FILE.png|FILE.safetensors|DIR", default_value = "samples.png")]
     pub out: PathBuf,
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -1,10 +1,12 @@
 //! `ganymede sample`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{Grid, SampleArgs, Seeds};
 use super::wiring;
 use crate::error::{Error, Result};
+use crate::run::state::HostTensor;
 use crate::run::{checkpoint, folder, grid, train};
 
 /// Makes pictures with the averaged generator of a checkpoint.
@@ -17,13 +19,19 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     let state = checkpoint::read(&path)?;
     let mut sampler = wiring::sampler(&state, &path, &args.device)?;
     let images = sampler.sample(&seeds)?;
-    let is_png = args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    if is_png {
+    let has_extension = |wanted: &str| args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
+    if has_extension("png") || has_extension("safetensors") {
         if let Some(parent) = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent)
                 .map_err(|error| Error::environment(format!("cannot make the folder {}: {error}", parent.display())))?;
         }
-        grid::write(&args.out, &images, grid.rows, grid.columns)?;
+        if has_extension("png") {
+            grid::write(&args.out, &images, grid.rows, grid.columns)?;
+        } else {
+            let z = HostTensor::f32([seeds.len(), sampler.z_dim()], sampler.z(&seeds));
+            let images = HostTensor::f32([images.n, images.c, images.h, images.w], images.data);
+            checkpoint::write_tensors(&args.out, &BTreeMap::from([("z".to_string(), z), ("images".to_string(), images)]))?;
+        }
     } else {
         train::write_each(&args.out, &images, &seeds)?;
     }

@@ -216,7 +216,17 @@ pub struct Sampler {
 impl Sampler {
     /// One image per seed, as [`Engine::sample`].
     pub fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
-        self.generator.run(&self.gpu, &z_of(seeds, self.z_dim))
+        self.generator.run(&self.gpu, &self.z(seeds))
+    }
+
+    /// z of each seed, one row each.
+    pub fn z(&self, seeds: &[u64]) -> Vec<f32> {
+        z_of(seeds, self.z_dim)
+    }
+
+    /// Length of z.
+    pub fn z_dim(&self) -> usize {
+        self.z_dim
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Recipe;
 use super::disk;
-use super::state::{DataId, HostData, HostTensor, TrainState};
+use super::state::{DataId, HostData, HostTensor, Tensors, TrainState};
 use crate::error::{Error, Result};
 
 /// The format version that this program writes, and the newest that it reads.
@@ -75,6 +75,16 @@ pub fn list(folder: &Path) -> Result<Vec<CheckpointFile>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Writes tensors as a plain safetensors file, without the metadata that makes a checkpoint.
+///
+/// # Errors
+/// [`Error::Environment`] if the file cannot be written; an old one is left alone then.
+pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
+    let bytes = safetensors::serialize(tensors, None)
+        .map_err(|error| Error::internal(format!("{}: tensors have no safetensors form: {error}", path.display())))?;
+    disk::replace(path, &bytes)
 }
 
 /// Writes the checkpoint of `state` into `folder`, and once it is safely on disk removes all but the `keep` newest.
