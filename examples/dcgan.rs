@@ -11,8 +11,8 @@ use ganymede::gan::step::{Inputs, Z_STREAM};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::{Gpu, GpuOptions};
 use ganymede::nn::presets::preset;
-use ganymede::ops::optimiser::Adam;
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
+use ganymede::ops::optimiser::Adam;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,7 +61,14 @@ fn main() -> Result<()> {
         let plan = trainer.plan();
         for (span, (_, d)) in spans.iter().zip(&plan.dispatches) {
             let ms = span.ns.unwrap_or(0.0) / 1e6;
-            println!("{ms:8.3} ms {:7.1} GF/s {:7.2} GB/s {:>6} {:?} {}", d.cost.flops as f64 / ms / 1e6, d.cost.bytes as f64 / ms / 1e6, d.kernel.variant, d.workgroups, span.label);
+            println!(
+                "{ms:8.3} ms {:7.1} GF/s {:7.2} GB/s {:>6} {:?} {}",
+                d.cost.flops as f64 / ms / 1e6,
+                d.cost.bytes as f64 / ms / 1e6,
+                d.kernel.variant,
+                d.workgroups,
+                span.label
+            );
         }
     }
 

@@ -42,16 +42,10 @@ fn settings() -> TrainConfig {
 fn state(images_seen: u64) -> TrainState {
     TrainState {
         tensors: [("G.weight".to_string(), HostTensor::f32([2, 2], vec![1.0, 2.0, 3.0, 4.0]))].into(),
-        step: images_seen / 64,
+        step: images_seen / 32,
         images_seen,
         recipe: settings().recipe(),
-        data: DataId {
-            source: "builtin:digits".into(),
-            fingerprint: "0".into(),
-            channels: 1,
-            height: 28,
-            width: 28,
-        },
+        data: DataId { source: "builtin:digits".into(), fingerprint: "0".into(), channels: 1, height: 28, width: 28 },
         extra: Default::default(),
     }
 }
@@ -62,50 +56,26 @@ fn stopped_run(folder: &Path) -> PathBuf {
     let run = folder.join(RUN);
     fs::create_dir_all(&run).unwrap();
     fs::write(run.join("config.toml"), settings().to_toml().unwrap()).unwrap();
-    checkpoint::write(&run, &state(640), 3).unwrap()
+    checkpoint::write(&run, &state(320), 3).unwrap()
 }
 
-const RUN: &str = "runs/00000-digits-dcgan-28-small-b64";
+const RUN: &str = "runs/00000-digits-dcgan-28-small-b32";
 
 #[test]
 fn usage() {
     let dir = tempfile::tempdir().unwrap();
-    refused(
-        dir.path(),
-        &["train", "--bacth", "3"],
-        &["unexpected argument '--bacth'", "--batch"],
-    );
+    refused(dir.path(), &["train", "--bacth", "3"], &["unexpected argument '--bacth'", "--batch"]);
     refused(dir.path(), &["trian"], &["unrecognized subcommand 'trian'"]);
-    refused(
-        dir.path(),
-        &["train", "--batch", "many"],
-        &["invalid value 'many' for '--batch <N>'"],
-    );
+    refused(dir.path(), &["train", "--batch", "many"], &["invalid value 'many' for '--batch <N>'"]);
     refused(dir.path(), &["train", "--batch", "-5"], &["invalid value '-5' for '--batch <N>'"]);
-    refused(
-        dir.path(),
-        &["train", "--kimg", "1", "--steps", "1"],
-        &["'--kimg <N>' cannot be used with '--steps <N>'"],
-    );
-    refused(
-        dir.path(),
-        &["train", "--resume", "latest", "--fork", "x"],
-        &["cannot be used with"],
-    );
+    refused(dir.path(), &["train", "--kimg", "1", "--steps", "1"], &["'--kimg <N>' cannot be used with '--steps <N>'"]);
+    refused(dir.path(), &["train", "--resume", "latest", "--fork", "x"], &["cannot be used with"]);
     refused(dir.path(), &["train", "--stop-after", "0"], &["--stop-after"]);
-    refused(
-        dir.path(),
-        &["train", "--backend", "cuda"],
-        &["invalid value 'cuda'", "vulkan, metal, dx12"],
-    );
+    refused(dir.path(), &["train", "--backend", "cuda"], &["invalid value 'cuda'", "vulkan, metal, dx12"]);
     refused(dir.path(), &["sample"], &["--model"]);
     refused(dir.path(), &["sample", "--model", "x", "--seeds", "9-3"], &["runs backwards"]);
     refused(dir.path(), &["sample", "--model", "x", "--grid", "0x8"], &["ROWSxCOLUMNS"]);
-    refused(
-        dir.path(),
-        &["sample", "--model", "x", "--seeds", "0-9", "--grid", "3x3"],
-        &["10 images do not fit into a grid of 3x3"],
-    );
+    refused(dir.path(), &["sample", "--model", "x", "--seeds", "0-9", "--grid", "3x3"], &["10 images do not fit into a grid of 3x3"]);
     for args in [&["--help"][..], &["--version"], &["train", "--help"]] {
         let output = ganymede(dir.path(), args);
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}");
@@ -144,10 +114,7 @@ fn presets_lists_every_preset_in_a_line() {
     let output = ganymede(dir.path(), &["presets"]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    let names: Vec<&str> = text
-        .lines()
-        .map(|line| line.trim_start_matches(['*', ' ']).split_whitespace().next().unwrap())
-        .collect();
+    let names: Vec<&str> = text.lines().map(|line| line.trim_start_matches(['*', ' ']).split_whitespace().next().unwrap()).collect();
     assert_eq!(names, ["mlp", "dcgan-28-small", "dcgan-28", "dcgan-32", "dcgan-64"]);
     assert!(!text.contains('\x1b'), "no colour in a pipe");
 }
@@ -175,10 +142,7 @@ fn bad_values_of_flags() {
     let train = |args: &[&str], needles: &[&str]| refused(dir.path(), &[&["train"], args].concat(), needles);
     train(
         &["--preset", "dcgan28"],
-        &[
-            "--preset: there is no preset \"dcgan28\"; did you mean dcgan-28?",
-            "mlp, dcgan-28-small, dcgan-28, dcgan-32, dcgan-64",
-        ],
+        &["--preset: there is no preset \"dcgan28\"; did you mean dcgan-28?", "mlp, dcgan-28-small, dcgan-28, dcgan-32, dcgan-64"],
     );
     train(&["--preset", "stylegan"], &["there is no preset \"stylegan\"; presets are mlp,"]);
     for lr in ["nan", "inf", "0", "-1e-4"] {
@@ -194,10 +158,7 @@ fn bad_values_of_flags() {
     train(&["--tick", "0"], &["--tick: got 0"]);
     train(&["--snap", "0"], &["--snap: got 0"]);
     train(&["--keep", "0"], &["--keep: got 0"]);
-    train(
-        &["--seed", "9223372036854775808"],
-        &["--seed: got 9223372036854775808", "below 2^63"],
-    );
+    train(&["--seed", "9223372036854775808"], &["--seed: got 9223372036854775808", "below 2^63"]);
     train(&["--data", ""], &["--data"]);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of this writes anything");
 }
@@ -231,10 +192,7 @@ fn outdirs_that_cannot_be_written() {
     }
     for place in places {
         let text = fails(dir.path(), &["train", "--outdir", place], 3);
-        assert!(
-            text.contains(&format!("cannot write {place}: ")) && text.contains("--outdir"),
-            "{text}"
-        );
+        assert!(text.contains(&format!("cannot write {place}: ")) && text.contains("--outdir"), "{text}");
     }
 }
 
@@ -242,10 +200,7 @@ fn outdirs_that_cannot_be_written() {
 fn what_cannot_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let train = |args: &[&str], needles: &[&str]| refused(dir.path(), &[&["train"], args].concat(), needles);
-    train(
-        &["--resume", "latest"],
-        &["there is no run in runs yet; start one with `ganymede train`"],
-    );
+    train(&["--resume", "latest"], &["there is no run in runs yet; start one with `ganymede train`"]);
     train(
         &["--resume", "7"],
         &["7 is neither a run folder, nor a checkpoint file, nor the name or number of a run in runs (which holds no runs)"],
@@ -253,54 +208,32 @@ fn what_cannot_be_resumed() {
     train(&["--fork", "x.safetensors"], &["x.safetensors is neither a run folder"]);
     let file = stopped_run(dir.path());
     let name = file.file_name().unwrap().to_str().unwrap();
-    train(&["--resume", "7"], &["(which holds 00000-digits-dcgan-28-small-b64)"]);
+    train(&["--resume", "7"], &["(which holds 00000-digits-dcgan-28-small-b32)"]);
 
     // Flags that shape training.
     let fork = format!("`--fork {RUN}/{name}`");
-    for (flag, value, old) in [
-        ("--batch", "32", "64"),
-        ("--lr", "0.5", "0.0002"),
-        ("--preset", "mlp", "dcgan-28-small"),
-        ("--seed", "1", "0"),
-    ] {
-        train(
-            &["--resume", "latest", flag, value],
-            &[&format!("{flag} is "), value, &format!("{RUN} was trained with "), old, &fork],
-        );
+    for (flag, value, old) in
+        [("--batch", "64", "32"), ("--lr", "0.5", "0.0002"), ("--preset", "mlp", "dcgan-28-small"), ("--seed", "1", "0")]
+    {
+        train(&["--resume", "latest", flag, value], &[&format!("{flag} is "), value, &format!("{RUN} was trained with "), old, &fork]);
     }
-    train(
-        &["--resume", "0", "--data", "builtin:shapes"],
-        &["--data is builtin:shapes, but", "trained with builtin:digits", &fork],
-    );
+    train(&["--resume", "0", "--data", "builtin:shapes"], &["--data is builtin:shapes, but", "trained with builtin:digits", &fork]);
     train(&["--resume", "latest", "--lr", "nan"], &["--lr: got NaN"]);
 
     // An edited config.toml.
     let config = dir.path().join(RUN).join("config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("beta1 = 0.5", "beta1 = 0.9")).unwrap();
-    train(
-        &["--resume", "latest"],
-        &["config.toml differs from what", name, "undo the change", &fork],
-    );
+    train(&["--resume", "latest"], &["config.toml differs from what", name, "undo the change", &fork]);
     fs::write(&config, text.replace("beta1", "beta_1")).unwrap();
-    train(
-        &["--resume", "latest"],
-        &["config.toml:", "unknown key beta_1 in [training]; did you mean beta1?"],
-    );
+    train(&["--resume", "latest"], &["config.toml:", "unknown key beta_1 in [training]; did you mean beta1?"]);
     fs::write(&config, &text).unwrap();
 
     // A checkpoint outside of a run.
     fs::create_dir(dir.path().join("lone")).unwrap();
     fs::copy(&file, dir.path().join("lone").join(name)).unwrap();
-    train(
-        &["--resume", &format!("lone/{name}")],
-        &["lone is not a run folder (it has no config.toml)", "--fork"],
-    );
-    assert_eq!(
-        fs::read_dir(dir.path().join("lone")).unwrap().count(),
-        1,
-        "a folder that is no run is left as it was"
-    );
+    train(&["--resume", &format!("lone/{name}")], &["lone is not a run folder (it has no config.toml)", "--fork"]);
+    assert_eq!(fs::read_dir(dir.path().join("lone")).unwrap().count(), 1, "a folder that is no run is left as it was");
 
     // A run that another process has.
     let lock = RunFolder::open(&dir.path().join(RUN)).unwrap();
@@ -319,33 +252,17 @@ fn damaged_and_foreign_checkpoints() {
     let newer = {
         let text = String::from_utf8(bytes[8..8 + header].to_vec()).unwrap();
         assert!(text.contains(r#"\"format\":1"#), "{text}");
-        [
-            &bytes[..8],
-            text.replace(r#"\"format\":1"#, r#"\"format\":2"#).as_bytes(),
-            &bytes[8 + header..],
-        ]
-        .concat()
+        [&bytes[..8], text.replace(r#"\"format\":1"#, r#"\"format\":2"#).as_bytes(), &bytes[8 + header..]].concat()
     };
-    let foreign = safetensors::serialize(
-        [(
-            "a",
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap(),
-        )],
-        None,
-    )
-    .unwrap();
+    let foreign =
+        safetensors::serialize([("a", safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap())], None)
+            .unwrap();
     let cases: [(&[u8], String); 6] = [
-        (
-            &bytes[..bytes.len() - 3],
-            format!("it is cut short: {} bytes, and its header says {}", bytes.len() - 3, bytes.len()),
-        ),
+        (&bytes[..bytes.len() - 3], format!("it is cut short: {} bytes, and its header says {}", bytes.len() - 3, bytes.len())),
         (&bytes[..100], "it is cut short: 100 bytes".into()),
         (b"", "it is empty".into()),
         (b"\x89PNG\r\n\x1a\n and more", "it is not a safetensors file".into()),
-        (
-            &newer,
-            "it was made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede".into(),
-        ),
+        (&newer, "it was made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede".into()),
         (&foreign, "it is a safetensors file, but not a checkpoint made by ganymede".into()),
     ];
     for (bad, why) in &cases {
@@ -358,15 +275,12 @@ fn damaged_and_foreign_checkpoints() {
         refused(dir.path(), &["sample", "--model", &relative], &[&needle]);
     }
     // Where there is an older one, the error says so.
-    let older = checkpoint::write(&dir.path().join(RUN), &state(64), 3).unwrap();
+    let older = checkpoint::write(&dir.path().join(RUN), &state(32), 3).unwrap();
     let older = format!("{RUN}/{}", older.file_name().unwrap().to_str().unwrap());
     refused(
         dir.path(),
         &["train", "--resume", "latest"],
-        &[
-            &relative,
-            &format!("The run also has {older}, which `--resume {older}` would go on from"),
-        ],
+        &[&relative, &format!("The run also has {older}, which `--resume {older}` would go on from")],
     );
 }
 
@@ -384,25 +298,18 @@ fn a_model_must_have_a_checkpoint() {
 fn a_run_of_full_length_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let file = stopped_run(dir.path());
-    for args in [
-        &["train", "--resume", "latest", "--steps", "10"][..],
-        &["train", "--resume", "latest", "--kimg", "0.64"],
-    ] {
+    for args in [&["train", "--resume", "latest", "--steps", "10"][..], &["train", "--resume", "latest", "--kimg", "0.32"]] {
         let before = fs::read(&file).unwrap();
         let output = ganymede(dir.path(), args);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{text}");
         assert!(
-            text.contains("Nothing to do: the checkpoint is at step 10, 0.64 kimg") && text.contains("give a larger --kimg or --steps"),
+            text.contains("Nothing to do: the checkpoint is at step 10, 0.32 kimg") && text.contains("give a larger --kimg or --steps"),
             "{text}"
         );
         assert_eq!(fs::read(&file).unwrap(), before);
     }
-    refused(
-        dir.path(),
-        &["train", "--fork", "latest", "--steps", "10"],
-        &["nothing to train: the checkpoint is at step 10"],
-    );
+    refused(dir.path(), &["train", "--fork", "latest", "--steps", "10"], &["nothing to train: the checkpoint is at step 10"]);
 }
 
 #[test]
@@ -412,10 +319,14 @@ fn data_sets_that_do_not_fit() {
     for verb in [&["train"][..], &["train", "-n"], &["plan"]] {
         let with = |args: &[&'static str], needles: &[&str]| refused(dir.path(), &[verb, args].concat(), needles);
         with(&["--data", "builtin:digits?n=10", "--batch", "64"], &[few]);
-        with(&["--data", "builtin:digits?n=10"], &[few]);
+        with(&["--data", "builtin:digits?n=10"], &[&format!("--batch (training.batch) is {}, but", settings().training.batch)]);
         with(
             &["--data", "builtin:digts"],
-            &["there is no built-in data set 'builtin:digts'", "builtin:digits, builtin:shapes, builtin:shapes-64", "did you mean builtin:digits?"],
+            &[
+                "there is no built-in data set 'builtin:digts'",
+                "builtin:digits, builtin:shapes, builtin:shapes-64",
+                "did you mean builtin:digits?",
+            ],
         );
         with(&["--data", "digits"], &["'", "does not exist", "did you mean builtin:digits?"]);
         with(
@@ -440,14 +351,15 @@ fn a_dry_run_says_what_would_be_done() {
         String::from_utf8(output.stdout).unwrap()
     };
     let default = dry(&[]);
+    let (training, kimg) = (settings().training, settings().run.kimg.unwrap());
     for line in [
         "source = \"builtin:digits\"",
         "preset = \"dcgan-28-small\"",
-        "batch = 64",
+        &format!("batch = {}", training.batch),
         "lr_g = 0.0002",
         "beta1 = 0.5",
-        "kimg = 76.8",
-        "Run folder: runs/00000-digits-dcgan-28-small-b64",
+        &format!("kimg = {kimg}"),
+        &format!("Run folder: runs/00000-digits-dcgan-28-small-b{}", training.batch),
         "Data: builtin:digits?n=10000&seed=0 (generator 1, train): 10000 images, 28 x 28 grey, 10 classes",
         "Dry run: nothing was trained or written",
     ] {
@@ -469,7 +381,7 @@ fn a_dry_run_says_what_would_be_done() {
         assert!(other.lines().any(|l| l == line), "no line {line:?} in {other}");
     }
     assert!(!other.contains("\nkimg = "), "a length in steps is no length in kimg: {other}");
-    let colour = dry(&["--preset", "dcgan-32", "--data", "builtin:shapes?n=100"]);
+    let colour = dry(&["--preset", "dcgan-32", "--batch", "64", "--data", "builtin:shapes?n=100"]);
     assert!(colour.contains("Run folder: runs/00000-shapes-dcgan-32-b64") && colour.contains("D: 3x32x32 ->"), "{colour}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of this writes anything");
 }

@@ -42,24 +42,12 @@ unsafe impl GlobalAlloc for Watched {
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
-const TRAIN: LoadOptions = LoadOptions {
-    seed: 0,
-    split: Split::Train,
-    pad_to: None,
-};
-const TEST: LoadOptions = LoadOptions {
-    seed: 0,
-    split: Split::Test,
-    pad_to: None,
-};
+const TRAIN: LoadOptions = LoadOptions { seed: 0, split: Split::Train, pad_to: None };
+const TEST: LoadOptions = LoadOptions { seed: 0, split: Split::Test, pad_to: None };
 
 /// An IDX file: magic, dimensions, bytes.
 fn idx(magic: u32, dimensions: &[u32], bytes: &[u8]) -> Vec<u8> {
-    let header = [magic]
-        .iter()
-        .chain(dimensions)
-        .flat_map(|word| word.to_be_bytes())
-        .collect::<Vec<u8>>();
+    let header = [magic].iter().chain(dimensions).flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
     [&header, bytes].concat()
 }
 
@@ -117,19 +105,13 @@ fn folders_load_in_every_spelling_packed_or_not() {
         for packed in [false, true] {
             let suffix = if packed { ".gz" } else { "" };
             let pack = |bytes: &[u8]| if packed { gzip(bytes) } else { bytes.to_vec() };
-            let folder = folder(&[
-                (&format!("{image_name}{suffix}"), &pack(&images)),
-                (&format!("{label_name}{suffix}"), &pack(&labels)),
-            ]);
+            let folder = folder(&[(&format!("{image_name}{suffix}"), &pack(&images)), (&format!("{label_name}{suffix}"), &pack(&labels))]);
             let set = load(folder.path(), &TRAIN).unwrap();
             assert_eq!((set.count, set.height, set.width, set.channels), (3, 2, 2, 1));
             assert_eq!(set.image(1), [4, 5, 6, 7]);
             assert_eq!(set.labels, expected_labels);
             assert_eq!(set.class_names, ["0", "1", "2"]);
-            assert_eq!(
-                set.name,
-                format!("{} (train)", folder.path().file_name().unwrap().to_string_lossy())
-            );
+            assert_eq!(set.name, format!("{} (train)", folder.path().file_name().unwrap().to_string_lossy()));
         }
     }
 }
@@ -138,10 +120,7 @@ fn folders_load_in_every_spelling_packed_or_not() {
 fn the_test_split_is_its_own_files() {
     for prefix in ["t10k", "test"] {
         let test = idx(0x803, &[1, 2, 2], &[9, 9, 9, 9]);
-        let folder = folder(&[
-            ("train-images-idx3-ubyte", &small_images()),
-            (&format!("{prefix}-images-idx3-ubyte.gz"), &gzip(&test)),
-        ]);
+        let folder = folder(&[("train-images-idx3-ubyte", &small_images()), (&format!("{prefix}-images-idx3-ubyte.gz"), &gzip(&test))]);
         let set = load(folder.path(), &TEST).unwrap();
         assert_eq!((set.count, set.image(0)), (1, &[9; 4][..]));
         assert_eq!((set.labels.as_ref(), set.classes()), (None, 0));
@@ -154,29 +133,14 @@ fn the_test_split_is_its_own_files() {
 fn one_file_loads_with_the_labels_beside_it() {
     let labels = idx(0x801, &[3], &[0, 0, 1]);
     // Gzip is told by content: a packed file may have any name.
-    let folder = folder(&[
-        ("my-images-idx3-ubyte", &gzip(&small_images())),
-        ("my-labels-idx1-ubyte", &labels),
-        ("alone", &small_images()),
-    ]);
+    let folder = folder(&[("my-images-idx3-ubyte", &gzip(&small_images())), ("my-labels-idx1-ubyte", &labels), ("alone", &small_images())]);
     let set = load(&folder.path().join("my-images-idx3-ubyte"), &TRAIN).unwrap();
     assert_eq!(set.labels, Some(vec![0, 0, 1]));
     assert_eq!(set.name, "my-images-idx3-ubyte");
     let alone = load(&folder.path().join("alone"), &TRAIN).unwrap();
     assert_eq!((&alone.images, &alone.labels), (&set.images, &None));
-    refused(
-        &folder.path().join("alone"),
-        &TEST,
-        &["alone' is one file and has no test split", "t10k"],
-    );
-    let padded = load(
-        &folder.path().join("alone"),
-        &LoadOptions {
-            pad_to: Some((4, 4)),
-            ..TRAIN
-        },
-    )
-    .unwrap();
+    refused(&folder.path().join("alone"), &TEST, &["alone' is one file and has no test split", "t10k"]);
+    let padded = load(&folder.path().join("alone"), &LoadOptions { pad_to: Some((4, 4)), ..TRAIN }).unwrap();
     assert_eq!((padded.height, padded.image(0)[5]), (4, 0));
     assert_eq!(padded.image(0)[6], 1);
 }
@@ -186,17 +150,9 @@ fn a_missing_path_says_what_may_be_given() {
     refused(
         Path::new("/nowhere/at-all"),
         &TRAIN,
-        &[
-            "the data path '/nowhere/at-all' does not exist",
-            "folder of IDX files",
-            "builtin:digits, builtin:shapes, builtin:shapes-64",
-        ],
+        &["the data path '/nowhere/at-all' does not exist", "folder of IDX files", "builtin:digits, builtin:shapes, builtin:shapes-64"],
     );
-    refused(
-        Path::new("digits"),
-        &TRAIN,
-        &["'digits' does not exist", "did you mean builtin:digits?"],
-    );
+    refused(Path::new("digits"), &TRAIN, &["'digits' does not exist", "did you mean builtin:digits?"]);
 }
 
 #[test]
@@ -205,61 +161,37 @@ fn a_folder_with_nothing_to_load_says_what_it_holds() {
     refused(
         empty.path(),
         &TRAIN,
-        &[
-            &format!("the data folder '{}' is empty", empty.path().display()),
-            "expected an IDX images file such as train-images-idx3-ubyte",
-        ],
+        &[&format!("the data folder '{}' is empty", empty.path().display()), "expected an IDX images file such as train-images-idx3-ubyte"],
     );
 
     let photographs: Vec<String> = (0..6).map(|i| format!("{i}.png")).collect();
     let files: Vec<(&str, &[u8])> = photographs.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
-    refused(
-        folder(&files).path(),
-        &TRAIN,
-        &["has nothing to load", "found 0.png, 1.png, 2.png, 3.png and 2 more"],
-    );
+    refused(folder(&files).path(), &TRAIN, &["has nothing to load", "found 0.png, 1.png, 2.png, 3.png and 2 more"]);
 
     let only_test = folder(&[("t10k-images-idx3-ubyte", &small_images())]);
     refused(only_test.path(), &TRAIN, &["it does hold test images, but training needs train-*"]);
     let only_train = folder(&[("train-images-idx3-ubyte", &small_images())]);
-    refused(
-        only_train.path(),
-        &TEST,
-        &["such as t10k-images-idx3-ubyte", "hold part of those out instead"],
-    );
+    refused(only_train.path(), &TEST, &["such as t10k-images-idx3-ubyte", "hold part of those out instead"]);
 
     let nested = folder(&[]);
     std::fs::create_dir(nested.path().join("raw")).unwrap();
     std::fs::write(nested.path().join("raw/train-images-idx3-ubyte"), small_images()).unwrap();
-    refused(
-        nested.path(),
-        &TRAIN,
-        &[&format!("did you mean '{}'?", nested.path().join("raw").display())],
-    );
+    refused(nested.path(), &TRAIN, &[&format!("did you mean '{}'?", nested.path().join("raw").display())]);
 }
 
 #[test]
 fn another_kind_of_file_is_named() {
-    refused_file(
-        &idx(0x801, &[3], &[0, 0, 1]),
-        &["holds IDX labels; expected an IDX images file, which starts with 0x00000803"],
-    );
+    refused_file(&idx(0x801, &[3], &[0, 0, 1]), &["holds IDX labels; expected an IDX images file, which starts with 0x00000803"]);
     refused_file(b"\x89PNG\r\n\x1a\n and so on", &["is a PNG image; expected an IDX images file"]);
     refused_file(b"PK\x03\x04 and so on, for a while", &["is a ZIP archive"]);
     refused_file(&gzip(&gzip(&small_images())), &["is gzipped twice"]);
     refused_file(b"some text that is long enough", &["is no IDX file: it starts with 0x736f6d65"]);
-    refused_file(
-        &idx(0xd03, &[3, 2, 2], &[0; 48]),
-        &["is an IDX file of numbers other than unsigned bytes"],
-    );
+    refused_file(&idx(0xd03, &[3, 2, 2], &[0; 48]), &["is an IDX file of numbers other than unsigned bytes"]);
     refused_file(&idx(0x804, &[3, 2, 2, 3], &[0; 36]), &["is an IDX file of 4 dimensions"]);
     refused_file(b"", &["holds only 0 bytes"]);
     refused_file(b"\0\0\x08", &["holds only 3 bytes"]);
 
-    let images_as_labels = folder(&[
-        ("train-images-idx3-ubyte", &small_images()),
-        ("train-labels-idx1-ubyte", &small_images()),
-    ]);
+    let images_as_labels = folder(&[("train-images-idx3-ubyte", &small_images()), ("train-labels-idx1-ubyte", &small_images())]);
     refused(
         images_as_labels.path(),
         &TRAIN,
@@ -270,18 +202,9 @@ fn another_kind_of_file_is_named() {
 #[test]
 fn truncated_and_overlong_files_are_told_apart() {
     let whole = small_images();
-    refused_file(
-        &whole[..10],
-        &["is truncated: an IDX images header has 16 bytes, the file ends after 10"],
-    );
-    refused_file(
-        &whole[..whole.len() - 1],
-        &["is truncated: its header promises 3 x 2 x 2 = 12 bytes of images, the file holds 11"],
-    );
-    refused_file(
-        &gzip(&whole[..20]),
-        &["is truncated: its header promises 3 x 2 x 2 = 12 bytes of images, the file holds 4"],
-    );
+    refused_file(&whole[..10], &["is truncated: an IDX images header has 16 bytes, the file ends after 10"]);
+    refused_file(&whole[..whole.len() - 1], &["is truncated: its header promises 3 x 2 x 2 = 12 bytes of images, the file holds 11"]);
+    refused_file(&gzip(&whole[..20]), &["is truncated: its header promises 3 x 2 x 2 = 12 bytes of images, the file holds 4"]);
     refused_file(
         &[&whole[..], &[7]].concat(),
         &["goes on after its images: its header promises 3 x 2 x 2 = 12 bytes, the file holds more"],
@@ -289,25 +212,15 @@ fn truncated_and_overlong_files_are_told_apart() {
     // A stream that would unpack to much more is left at the first surplus byte.
     refused_file(&gzip(&[&whole[..], &vec![0; 1 << 26]].concat()), &["goes on after its images"]);
 
-    let labels = folder(&[
-        ("train-images-idx3-ubyte", &whole),
-        ("train-labels-idx1-ubyte", &idx(0x801, &[3], &[1])),
-    ]);
-    refused(
-        labels.path(),
-        &TRAIN,
-        &["train-labels-idx1-ubyte' is truncated: its header promises 3 = 3 bytes of labels, the file holds 1"],
-    );
+    let labels = folder(&[("train-images-idx3-ubyte", &whole), ("train-labels-idx1-ubyte", &idx(0x801, &[3], &[1]))]);
+    refused(labels.path(), &TRAIN, &["train-labels-idx1-ubyte' is truncated: its header promises 3 = 3 bytes of labels, the file holds 1"]);
 }
 
 #[test]
 fn damaged_gzip_files_are_refused() {
     let pixels: Vec<u8> = (0..2000u32).map(|i| (i * i % 251) as u8).collect();
     let packed = gzip(&idx(0x803, &[20, 10, 10], &pixels));
-    refused_file(
-        &packed[..packed.len() / 2],
-        &["is truncated: its gzip stream ends early", "fetch it again"],
-    );
+    refused_file(&packed[..packed.len() / 2], &["is truncated: its gzip stream ends early", "fetch it again"]);
     // A flipped bit in the checksum: every pixel arrives, but not as it was packed.
     let mut flipped = packed.clone();
     let at = flipped.len() - 6;
@@ -321,32 +234,16 @@ fn damaged_gzip_files_are_refused() {
 
 #[test]
 fn counts_and_dimensions_are_checked() {
-    let mismatch = folder(&[
-        ("train-images-idx3-ubyte", &small_images()),
-        ("train-labels-idx1-ubyte", &idx(0x801, &[2], &[0, 1])),
-    ]);
+    let mismatch = folder(&[("train-images-idx3-ubyte", &small_images()), ("train-labels-idx1-ubyte", &idx(0x801, &[2], &[0, 1]))]);
     refused(
         mismatch.path(),
         &TRAIN,
-        &[
-            "train-images-idx3-ubyte' holds 3 images but '",
-            "train-labels-idx1-ubyte' holds 2 labels",
-            "same download",
-        ],
+        &["train-images-idx3-ubyte' holds 3 images but '", "train-labels-idx1-ubyte' holds 2 labels", "same download"],
     );
     refused_file(&idx(0x803, &[0, 28, 28], &[]), &["holds no images: its header says 0 x 28 x 28"]);
-    refused_file(
-        &idx(0x803, &[5, 0, 28], &[]),
-        &["holds images without pixels: its header says 5 x 0 x 28"],
-    );
-    refused_file(
-        &idx(0x803, &[1, 5000, 1], &[0; 5000]),
-        &["claims 1 x 5000 x 1, beyond the limits of 4096 pixels a side"],
-    );
-    refused_file(
-        &idx(0x803, &[u32::MAX, 4096, 4096], &[0; 50]),
-        &["claims 4294967295 x 4096 x 4096, beyond the limits", "8 GiB in all"],
-    );
+    refused_file(&idx(0x803, &[5, 0, 28], &[]), &["holds images without pixels: its header says 5 x 0 x 28"]);
+    refused_file(&idx(0x803, &[1, 5000, 1], &[0; 5000]), &["claims 1 x 5000 x 1, beyond the limits of 4096 pixels a side"]);
+    refused_file(&idx(0x803, &[u32::MAX, 4096, 4096], &[0; 50]), &["claims 4294967295 x 4096 x 4096, beyond the limits", "8 GiB in all"]);
     refused_file(&idx(0x803, &[u32::MAX; 3], &[0; 50]), &["beyond the limits"]);
 }
 
@@ -364,11 +261,7 @@ fn a_lying_header_reserves_no_memory() {
 #[cfg(unix)]
 #[test]
 fn what_is_no_regular_file_is_refused_without_opening_it() {
-    refused(
-        Path::new("/dev/zero"),
-        &TRAIN,
-        &["'/dev/zero' is not a regular file; expected an IDX images file"],
-    );
+    refused(Path::new("/dev/zero"), &TRAIN, &["'/dev/zero' is not a regular file; expected an IDX images file"]);
 }
 
 #[test]
@@ -385,17 +278,8 @@ fn built_in_specs_are_checked() {
     assert!(message("builtin:shapes-46").ends_with("did you mean builtin:shapes-64?"));
     assert!(message("builtin:photographs").ends_with("builtin:shapes-64"));
     assert!(message("builtin:").contains("no built-in data set 'builtin:'"));
-    for bad in [
-        "builtin:digits?n=0",
-        "builtin:digits?n=-1",
-        "builtin:digits?many",
-        "builtin:digits?",
-        "builtin:digits?n=5&n=x",
-    ] {
-        assert!(
-            message(bad).contains("is not a number of images, at least 1; write for example builtin:digits?n=20000&seed=7"),
-            "{bad}"
-        );
+    for bad in ["builtin:digits?n=0", "builtin:digits?n=-1", "builtin:digits?many", "builtin:digits?", "builtin:digits?n=5&n=x"] {
+        assert!(message(bad).contains("is not a number of images, at least 1; write for example builtin:digits?n=20000&seed=7"), "{bad}");
     }
     assert!(message("builtin:shapes?seed=x").contains("'seed=x' is not a seed"));
     assert!(message("builtin:shapes?size=3").contains("'size=3' is not a setting of a built-in set (n, seed)"));
@@ -406,22 +290,12 @@ fn built_in_specs_are_checked() {
 
 #[test]
 fn built_in_sets_have_their_default_size_and_balanced_labels() {
-    for (spec, side, channels, classes) in [
-        ("builtin:digits", 28, 1, 10),
-        ("builtin:shapes", 32, 3, 8),
-        ("builtin:shapes-64", 64, 3, 8),
-    ] {
+    for (spec, side, channels, classes) in [("builtin:digits", 28, 1, 10), ("builtin:shapes", 32, 3, 8), ("builtin:shapes-64", 64, 3, 8)] {
         let set = data::load(spec, &TRAIN).unwrap();
-        assert_eq!(
-            (set.count, set.height, set.width, set.channels, set.classes()),
-            (data::BUILTIN_COUNT, side, side, channels, classes)
-        );
+        assert_eq!((set.count, set.height, set.width, set.channels, set.classes()), (data::BUILTIN_COUNT, side, side, channels, classes));
         let labels = set.labels.as_ref().unwrap();
         for class in 0..classes as u32 {
-            assert_eq!(
-                labels.iter().filter(|&&label| label == class).count(),
-                data::BUILTIN_COUNT / classes
-            );
+            assert_eq!(labels.iter().filter(|&&label| label == class).count(), data::BUILTIN_COUNT / classes);
         }
     }
 }
@@ -452,10 +326,7 @@ fn fashion_mnist_loads_whole() {
     };
     let check = |options: &LoadOptions, count: usize, sums: [u32; 4], labels: [u32; 10], fingerprint: &str| {
         let set = load(&folder, options).unwrap();
-        assert_eq!(
-            (set.count, set.height, set.width, set.channels, set.classes()),
-            (count, 28, 28, 1, 10)
-        );
+        assert_eq!((set.count, set.height, set.width, set.channels, set.classes()), (count, 28, 28, 1, 10));
         let sum = |index: usize| set.image(index).iter().map(|&byte| u32::from(byte)).sum::<u32>();
         assert_eq!([0, 1, count / 2, count - 1].map(sum), sums);
         assert_eq!(set.labels.as_ref().unwrap()[..10], labels);

@@ -108,7 +108,12 @@ impl<'a> Golden<'a> {
                     self.fixture.name,
                     expected.name
                 );
-                self.compare(if caps.fixed_subgroup { "kernel" } else { "plain kernel" }, expected.name, &Tensor::unpack(shape, &physical).data, KERNEL);
+                self.compare(
+                    if caps.fixed_subgroup { "kernel" } else { "plain kernel" },
+                    expected.name,
+                    &Tensor::unpack(shape, &physical).data,
+                    KERNEL,
+                );
             }
         }
     }
@@ -150,7 +155,12 @@ fn number(f: &Fixture, key: &str) -> f64 {
 }
 
 fn list(f: &Fixture, key: &str) -> Vec<usize> {
-    f.parameters[key].as_array().unwrap_or_else(|| panic!("{} has no {key}", f.name)).iter().map(|v| v.as_u64().expect("a number") as usize).collect()
+    f.parameters[key]
+        .as_array()
+        .unwrap_or_else(|| panic!("{} has no {key}", f.name))
+        .iter()
+        .map(|v| v.as_u64().expect("a number") as usize)
+        .collect()
 }
 
 fn add_bias(g: &mut Graph, y: NodeId, bias: NodeId) -> Result<NodeId> {
@@ -195,11 +205,8 @@ fn convolution(t: &mut Golden<'_>, transposed: bool) -> Result<()> {
         groups: f.parameters["groups"].as_u64().expect("groups") as usize,
     };
     let (x, w) = (t.input("x")?, t.input("w")?);
-    let mut y = if transposed {
-        conv_transpose2d(t.graph(), x, w, conv, pair(f, "output_padding"))?
-    } else {
-        conv2d(t.graph(), x, w, conv)?
-    };
+    let mut y =
+        if transposed { conv_transpose2d(t.graph(), x, w, conv, pair(f, "output_padding"))? } else { conv2d(t.graph(), x, w, conv)? };
     let mut gradients = vec![(x, "dx"), (w, "dw")];
     if f.tensors.contains_key("bias") {
         let bias = t.input("bias")?;

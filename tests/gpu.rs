@@ -85,12 +85,7 @@ fn the_capabilities_fit_the_adapter() {
     let Some(gpu) = testing::gpu() else { return };
     let caps = gpu.caps();
     assert!(caps.max_binding >= 128 << 20, "{caps:?}");
-    assert_eq!(
-        caps.software,
-        gpu.adapter_summary().contains("(software"),
-        "{}",
-        gpu.adapter_summary()
-    );
+    assert_eq!(caps.software, gpu.adapter_summary().contains("(software"), "{}", gpu.adapter_summary());
     // A driver on which the lane test is known to pass must not lose the kernels that depend on it.
     if gpu.adapter_summary().contains("256 bits") {
         assert!(caps.fixed_subgroup && caps.int64, "{caps:?} on {}", gpu.adapter_summary());
@@ -107,16 +102,9 @@ fn devices_are_listed_and_unknown_ones_refused() {
     }
     assert!(text.starts_with("0: ") && text.matches("[default]").count() == 1, "{text}");
 
-    let open = |adapter: &str| {
-        Gpu::open(&GpuOptions {
-            adapter: Some(adapter.to_string()),
-            pipeline_cache: false,
-            ..GpuOptions::default()
-        })
-    };
-    let Err(Error::Input(text)) = open("no such adapter") else {
-        panic!("an adapter that is not there was opened")
-    };
+    let open =
+        |adapter: &str| Gpu::open(&GpuOptions { adapter: Some(adapter.to_string()), pipeline_cache: false, ..GpuOptions::default() });
+    let Err(Error::Input(text)) = open("no such adapter") else { panic!("an adapter that is not there was opened") };
     assert!(text.contains("no such adapter") && text.contains(&infos[0].name), "{text}");
     let again = open("0").unwrap();
     assert!(again.adapter_summary().starts_with(&infos[0].name));
@@ -124,10 +112,7 @@ fn devices_are_listed_and_unknown_ones_refused() {
     assert!(!gpu.adapter_summary().is_empty());
 
     let absent = if cfg!(target_os = "macos") { Backend::Dx12 } else { Backend::Metal };
-    let Err(Error::Environment(text)) = Gpu::open(&GpuOptions {
-        backend: Some(absent),
-        ..GpuOptions::default()
-    }) else {
+    let Err(Error::Environment(text)) = Gpu::open(&GpuOptions { backend: Some(absent), ..GpuOptions::default() }) else {
         panic!("a backend of another platform was opened")
     };
     assert!(text.contains("--backend"), "{text}");
@@ -142,10 +127,7 @@ fn buffers_keep_what_is_written() {
     let bytes: Vec<u8> = (0..100).collect();
     gpu.write(&buffer, 400, &bytes).unwrap();
     let back = gpu.read(&buffer, 396, 108).unwrap();
-    assert_eq!(
-        (&back[..4], &back[4..104], &back[104..]),
-        ([0; 4].as_slice(), bytes.as_slice(), [0; 4].as_slice())
-    );
+    assert_eq!((&back[..4], &back[4..104], &back[104..]), ([0; 4].as_slice(), bytes.as_slice(), [0; 4].as_slice()));
 
     for (offset, len) in [(1024, 4), (1020, 8), (2, 4), (0, 6), (0, 0), (u64::MAX - 3, 4)] {
         assert!(defect(gpu.read(&buffer, offset, len)).contains("words"), "{offset} {len}");
@@ -167,9 +149,7 @@ fn transfers_larger_than_a_piece_are_whole() {
 #[test]
 fn a_buffer_that_the_adapter_cannot_have_is_refused() {
     let Some(gpu) = testing::gpu() else { return };
-    let Err(Error::Environment(text)) = gpu.buffer("activations", 1 << 60) else {
-        panic!("an exabyte was allocated")
-    };
+    let Err(Error::Environment(text)) = gpu.buffer("activations", 1 << 60) else { panic!("an exabyte was allocated") };
     assert!(text.contains("activations") && text.contains("smaller batch"), "{text}");
     // It is no fault of the device.
     gpu.buffer("small", 4).unwrap();
@@ -182,12 +162,7 @@ fn allocations_are_counted() {
         return;
     }
     // A device of its own, so that tests beside this one do not count.
-    let gpu = Gpu::open(&GpuOptions {
-        pipeline_cache: false,
-        adapter: test_adapter(),
-        ..GpuOptions::default()
-    })
-    .unwrap();
+    let gpu = Gpu::open(&GpuOptions { pipeline_cache: false, adapter: test_adapter(), ..GpuOptions::default() }).unwrap();
     let Some(before) = gpu.memory_allocated() else { return };
     let buffers: Vec<_> = (0..4).map(|i| gpu.buffer(&format!("counted {i}"), 4 << 20).unwrap()).collect();
     let grown = gpu.memory_allocated().unwrap() - before;
@@ -269,10 +244,7 @@ fn sequences_submitted_from_several_threads_are_independent() {
 fn dispatches_see_the_results_of_those_before() {
     let Some(gpu) = testing::gpu() else { return };
     let buffers: Vec<BufferRange> = (0..5).map(|i| gpu.buffer(&format!("stage {i}"), 256).unwrap().whole()).collect();
-    let dispatches = buffers
-        .windows(2)
-        .map(|w| (String::new(), dispatch(&NEXT, &[], w.to_vec())))
-        .collect();
+    let dispatches = buffers.windows(2).map(|w| (String::new(), dispatch(&NEXT, &[], w.to_vec()))).collect();
     gpu.submit(&gpu.sequence("stages", dispatches, None).unwrap(), 0..1).unwrap();
     assert_eq!(words(gpu, &buffers[4]), [4; 64]);
 }
@@ -281,18 +253,10 @@ fn dispatches_see_the_results_of_those_before() {
 fn a_range_of_a_buffer_is_bound_where_it_is() {
     let Some(gpu) = testing::gpu() else { return };
     let x = gpu.buffer("x", 256).unwrap().whole();
-    let y = BufferRange {
-        buffer: gpu.buffer("y", 768).unwrap(),
-        offset: 256,
-        len: 256,
-    };
-    gpu.submit(&one(gpu, dispatch(&NEXT, &[], vec![x, y.clone()])).unwrap(), 0..1)
-        .unwrap();
+    let y = BufferRange { buffer: gpu.buffer("y", 768).unwrap(), offset: 256, len: 256 };
+    gpu.submit(&one(gpu, dispatch(&NEXT, &[], vec![x, y.clone()])).unwrap(), 0..1).unwrap();
     let all = words(gpu, &y.buffer.whole());
-    assert_eq!(
-        (&all[..64], &all[64..128], &all[128..]),
-        ([0; 64].as_slice(), [1; 64].as_slice(), [0; 64].as_slice())
-    );
+    assert_eq!((&all[..64], &all[64..128], &all[128..]), ([0; 64].as_slice(), [1; 64].as_slice(), [0; 64].as_slice()));
 }
 
 #[test]
@@ -300,17 +264,10 @@ fn operands_that_do_not_fit_are_named() {
     let Some(gpu) = testing::gpu() else { return };
     let x = gpu.buffer("operand x", 1024).unwrap().whole();
     let y = gpu.buffer("operand y", 1024).unwrap().whole();
-    let part = |offset, len| BufferRange {
-        buffer: y.buffer.clone(),
-        offset,
-        len,
-    };
+    let part = |offset, len| BufferRange { buffer: y.buffer.clone(), offset, len };
     let check = |operands: Vec<BufferRange>, expected: &str| {
         let text = defect(one(gpu, dispatch(&NEXT, &[], operands)));
-        assert!(
-            text.contains("the dispatch") && text.contains("'next'") && text.contains(expected),
-            "{text}"
-        );
+        assert!(text.contains("the dispatch") && text.contains("'next'") && text.contains(expected), "{text}");
     };
     check(vec![x.clone()], "no operand for binding 1");
     check(vec![x.clone(), y.clone(), x.clone()], "3 operands; it takes 2");
@@ -319,89 +276,34 @@ fn operands_that_do_not_fit_are_named() {
     check(vec![x.clone(), part(0, 0)], "needs at least 4");
     check(vec![x.clone(), x.clone()], "both read and written");
     check(vec![part(0, 256), part(256, 256)], "both read and written");
-    let text = defect(one(
-        gpu,
-        Dispatch {
-            workgroups: [1, 0, 1],
-            ..dispatch(&NEXT, &[], vec![x.clone(), y.clone()])
-        },
-    ));
+    let text = defect(one(gpu, Dispatch { workgroups: [1, 0, 1], ..dispatch(&NEXT, &[], vec![x.clone(), y.clone()]) }));
     assert!(text.contains("[1, 0, 1] workgroups"), "{text}");
     let text = defect(one(gpu, dispatch(&CHAIN, &[0, 0, 0, 0], vec![y.clone()])));
     assert!(text.contains("the sequence has none"), "{text}");
     let rows = gpu.uniform("one row", 512).unwrap();
-    let text = defect(gpu.sequence(
-        "test",
-        vec![(String::new(), dispatch(&CHAIN, &[0, 0], vec![y.clone()]))],
-        Some(&rows),
-    ));
+    let text = defect(gpu.sequence("test", vec![(String::new(), dispatch(&CHAIN, &[0, 0], vec![y.clone()]))], Some(&rows)));
     assert!(text.contains("8 bytes of parameters; the shader's struct has 16"), "{text}");
 }
 
 #[test]
 fn kernels_that_disagree_with_their_table_entry_are_named() {
     let Some(gpu) = testing::gpu() else { return };
-    const OPEN: Kernel = Kernel {
-        name: "",
-        variant: "",
-        parts: &[],
-        bindings: &[],
-        workgroup: [64, 1, 1],
-        features: &[],
-    };
-    static SYNTAX: Kernel = Kernel {
-        name: "syntax",
-        parts: &[("syntax", "fn syntax( {")],
-        ..OPEN
-    };
-    static EXTRA: Kernel = Kernel {
-        name: "next",
-        variant: "extra",
-        parts: NEXT.parts,
-        bindings: &[Bind::In],
-        ..OPEN
-    };
-    static MISSING: Kernel = Kernel {
-        name: "next",
-        variant: "missing",
-        parts: NEXT.parts,
-        bindings: &[Bind::In, Bind::Out, Bind::Out],
-        ..OPEN
-    };
-    static SWAPPED: Kernel = Kernel {
-        name: "next",
-        variant: "swapped",
-        parts: NEXT.parts,
-        bindings: &[Bind::Out, Bind::In],
-        ..OPEN
-    };
-    static ENTRY: Kernel = Kernel {
-        name: "entry",
-        parts: NEXT.parts,
-        bindings: NEXT.bindings,
-        ..OPEN
-    };
-    static GROUP: Kernel = Kernel {
-        name: "next",
-        variant: "group",
-        workgroup: [32, 1, 1],
-        parts: NEXT.parts,
-        bindings: NEXT.bindings,
-        features: &[],
-    };
+    const OPEN: Kernel = Kernel { name: "", variant: "", parts: &[], bindings: &[], workgroup: [64, 1, 1], features: &[] };
+    static SYNTAX: Kernel = Kernel { name: "syntax", parts: &[("syntax", "fn syntax( {")], ..OPEN };
+    static EXTRA: Kernel = Kernel { name: "next", variant: "extra", parts: NEXT.parts, bindings: &[Bind::In], ..OPEN };
+    static MISSING: Kernel =
+        Kernel { name: "next", variant: "missing", parts: NEXT.parts, bindings: &[Bind::In, Bind::Out, Bind::Out], ..OPEN };
+    static SWAPPED: Kernel = Kernel { name: "next", variant: "swapped", parts: NEXT.parts, bindings: &[Bind::Out, Bind::In], ..OPEN };
+    static ENTRY: Kernel = Kernel { name: "entry", parts: NEXT.parts, bindings: NEXT.bindings, ..OPEN };
+    static GROUP: Kernel =
+        Kernel { name: "next", variant: "group", workgroup: [32, 1, 1], parts: NEXT.parts, bindings: NEXT.bindings, features: &[] };
     static TYPES: Kernel = Kernel {
         workgroup: [1, 1, 1],
         name: "types",
         parts: &[("types", "@compute @workgroup_size(1) fn types() { let x: u32 = 1.5; }")],
         ..OPEN
     };
-    static IMPOSTOR: Kernel = Kernel {
-        name: "next",
-        parts: CHAIN.parts,
-        bindings: CHAIN.bindings,
-        workgroup: [1, 1, 1],
-        ..OPEN
-    };
+    static IMPOSTOR: Kernel = Kernel { name: "next", parts: CHAIN.parts, bindings: CHAIN.bindings, workgroup: [1, 1, 1], ..OPEN };
     gpu.pipeline(&NEXT, &[]).unwrap();
     for (kernel, expected) in [
         (&SYNTAX, "does not parse"),
@@ -431,13 +333,7 @@ fn pipelines_are_built_once() {
 #[test]
 fn checked_shaders_give_the_same_words() {
     let Some(gpu) = testing::gpu() else { return };
-    let options = GpuOptions {
-        checked: true,
-        debug: true,
-        pipeline_cache: false,
-        adapter: test_adapter(),
-        ..GpuOptions::default()
-    };
+    let options = GpuOptions { checked: true, debug: true, pipeline_cache: false, adapter: test_adapter(), ..GpuOptions::default() };
     let checked = Gpu::open(&options).unwrap();
     assert_eq!(checked.caps(), gpu.caps());
     let (sequence, log) = chain(&checked, 20, 1);
@@ -473,11 +369,7 @@ fn a_damaged_pipeline_cache_is_made_anew() {
     }
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("cache");
-    let options = GpuOptions {
-        cache_dir: Some(inner.clone()),
-        adapter: test_adapter(),
-        ..GpuOptions::default()
-    };
+    let options = GpuOptions { cache_dir: Some(inner.clone()), adapter: test_adapter(), ..GpuOptions::default() };
     let use_it = || {
         let gpu = Gpu::open(&options).unwrap();
         let (sequence, log) = chain(&gpu, 5, 2);
@@ -485,28 +377,17 @@ fn a_damaged_pipeline_cache_is_made_anew() {
         assert_eq!(words(&gpu, &log), chain_twin(5, 2));
         gpu.save_pipeline_cache();
     };
-    let files = || -> Vec<std::path::PathBuf> {
-        std::fs::read_dir(&inner)
-            .map(|all| all.map(|f| f.unwrap().path()).collect())
-            .unwrap_or_default()
-    };
+    let files =
+        || -> Vec<std::path::PathBuf> { std::fs::read_dir(&inner).map(|all| all.map(|f| f.unwrap().path()).collect()).unwrap_or_default() };
     use_it();
     let Some(file) = files().pop() else {
-        assert!(
-            !testing::gpu().unwrap().adapter_summary().contains("vulkan"),
-            "Vulkan has a pipeline cache"
-        );
+        assert!(!testing::gpu().unwrap().adapter_summary().contains("vulkan"), "Vulkan has a pipeline cache");
         return;
     };
     let good = std::fs::read(&file).unwrap();
     use_it();
     assert_eq!(std::fs::read(&file).unwrap(), good, "an unchanged cache is left alone");
-    for damage in [
-        Vec::new(),
-        b"rubbish".to_vec(),
-        good[..good.len() - 1].to_vec(),
-        good.iter().map(|b| b ^ 0x55).collect(),
-    ] {
+    for damage in [Vec::new(), b"rubbish".to_vec(), good[..good.len() - 1].to_vec(), good.iter().map(|b| b ^ 0x55).collect()] {
         std::fs::write(&file, &damage).unwrap();
         use_it();
         assert_ne!(std::fs::read(&file).unwrap(), damage);
@@ -515,10 +396,5 @@ fn a_damaged_pipeline_cache_is_made_anew() {
     // A place where no folder can be made is no reason to fail either.
     let blocked = folder.path().join("a file");
     std::fs::write(&blocked, b"").unwrap();
-    Gpu::open(&GpuOptions {
-        cache_dir: Some(blocked.join("cache")),
-        ..options.clone()
-    })
-    .unwrap()
-    .save_pipeline_cache();
+    Gpu::open(&GpuOptions { cache_dir: Some(blocked.join("cache")), ..options.clone() }).unwrap().save_pipeline_cache();
 }

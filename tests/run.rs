@@ -55,17 +55,7 @@ impl Fake {
     fn new(config: &TrainConfig, faults: Faults) -> Self {
         let t = &config.training;
         let weights = (0..64 + faults.bulk as u64).map(|i| unit(t.seed ^ (i << 32))).collect();
-        Fake {
-            weights,
-            sums: [0.0; 2],
-            count: 0,
-            step: 0,
-            images_seen: 0,
-            batch: t.batch.into(),
-            seed: t.seed,
-            lr: t.lr_g,
-            faults,
-        }
+        Fake { weights, sums: [0.0; 2], count: 0, step: 0, images_seen: 0, batch: t.batch.into(), seed: t.seed, lr: t.lr_g, faults }
     }
 
     fn one_step(&mut self) {
@@ -103,9 +93,7 @@ impl Engine for Fake {
 
     fn check_finite(&mut self) -> Result<()> {
         match self.faults.latch_at {
-            Some(at) if self.step >= at => Err(Error::Diverged(format!(
-                "tensor D.main.2.grad held a non-finite value at step {at}"
-            ))),
+            Some(at) if self.step >= at => Err(Error::Diverged(format!("tensor D.main.2.grad held a non-finite value at step {at}"))),
             _ => Ok(()),
         }
     }
@@ -147,17 +135,8 @@ impl Engine for Fake {
     }
 
     fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
-        let data = seeds
-            .iter()
-            .flat_map(|seed| self.weights[..4].iter().map(move |w| w * unit(*seed)))
-            .collect();
-        Ok(Images {
-            n: seeds.len(),
-            c: 1,
-            h: 2,
-            w: 2,
-            data,
-        })
+        let data = seeds.iter().flat_map(|seed| self.weights[..4].iter().map(move |w| w * unit(*seed))).collect();
+        Ok(Images { n: seeds.len(), c: 1, h: 2, w: 2, data })
     }
 
     fn memory(&self) -> u64 {
@@ -170,13 +149,7 @@ impl Engine for Fake {
 }
 
 fn data_id() -> DataId {
-    DataId {
-        source: "builtin:digits".into(),
-        fingerprint: "0123".into(),
-        channels: 1,
-        height: 28,
-        width: 28,
-    }
+    DataId { source: "builtin:digits".into(), fingerprint: "0123".into(), channels: 1, height: 28, width: 28 }
 }
 
 /// Settings: 8 images a batch, a tick of 10 steps, a snapshot every 3 ticks.
@@ -202,28 +175,17 @@ struct Process {
 
 impl Default for Process {
     fn default() -> Self {
-        Process {
-            faults: Faults::default(),
-            stop: Stop::default(),
-            stop_after: None,
-            checkpoint_every: Duration::from_secs(3600),
-        }
+        Process { faults: Faults::default(), stop: Stop::default(), stop_after: None, checkpoint_every: Duration::from_secs(3600) }
     }
 }
 
 impl Process {
     fn stop_after(steps: u64) -> Self {
-        Process {
-            stop_after: Some(steps),
-            ..Process::default()
-        }
+        Process { stop_after: Some(steps), ..Process::default() }
     }
 
     fn faulty(faults: Faults) -> Self {
-        Process {
-            faults,
-            ..Process::default()
-        }
+        Process { faults, ..Process::default() }
     }
 
     fn run(self, folder: &RunFolder, config: &TrainConfig, origin: Origin) -> Result<Outcome> {
@@ -235,15 +197,7 @@ impl Process {
             config,
             data: &data_id(),
             origin,
-            reals: &mut |n| {
-                Ok(Images {
-                    n,
-                    c: 1,
-                    h: 1,
-                    w: 1,
-                    data: vec![0.0; n],
-                })
-            },
+            reals: &mut |n| Ok(Images { n, c: 1, h: 1, w: 1, data: vec![0.0; n] }),
             log: &mut log,
             stop: &self.stop,
             stop_after: self.stop_after,
@@ -285,18 +239,12 @@ fn open(path: &Path) -> Result<RunFolder> {
 
 /// FNV-1a, so that a failed comparison prints a number rather than a file.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Images seen at all checkpoints, and a hash of their bytes.
 fn checkpoints(folder: &Path) -> BTreeMap<u64, u64> {
-    checkpoint::list(folder)
-        .unwrap()
-        .into_iter()
-        .map(|c| (c.images_seen, hash(&fs::read(c.path).unwrap())))
-        .collect()
+    checkpoint::list(folder).unwrap().into_iter().map(|c| (c.images_seen, hash(&fs::read(c.path).unwrap()))).collect()
 }
 
 fn last_checkpoint(folder: &Path) -> (u64, u64) {
@@ -318,25 +266,14 @@ fn statistics(folder: &Path) -> Vec<serde_json::Value> {
 
 fn ticks_in_log(folder: &Path) -> Vec<String> {
     let text = fs::read_to_string(folder.join("log.txt")).unwrap();
-    text.lines()
-        .filter_map(|line| Some(line.split_once("| tick ")?.1.split_whitespace().next()?.to_string()))
-        .collect()
+    text.lines().filter_map(|line| Some(line.split_once("| tick ")?.1.split_whitespace().next()?.to_string())).collect()
 }
 
 /// Names of all pictures, and a hash of their bytes.
 fn pictures(folder: &Path) -> BTreeMap<String, u64> {
-    let names = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "png"));
-    names
-        .map(|path| {
-            (
-                path.file_name().unwrap().to_string_lossy().into_owned(),
-                hash(&fs::read(path).unwrap()),
-            )
-        })
-        .collect()
+    let names =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "png"));
+    names.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), hash(&fs::read(path).unwrap()))).collect()
 }
 
 #[test]
@@ -346,33 +283,15 @@ fn a_run_leaves_the_files_it_should() {
     assert_eq!(outcome.unwrap(), Outcome::Finished);
     // Snapshots every 30 steps of 8 images, and at the end.
     assert_eq!(checkpoints(&path).into_keys().collect::<Vec<_>>(), [240, 480, 600]);
-    let expected = [
-        "fakes-000000000240.png",
-        "fakes-000000000480.png",
-        "fakes-000000000600.png",
-        "fakes_init.png",
-        "reals.png",
-    ];
+    let expected = ["fakes-000000000240.png", "fakes-000000000480.png", "fakes-000000000600.png", "fakes_init.png", "reals.png"];
     assert_eq!(pictures(&path).into_keys().collect::<Vec<_>>(), expected);
     assert_eq!(ticks_in_log(&path), ["1", "2", "3", "4", "5", "6", "7", "8*"]);
     let stats = statistics(&path);
-    assert_eq!(
-        stats.iter().map(|s| s["step"].as_u64().unwrap()).collect::<Vec<_>>(),
-        [10, 20, 30, 40, 50, 60, 70, 75]
-    );
-    assert_eq!(
-        (&stats[6]["steps"], &stats[7]["steps"], &stats[7]["partial"]),
-        (&10.into(), &5.into(), &true.into())
-    );
+    assert_eq!(stats.iter().map(|s| s["step"].as_u64().unwrap()).collect::<Vec<_>>(), [10, 20, 30, 40, 50, 60, 70, 75]);
+    assert_eq!((&stats[6]["steps"], &stats[7]["steps"], &stats[7]["partial"]), (&10.into(), &5.into(), &true.into()));
     let log = fs::read_to_string(path.join("log.txt")).unwrap();
-    assert!(
-        log.starts_with("       0 | start\n") && log.contains("      75 | Finished: 0.6 kimg"),
-        "{log}"
-    );
-    assert_eq!(
-        ConfigFile::read(&path.join("config.toml")).unwrap().resolve().unwrap(),
-        config(dir.path(), 75)
-    );
+    assert!(log.starts_with("       0 | start\n") && log.contains("      75 | Finished: 0.6 kimg"), "{log}");
+    assert_eq!(ConfigFile::read(&path.join("config.toml")).unwrap().resolve().unwrap(), config(dir.path(), 75));
 }
 
 #[test]
@@ -431,9 +350,7 @@ fn a_stopped_and_resumed_run_equals_an_uninterrupted_one() {
         assert_eq!(ticks_in_log(&path), ticks_in_log(&whole));
         let log = fs::read_to_string(path.join("log.txt")).unwrap();
         assert!(
-            log.contains(&format!(
-                "| Stopped at step {stopped_at} as --stop-after asks; go on with `ganymede train --resume "
-            )),
+            log.contains(&format!("| Stopped at step {stopped_at} as --stop-after asks; go on with `ganymede train --resume ")),
             "{log}"
         );
     }
@@ -447,15 +364,9 @@ fn a_run_made_longer_equals_one_that_was_long_from_the_start() {
     for short in [35, 60] {
         let (path, outcome) = Process::default().fresh(&config(dir.path(), short));
         assert_eq!(outcome.unwrap(), Outcome::Finished);
-        Process::default()
-            .resume(&path, "latest", |config| config.run.steps = Some(75))
-            .unwrap();
+        Process::default().resume(&path, "latest", |config| config.run.steps = Some(75)).unwrap();
         assert_eq!(last_checkpoint(&path), last_checkpoint(&long));
-        assert_eq!(
-            statistics(&path),
-            statistics(&long),
-            "the partial tick at the short run's end must be gone"
-        );
+        assert_eq!(statistics(&path), statistics(&long), "the partial tick at the short run's end must be gone");
         assert_eq!(folder::read_config(&path).unwrap().unwrap().run.steps, Some(75));
     }
 }
@@ -529,11 +440,7 @@ fn checkpoints_by_the_clock_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, outcome) = Process::default().fresh(&config(dir.path(), 75));
     outcome.unwrap();
-    let (path, outcome) = Process {
-        checkpoint_every: Duration::ZERO,
-        ..Process::default()
-    }
-    .fresh(&config(dir.path(), 75));
+    let (path, outcome) = Process { checkpoint_every: Duration::ZERO, ..Process::default() }.fresh(&config(dir.path(), 75));
     outcome.unwrap();
     let (timed, plain) = (checkpoints(&path), checkpoints(&whole));
     assert_eq!(timed.len(), 76, "one for every step, the zeroth included");
@@ -548,16 +455,7 @@ fn checkpoints_by_the_clock_change_nothing() {
 #[test]
 fn divergence_keeps_the_last_good_checkpoint_and_says_what_to_try() {
     let dir = tempfile::tempdir().unwrap();
-    for faults in [
-        Faults {
-            nan_at: Some(37),
-            ..Faults::default()
-        },
-        Faults {
-            latch_at: Some(37),
-            ..Faults::default()
-        },
-    ] {
+    for faults in [Faults { nan_at: Some(37), ..Faults::default() }, Faults { latch_at: Some(37), ..Faults::default() }] {
         let mut settings = config(dir.path(), 75);
         settings.run.keep = 1;
         let (good, outcome) = Process::stop_after(30).fresh(&settings);
@@ -568,27 +466,14 @@ fn divergence_keeps_the_last_good_checkpoint_and_says_what_to_try() {
         let text = error.to_string();
         let last = path.join(checkpoint::file_name(240));
         assert!(text.contains("training diverged: tensor "), "{text}");
-        assert!(
-            text.contains(if faults.nan_at.is_some() { "G.weight" } else { "D.main.2.grad" }),
-            "{text}"
-        );
+        assert!(text.contains(if faults.nan_at.is_some() { "G.weight" } else { "D.main.2.grad" }), "{text}");
         assert!(text.contains(&format!("--fork {} --lr 0.0001", last.display())), "{text}");
         assert_eq!(checkpoints(&path), checkpoints(&good));
-        assert!(
-            fs::read_to_string(path.join("log.txt")).unwrap().contains("| training diverged: "),
-            "the log tells of it too"
-        );
+        assert!(fs::read_to_string(path.join("log.txt")).unwrap().contains("| training diverged: "), "the log tells of it too");
     }
-    let (path, outcome) = Process::faulty(Faults {
-        nan_at: Some(3),
-        ..Faults::default()
-    })
-    .fresh(&config(dir.path(), 20));
+    let (path, outcome) = Process::faulty(Faults { nan_at: Some(3), ..Faults::default() }).fresh(&config(dir.path(), 20));
     let text = outcome.unwrap_err().to_string();
-    assert!(
-        text.contains("no checkpoint was written yet") && text.contains("--lr 0.0001"),
-        "{text}"
-    );
+    assert!(text.contains("no checkpoint was written yet") && text.contains("--lr 0.0001"), "{text}");
     assert!(checkpoints(&path).is_empty());
 }
 
@@ -597,11 +482,7 @@ fn a_lost_device_is_reported_with_the_way_back() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, outcome) = Process::default().fresh(&config(dir.path(), 75));
     outcome.unwrap();
-    let (path, outcome) = Process::faulty(Faults {
-        lost_at: Some(44),
-        ..Faults::default()
-    })
-    .fresh(&config(dir.path(), 75));
+    let (path, outcome) = Process::faulty(Faults { lost_at: Some(44), ..Faults::default() }).fresh(&config(dir.path(), 75));
     let error = outcome.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     let text = error.to_string();
@@ -619,17 +500,10 @@ fn a_request_to_stop_writes_a_checkpoint_and_says_how_to_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let stop = Stop::default();
     stop.request();
-    let (path, outcome) = Process {
-        stop,
-        ..Process::default()
-    }
-    .fresh(&config(dir.path(), 75));
+    let (path, outcome) = Process { stop, ..Process::default() }.fresh(&config(dir.path(), 75));
     let error = outcome.unwrap_err();
     assert_eq!(error.exit_code(), 130);
-    assert_eq!(
-        error.to_string(),
-        format!("stopped at step 0; go on with `ganymede train --resume {}`", path.display())
-    );
+    assert_eq!(error.to_string(), format!("stopped at step 0; go on with `ganymede train --resume {}`", path.display()));
     assert_eq!(last_checkpoint(&path).0, 0);
 }
 
@@ -641,17 +515,10 @@ fn a_fork_is_a_new_run_that_begins_where_the_checkpoint_is() {
     let before = checkpoints(&parent);
     let file = parent.join(checkpoint::file_name(240));
     let mut settings = config(dir.path(), 75);
-    (
-        settings.training.batch,
-        settings.training.lr_g,
-        settings.run.steps,
-        settings.run.kimg,
-    ) = (16, 0.5, None, Some(0.6));
+    (settings.training.batch, settings.training.lr_g, settings.run.steps, settings.run.kimg) = (16, 0.5, None, Some(0.6));
     let fork = || {
         let folder = RunFolder::create(dir.path(), "digits", "mlp", 16, "fork").unwrap();
-        Process::stop_after(3)
-            .run(&folder, &settings, Origin::Fork(file.clone(), checkpoint::read(&file).unwrap()))
-            .unwrap();
+        Process::stop_after(3).run(&folder, &settings, Origin::Fork(file.clone(), checkpoint::read(&file).unwrap())).unwrap();
         folder.path().to_path_buf()
     };
     let (a, b) = (fork(), fork());
@@ -661,10 +528,7 @@ fn a_fork_is_a_new_run_that_begins_where_the_checkpoint_is() {
         [240, 240 + 3 * 16],
         "the first is the parent's state, so that a killed fork can be resumed"
     );
-    let (state, parents) = (
-        checkpoint::read(&a.join(checkpoint::file_name(240))).unwrap(),
-        checkpoint::read(&file).unwrap(),
-    );
+    let (state, parents) = (checkpoint::read(&a.join(checkpoint::file_name(240))).unwrap(), checkpoint::read(&file).unwrap());
     assert_eq!((&state.tensors, state.step, state.images_seen), (&parents.tensors, 30, 240));
     assert_eq!(state.recipe, settings.recipe());
     assert_eq!(checkpoints(&parent), before);
@@ -679,18 +543,10 @@ fn a_checkpoint_of_other_networks_is_refused_before_anything_is_touched() {
     let (path, outcome) = Process::stop_after(35).fresh(&config(dir.path(), 75));
     outcome.unwrap();
     let log = fs::read(path.join("log.txt")).unwrap();
-    let error = Process::faulty(Faults {
-        bulk: 1,
-        ..Faults::default()
-    })
-    .resume(&path, "latest", |_| ())
-    .unwrap_err();
+    let error = Process::faulty(Faults { bulk: 1, ..Faults::default() }).resume(&path, "latest", |_| ()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     let text = error.to_string();
-    assert!(
-        text.contains("checkpoint-000000000280.safetensors: tensor G.weight is F32 (64), but here it must be F32 (65)"),
-        "{text}"
-    );
+    assert!(text.contains("checkpoint-000000000280.safetensors: tensor G.weight is F32 (64), but here it must be F32 (65)"), "{text}");
     assert_eq!(fs::read(path.join("log.txt")).unwrap(), log);
 }
 
@@ -704,16 +560,8 @@ fn process() {
     let outdir = Path::new(parts[0]);
     let mut settings = config(outdir, parts[1].parse().unwrap());
     settings.run.keep = 2;
-    let faults = Faults {
-        pause: Duration::from_millis(parts[2].parse().unwrap()),
-        bulk: parts[3].parse().unwrap(),
-        ..Faults::default()
-    };
-    let process = Process {
-        faults,
-        stop: Stop::install().unwrap(),
-        ..Process::default()
-    };
+    let faults = Faults { pause: Duration::from_millis(parts[2].parse().unwrap()), bulk: parts[3].parse().unwrap(), ..Faults::default() };
+    let process = Process { faults, stop: Stop::install().unwrap(), ..Process::default() };
     let outcome = match folder::find(outdir, "latest") {
         Ok(found) => process.resume(&found.folder, "latest", |_| ()),
         Err(_) => process.fresh(&settings).1,
@@ -765,12 +613,7 @@ fn thirty_kills_at_random_moments_change_nothing() {
             assert!(kill, "after {kills} kills: {}", String::from_utf8_lossy(&output.stderr));
         }
         let path = folder::find(&outdir, "latest").unwrap().folder;
-        assert_eq!(
-            last_checkpoint(&path),
-            last_checkpoint(&expected),
-            "after {kills} kills, seed {}",
-            std::process::id()
-        );
+        assert_eq!(last_checkpoint(&path), last_checkpoint(&expected), "after {kills} kills, seed {}", std::process::id());
         assert_eq!(statistics(&path), statistics(&expected));
         assert_eq!(pictures(&path), pictures(&expected));
         completed += 1;
@@ -788,13 +631,7 @@ mod unix {
     use super::*;
 
     fn signal(child: &Child, name: &str) {
-        assert!(
-            Command::new("kill")
-                .args([name, &child.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
     }
 
     /// Waits until the process trains.
@@ -857,56 +694,32 @@ mod unix {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = config(dir.path(), 75);
         settings.run.keep = 1;
-        let (path, outcome) = Process {
-            stop_after: Some(42),
-            faults: Faults {
-                bulk: 50_000,
-                ..Faults::default()
-            },
-            ..Process::default()
-        }
-        .fresh(&settings);
+        let (path, outcome) =
+            Process { stop_after: Some(42), faults: Faults { bulk: 50_000, ..Faults::default() }, ..Process::default() }.fresh(&settings);
         outcome.unwrap();
         let before = checkpoints(&path);
         // 64 blocks of 512 or 1024 bytes; a checkpoint takes 200 kB. With the signal ignored, writing fails with an error instead.
         let mut child = Command::new("sh");
         let inner = spawn(dir.path(), 75, 0, 50_000);
-        child
-            .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"])
-            .arg(inner.get_program())
-            .args(inner.get_args());
+        child.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
         child.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
         let output = child.output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{text}");
-        assert!(
-            text.contains("cannot write") && text.contains("checkpoint-") && text.contains("ulimit -f"),
-            "{text}"
-        );
-        assert!(
-            text.contains("the last checkpoint is") && text.contains("checkpoint-000000000336.safetensors"),
-            "{text}"
-        );
+        assert!(text.contains("cannot write") && text.contains("checkpoint-") && text.contains("ulimit -f"), "{text}");
+        assert!(text.contains("the last checkpoint is") && text.contains("checkpoint-000000000336.safetensors"), "{text}");
         assert_eq!(checkpoints(&path), before);
-        let leftovers = fs::read_dir(&path)
-            .unwrap()
-            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "tmp"))
-            .count();
+        let leftovers =
+            fs::read_dir(&path).unwrap().filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "tmp")).count();
         assert_eq!(leftovers, 0);
-        assert!(
-            spawn(dir.path(), 75, 0, 50_000).status().unwrap().success(),
-            "and with room again the run goes on"
-        );
+        assert!(spawn(dir.path(), 75, 0, 50_000).status().unwrap().success(), "and with room again the run goes on");
     }
 
     /// The same on a file system that is really full; needs the right to mount one.
     #[test]
     fn a_full_disk_leaves_the_checkpoint_before() {
         let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
-            .arg(dir.path())
-            .output();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(dir.path()).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIPPED a_full_disk_leaves_the_checkpoint_before: may not mount a file system here");
             return;
@@ -917,10 +730,7 @@ mod unix {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(3), "{text}");
             assert!(text.contains("No space left on device; free some space there"), "{text}");
-            assert!(
-                text.contains("checkpoint-000000000480.safetensors") && text.contains("the last checkpoint is"),
-                "{text}"
-            );
+            assert!(text.contains("checkpoint-000000000480.safetensors") && text.contains("the last checkpoint is"), "{text}");
             let found = folder::find(dir.path(), "latest").unwrap();
             assert_eq!(checkpoint::read(&found.checkpoint.unwrap()).unwrap().step, 30);
         });

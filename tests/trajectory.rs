@@ -94,7 +94,13 @@ impl Trajectory {
     }
 
     /// Runs the ten steps and returns every disagreement with PyTorch.
-    fn disagreements(&self, gpu: &Arc<Gpu>, step: Step, config: &GanConfig, fault: impl Fn(&mut StepRow, &mut Tensor)) -> Result<Vec<String>> {
+    fn disagreements(
+        &self,
+        gpu: &Arc<Gpu>,
+        step: Step,
+        config: &GanConfig,
+        fault: impl Fn(&mut StepRow, &mut Tensor),
+    ) -> Result<Vec<String>> {
         let mut trainer = Trainer::from_step(gpu.clone(), config.clone(), step, 0)?;
         for name in ["G", "D"] {
             trainer.load_network(name, &under(&self.start, &format!("{name}.init.")))?;

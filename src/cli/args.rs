@@ -158,11 +158,8 @@ impl std::str::FromStr for Seeds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |part: &str| {
-            part.trim()
-                .parse::<u64>()
-                .map_err(|_| format!("{part:?} is no seed; expected a list like 0-63 or 1,5,9-12"))
-        };
+        let number =
+            |part: &str| part.trim().parse::<u64>().map_err(|_| format!("{part:?} is no seed; expected a list like 0-63 or 1,5,9-12"));
         let mut seeds = Vec::new();
         for part in text.split(',') {
             let (first, last) = match part.split_once('-') {
@@ -185,9 +182,7 @@ impl std::str::FromStr for Grid {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let sides = text
-            .split_once('x')
-            .and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
+        let sides = text.split_once('x').and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
         match sides {
             Some((rows @ 1..=256, columns @ 1..=256)) => Ok(Grid { rows, columns }),
             _ => Err("expected ROWSxCOLUMNS, each from 1 to 256, like 8x8".to_string()),
@@ -223,10 +218,7 @@ impl ModelArgs {
         flags.run.adapter = self.device.adapter.clone().map(Some);
         flags.run.backend = self.device.backend_name().map(Some);
         flags.run.checked = self.device.checked.then_some(true);
-        Ok(Layers {
-            flags,
-            file: self.config.as_deref().map(ConfigFile::read).transpose()?,
-        })
+        Ok(Layers { flags, file: self.config.as_deref().map(ConfigFile::read).transpose()? })
     }
 }
 
@@ -287,24 +279,13 @@ mod tests {
     fn every_flag_of_train_reaches_the_settings() {
         let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --seed 3 --lr 0.001 --tick 1 --snap 2 \
                     --keep 4 --desc d --adapter llvm --backend vulkan --checked";
-        let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else {
-            panic!()
-        };
+        let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         let config = args.layers().unwrap().resolve(None).unwrap();
-        assert_eq!(
-            (config.data.source.as_str(), config.networks.preset.as_str()),
-            ("builtin:shapes", "mlp")
-        );
+        assert_eq!((config.data.source.as_str(), config.networks.preset.as_str()), ("builtin:shapes", "mlp"));
         let t = &config.training;
         assert_eq!((t.batch, t.seed, t.lr_g, t.lr_d), (8, 3, 0.001, 0.001));
         let r = &config.run;
-        assert_eq!(
-            (r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()),
-            (Some(5.0), 1.0, 2, 4, "o", "d")
-        );
-        assert_eq!(
-            (r.adapter.as_deref(), r.backend.as_deref(), r.checked),
-            (Some("llvm"), Some("vulkan"), true)
-        );
+        assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
+        assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
     }
 }

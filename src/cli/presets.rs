@@ -9,10 +9,7 @@ pub fn run() -> Result<()> {
     let mut text = String::new();
     for p in PRESETS {
         let mark = if p.name == DEFAULT_PRESET { '*' } else { ' ' };
-        text.push_str(&format!(
-            "{mark} {:width$}  {} (batch {}, lr {}, {} kimg, {})\n",
-            p.name, p.summary, p.batch, p.lr, p.kimg, p.data
-        ));
+        text.push_str(&format!("{mark} {:width$}  {} (batch {}, lr {}, {} kimg, {})\n", p.name, p.summary, p.batch, p.lr, p.kimg, p.data));
     }
     super::print(&text)
 }

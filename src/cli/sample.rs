@@ -12,10 +12,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     let (seeds, grid) = layout(args.seeds.clone(), args.grid)?;
     let found = folder::find(Path::new("runs"), &args.model)?;
     let Some(path) = found.checkpoint else {
-        return Err(Error::input(format!(
-            "{} has no checkpoint yet; train on with `--resume` until it has one",
-            found.folder.display()
-        )));
+        return Err(Error::input(format!("{} has no checkpoint yet; train on with `--resume` until it has one", found.folder.display())));
     };
     let state = checkpoint::read(&path)?;
     let mut sampler = wiring::sampler(&state, &path, &args.device)?;
@@ -30,12 +27,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     } else {
         train::write_each(&args.out, &images, &seeds)?;
     }
-    super::print(&format!(
-        "{} images of {} are in {}",
-        seeds.len(),
-        path.display(),
-        args.out.display()
-    ))
+    super::print(&format!("{} images of {} are in {}", seeds.len(), path.display(), args.out.display()))
 }
 
 /// Seeds and grid, each from the other where it is not given.

@@ -28,11 +28,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let Job { config, origin, folder } = match (&args.resume, &args.fork) {
         (Some(what), _) => resume(&layers, what, args.dry_run)?,
         (None, Some(what)) => fork(&layers, what)?,
-        (None, None) => Job {
-            config: layers.resolve(None)?,
-            origin: Origin::Fresh,
-            folder: None,
-        },
+        (None, None) => Job { config: layers.resolve(None)?, origin: Origin::Fresh, folder: None },
     };
     let (step, images_seen) = origin.position();
     if step >= config.last_step(step, images_seen) {
@@ -55,13 +51,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         (Some(folder), _) => folder.path().to_path_buf(),
         // A dry run opens no folder.
         (None, Some((path, _))) => path.parent().unwrap_or(Path::new(".")).to_path_buf(),
-        (None, None) => folder::next_path(
-            outdir,
-            data.name(),
-            &config.networks.preset,
-            config.training.batch,
-            &config.run.desc,
-        )?,
+        (None, None) => folder::next_path(outdir, data.name(), &config.networks.preset, config.training.batch, &config.run.desc)?,
     };
     log.line(&introduction(&config, &origin, &name, &data)?)?;
     log.line(&wiring::networks(&config, &data)?)?;
@@ -71,26 +61,13 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
     let stop = Stop::install()?;
     let mut built = wiring::build(&config, &data)?;
-    log.line(&format!(
-        "Adapter: {}; {} of device memory",
-        built.adapter,
-        format_bytes(built.engine.memory())
-    ))?;
+    log.line(&format!("Adapter: {}; {} of device memory", built.adapter, format_bytes(built.engine.memory())))?;
     let folder = match folder {
         Some(folder) => folder,
         None => {
-            let folder = RunFolder::create(
-                outdir,
-                data.name(),
-                &config.networks.preset,
-                config.training.batch,
-                &config.run.desc,
-            )?;
+            let folder = RunFolder::create(outdir, data.name(), &config.networks.preset, config.training.batch, &config.run.desc)?;
             if folder.path() != name {
-                log.line(&format!(
-                    "Run folder: {} (another run took the number meanwhile)",
-                    folder.path().display()
-                ))?;
+                log.line(&format!("Run folder: {} (another run took the number meanwhile)", folder.path().display()))?;
             }
             folder
         }
@@ -117,22 +94,13 @@ fn introduction(config: &TrainConfig, origin: &Origin, folder: &Path, data: &Dat
     let (step, images_seen) = origin.position();
     let start = match origin {
         Origin::Fresh => String::new(),
-        Origin::Resume(Some((path, _))) => format!(
-            "Resuming from {} (step {step}, {} kimg)\n",
-            path.display(),
-            format_kimg(images_seen)
-        ),
+        Origin::Resume(Some((path, _))) => format!("Resuming from {} (step {step}, {} kimg)\n", path.display(), format_kimg(images_seen)),
         Origin::Resume(None) => "The run has no checkpoint yet: starting it again from its first step\n".to_string(),
         Origin::Fork(path, _) => format!("Forking from {} (step {step}, {} kimg)\n", path.display(), format_kimg(images_seen)),
     };
     let settings = config.to_toml()?;
     let settings: Vec<&str> = settings.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    Ok(format!(
-        "{}\n\n{start}Run folder: {}\n{}",
-        settings.join("\n"),
-        folder.display(),
-        data.describe().trim_end()
-    ))
+    Ok(format!("{}\n\n{start}Run folder: {}\n{}", settings.join("\n"), folder.display(), data.describe().trim_end()))
 }
 
 /// Goes on in a run's own folder.
@@ -154,9 +122,7 @@ fn resume(layers: &Layers, what: &str, dry_run: bool) -> Result<Job> {
     let checkpoint = found.checkpoint.map(|path| checkpoint::read(&path).map(|state| (path, state)));
     let checkpoint = checkpoint.transpose().map_err(|error| name_older(error, &found.folder))?;
     if let Some((path, state)) = &checkpoint {
-        let edited = Layers::default()
-            .check_unchanged(&with_recipe(stored.clone(), state), &stored, &found.folder, None)
-            .is_err();
+        let edited = Layers::default().check_unchanged(&with_recipe(stored.clone(), state), &stored, &found.folder, None).is_err();
         if edited {
             return Err(Error::input(format!(
                 "{} differs from what {} was trained with; undo the change, or start a new run with `--fork {}` and flags",
@@ -170,11 +136,7 @@ fn resume(layers: &Layers, what: &str, dry_run: bool) -> Result<Job> {
     layers.check_unchanged(&config, &stored, &found.folder, checkpoint.as_ref().map(|(path, _)| path.as_path()))?;
     // A run stays where it is and keeps its name; --outdir only says where to look for it.
     (config.run.outdir, config.run.desc) = (stored.run.outdir, stored.run.desc);
-    Ok(Job {
-        config,
-        origin: Origin::Resume(checkpoint),
-        folder,
-    })
+    Ok(Job { config, origin: Origin::Resume(checkpoint), folder })
 }
 
 /// Begins a new run with the state of another's checkpoint.
@@ -190,10 +152,7 @@ fn fork(layers: &Layers, what: &str) -> Result<Job> {
         None => {
             let given = layers.flags.data.source.is_some() || layers.file.as_ref().is_some_and(|file| file.given.data.source.is_some());
             if !given && !state.data.source.starts_with("builtin:") {
-                return Err(Error::input(format!(
-                    "{} does not say where its data set is; give it with --data",
-                    path.display()
-                )));
+                return Err(Error::input(format!("{} does not say where its data set is; give it with --data", path.display())));
             }
             let mut base = Layers::default().resolve(None)?;
             if state.data.source.starts_with("builtin:") {
@@ -206,20 +165,12 @@ fn fork(layers: &Layers, what: &str) -> Result<Job> {
     if layers.flags.run.desc.is_none() {
         config.run.desc.clear();
     }
-    Ok(Job {
-        config,
-        origin: Origin::Fork(path, state),
-        folder: None,
-    })
+    Ok(Job { config, origin: Origin::Fork(path, state), folder: None })
 }
 
 /// `config` with what a checkpoint says of training.
 fn with_recipe(config: TrainConfig, state: &TrainState) -> TrainConfig {
-    TrainConfig {
-        networks: state.recipe.networks.clone(),
-        training: state.recipe.training.clone(),
-        ..config
-    }
+    TrainConfig { networks: state.recipe.networks.clone(), training: state.recipe.training.clone(), ..config }
 }
 
 /// Where runs are looked up by name.
@@ -231,11 +182,7 @@ fn outdir(layers: &Layers) -> PathBuf {
 /// Adds to the error of an unreadable checkpoint which older one there is.
 fn name_older(error: Error, folder: &Path) -> Error {
     let Error::Input(text) = error else { return error };
-    let older = checkpoint::list(folder)
-        .unwrap_or_default()
-        .into_iter()
-        .rev()
-        .map(|checkpoint| checkpoint.path.display().to_string());
+    let older = checkpoint::list(folder).unwrap_or_default().into_iter().rev().map(|checkpoint| checkpoint.path.display().to_string());
     match older.into_iter().find(|path| !text.starts_with(path.as_str())) {
         Some(path) => Error::Input(format!("{text}. The run also has {path}, which `--resume {path}` would go on from")),
         None => Error::Input(text),
@@ -274,11 +221,11 @@ fn already_done(layers: &Layers, config: &TrainConfig, origin: &Origin) -> Resul
     };
     let here = format!("the checkpoint is at step {step}, {} kimg", format_kimg(images_seen));
     match origin {
-        Origin::Fork(..) => Err(Error::input(format!(
-            "nothing to train: {here}, and the run's length is {length}; give a larger --kimg or --steps"
-        ))),
-        _ => super::print(&format!(
-            "Nothing to do: {here}, and the run's length is {length}. To train on, give a larger --kimg or --steps"
-        )),
+        Origin::Fork(..) => {
+            Err(Error::input(format!("nothing to train: {here}, and the run's length is {length}; give a larger --kimg or --steps")))
+        }
+        _ => {
+            super::print(&format!("Nothing to do: {here}, and the run's length is {length}. To train on, give a larger --kimg or --steps"))
+        }
     }
 }

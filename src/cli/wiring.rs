@@ -51,7 +51,9 @@ impl Data {
     /// A few lines for the start of a run: number of images, their shape, labels, what was converted.
     pub fn describe(&self) -> String {
         let padding = match self.padded_from {
-            Some((h, w)) => format!("\nImages of {h}x{w} are padded to {}x{} with black, which this preset needs", self.set.height, self.set.width),
+            Some((h, w)) => {
+                format!("\nImages of {h}x{w} are padded to {}x{} with black, which this preset needs", self.set.height, self.set.width)
+            }
             None => String::new(),
         };
         format!("Data: {}{padding}", self.set.describe())
@@ -257,7 +259,9 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
                 Line::Passed { case, worst } => format!("pass  {worst:.1e}  {case}"),
                 Line::Failed { case, worst, failure } => format!("FAIL  {worst:.1e}  {case}\n      {failure}"),
                 Line::Uncovered(what) => format!("FAIL  no case covers {what}"),
-                Line::Unsupported(kernel) => format!("skip           {kernel}: this adapter lacks an optional feature that it needs; others do its work"),
+                Line::Unsupported(kernel) => {
+                    format!("skip           {kernel}: this adapter lacks an optional feature that it needs; others do its work")
+                }
             });
         }
     })?;

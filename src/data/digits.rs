@@ -39,13 +39,7 @@ pub fn generate(count: usize, seed: u64, split: Split) -> Result<DataSet> {
     let (images, labels) = draw::generate(b"gan-digi", (count, SIDE * SIDE, 10), seed, split, paint);
     let part = if split == Split::Train { "train" } else { "test" };
     let name = format!("builtin:digits?n={count}&seed={seed} (generator {GENERATOR_VERSION}, {part})");
-    DataSet::new(
-        name,
-        (count, SIDE, SIDE, 1),
-        images,
-        Some(labels),
-        (0..10).map(|digit| digit.to_string()).collect(),
-    )
+    DataSet::new(name, (count, SIDE, SIDE, 1), images, Some(labels), (0..10).map(|digit| digit.to_string()).collect())
 }
 
 /// A knot of a stroke. x runs right in units of the digit's width, y down in units of its height.
@@ -111,11 +105,7 @@ fn paint(draw: &mut Draw, digit: usize, image: &mut [u8]) {
         8 => eight(&mut pen, draw),
         _ => nine(&mut pen, draw),
     };
-    let slant = if digit == 1 {
-        draw.normal(0.26, 0.22)
-    } else {
-        draw.normal(0.16, 0.19)
-    };
+    let slant = if digit == 1 { draw.normal(0.26, 0.22) } else { draw.normal(0.16, 0.19) };
     let mut paths = bend(&pen, draw, aspect, slant);
     tremble(&mut paths, draw);
     let ink = frame(&paths, draw, PEN_WIDTH[digit]);
@@ -148,10 +138,7 @@ fn one(pen: &mut Pen, draw: &mut Draw) -> f32 {
     let style = draw.unit();
     if style < 0.13 {
         let flag = draw.uniform(0.1, 0.2);
-        pen.down(0.5 - flag, draw.uniform(0.14, 0.26))
-            .corner(0.5, 0.0)
-            .to(0.5 + bow, 0.5)
-            .to(0.5, 1.0);
+        pen.down(0.5 - flag, draw.uniform(0.14, 0.26)).corner(0.5, 0.0).to(0.5 + bow, 0.5).to(0.5, 1.0);
     } else {
         pen.down(0.5, 0.0).to(0.5 + bow, 0.5).to(0.5, 1.0);
     }
@@ -164,10 +151,7 @@ fn one(pen: &mut Pen, draw: &mut Draw) -> f32 {
 
 fn two(pen: &mut Pen, draw: &mut Draw) -> f32 {
     let shoulder = draw.uniform(0.18, 0.28);
-    pen.down(draw.uniform(0.0, 0.14), draw.uniform(0.14, 0.3))
-        .to(draw.uniform(0.14, 0.24), 0.06)
-        .to(0.5, 0.0)
-        .to(0.87, shoulder);
+    pen.down(draw.uniform(0.0, 0.14), draw.uniform(0.14, 0.3)).to(draw.uniform(0.14, 0.24), 0.06).to(0.5, 0.0).to(0.87, shoulder);
     let style = draw.unit();
     if style < 0.42 {
         // The pen swings round in a loop at the lower left.
@@ -181,18 +165,9 @@ fn two(pen: &mut Pen, draw: &mut Draw) -> f32 {
             .to(0.68, 0.98)
             .to(1.05, draw.uniform(0.86, 0.98));
     } else if style < 0.8 {
-        pen.to(0.7, 0.52)
-            .to(0.36, 0.8)
-            .corner(0.0, 0.98)
-            .to(0.45, draw.normal(0.95, 0.02))
-            .to(1.0, draw.normal(0.96, 0.03));
+        pen.to(0.7, 0.52).to(0.36, 0.8).corner(0.0, 0.98).to(0.45, draw.normal(0.95, 0.02)).to(1.0, draw.normal(0.96, 0.03));
     } else {
-        pen.to(0.7, 0.52)
-            .to(0.3, 0.82)
-            .to(0.06, 0.96)
-            .to(0.18, 0.99)
-            .to(0.55, 0.95)
-            .to(1.0, draw.normal(0.95, 0.03));
+        pen.to(0.7, 0.52).to(0.3, 0.82).to(0.06, 0.96).to(0.18, 0.99).to(0.55, 0.95).to(1.0, draw.normal(0.95, 0.03));
     }
     draw.normal(0.76, 0.11).clamp(0.5, 1.0)
 }
@@ -204,10 +179,7 @@ fn three(pen: &mut Pen, draw: &mut Draw) -> f32 {
         pen.down(0.06, 0.04).to(0.5, 0.01).corner(0.88, 0.0).to(0.62, 0.2);
         pen.corner(0.4, waist - 0.04).to(0.82, waist + 0.1);
     } else {
-        pen.down(draw.uniform(0.0, 0.14), draw.uniform(0.07, 0.18))
-            .to(0.44, 0.0)
-            .to(0.86, 0.2)
-            .to(0.7, waist - 0.08);
+        pen.down(draw.uniform(0.0, 0.14), draw.uniform(0.07, 0.18)).to(0.44, 0.0).to(0.86, 0.2).to(0.7, waist - 0.08);
         let depth = draw.uniform(0.26, 0.42);
         if style < 0.72 {
             pen.corner(depth, waist);
@@ -216,10 +188,7 @@ fn three(pen: &mut Pen, draw: &mut Draw) -> f32 {
         }
         pen.to(0.78, waist + 0.09);
     }
-    pen.to(1.0, 0.74)
-        .to(0.8, 0.94)
-        .to(0.46, 1.0)
-        .to(draw.uniform(-0.02, 0.1), draw.uniform(0.82, 0.93));
+    pen.to(1.0, 0.74).to(0.8, 0.94).to(0.46, 1.0).to(draw.uniform(-0.02, 0.1), draw.uniform(0.82, 0.93));
     draw.normal(0.64, 0.09).clamp(0.42, 0.9)
 }
 
@@ -234,25 +203,13 @@ fn four(pen: &mut Pen, draw: &mut Draw) -> f32 {
             pen.to(0.06, bar - 0.06).to(0.22, bar + 0.01).to(0.55, bar - 0.02);
         }
         pen.to(draw.uniform(0.86, 1.1), bar - draw.uniform(0.0, 0.08));
-        pen.down(draw.uniform(0.72, 0.86), draw.uniform(-0.02, 0.16))
-            .to(0.75, 0.52)
-            .to(0.7, draw.uniform(0.95, 1.02));
+        pen.down(draw.uniform(0.72, 0.86), draw.uniform(-0.02, 0.16)).to(0.75, 0.52).to(0.7, draw.uniform(0.95, 1.02));
     } else if style < 0.92 {
         let top = draw.uniform(0.62, 0.78);
-        pen.down(top, 0.0)
-            .to(0.36, 0.33)
-            .corner(0.0, bar + 0.05)
-            .to(0.5, bar + 0.04)
-            .to(1.0, bar + 0.02);
+        pen.down(top, 0.0).to(0.36, 0.33).corner(0.0, bar + 0.05).to(0.5, bar + 0.04).to(1.0, bar + 0.02);
         pen.down(top, 0.01).to(0.7, 0.5).to(0.68, 1.0);
     } else {
-        pen.down(0.12, 0.02)
-            .to(0.04, 0.32)
-            .to(0.26, 0.53)
-            .to(0.66, 0.42)
-            .corner(0.84, 0.04)
-            .to(0.8, 0.5)
-            .to(0.74, 1.0);
+        pen.down(0.12, 0.02).to(0.04, 0.32).to(0.26, 0.53).to(0.66, 0.42).corner(0.84, 0.04).to(0.8, 0.5).to(0.74, 1.0);
     }
     draw.normal(0.7, 0.1).clamp(0.48, 0.95)
 }
@@ -264,27 +221,14 @@ fn five(pen: &mut Pen, draw: &mut Draw) -> f32 {
     if style < 0.6 {
         pen.down(0.24, 0.05).to(0.19, 0.22).corner(0.13, neck);
     } else if style < 0.88 {
-        pen.down(draw.uniform(0.85, 1.05), top)
-            .to(0.6, 0.02)
-            .corner(0.26, 0.04)
-            .to(0.2, 0.22)
-            .corner(0.14, neck);
+        pen.down(draw.uniform(0.85, 1.05), top).to(0.6, 0.02).corner(0.26, 0.04).to(0.2, 0.22).corner(0.14, neck);
     } else {
-        pen.down(draw.uniform(0.85, 1.0), top)
-            .to(0.5, 0.02)
-            .to(0.2, 0.16)
-            .to(0.22, neck - 0.04);
+        pen.down(draw.uniform(0.85, 1.0), top).to(0.5, 0.02).to(0.2, 0.16).to(0.22, neck - 0.04);
     }
-    pen.to(0.45, neck - 0.03)
-        .to(0.84, neck + 0.16)
-        .to(0.8, 0.84)
-        .to(0.42, 1.0)
-        .to(draw.uniform(-0.05, 0.12), draw.uniform(0.84, 0.95));
+    pen.to(0.45, neck - 0.03).to(0.84, neck + 0.16).to(0.8, 0.84).to(0.42, 1.0).to(draw.uniform(-0.05, 0.12), draw.uniform(0.84, 0.95));
     if style < 0.6 {
         let gap = draw.normal(0.02, 0.03);
-        pen.down(0.22 + gap, 0.05 + 0.5 * gap)
-            .to(0.6, 0.03)
-            .to(draw.uniform(0.82, 1.12), top);
+        pen.down(0.22 + gap, 0.05 + 0.5 * gap).to(0.6, 0.03).to(draw.uniform(0.82, 1.12), top);
     }
     draw.normal(0.72, 0.11).clamp(0.48, 1.0)
 }
@@ -345,8 +289,7 @@ fn eight(pen: &mut Pen, draw: &mut Draw) -> f32 {
         if style < 0.3 {
             pen.to(draw.uniform(0.84, 1.1), draw.uniform(0.0, 0.12));
         } else {
-            pen.to(0.88 - upper, 0.5 * waist - 0.01)
-                .to(draw.uniform(0.64, 0.86), draw.uniform(0.0, 0.12));
+            pen.to(0.88 - upper, 0.5 * waist - 0.01).to(draw.uniform(0.64, 0.86), draw.uniform(0.0, 0.12));
         }
     } else {
         pen.down(0.55, 0.02)
@@ -372,15 +315,9 @@ fn nine(pen: &mut Pen, draw: &mut Draw) -> f32 {
         .to(0.36, bottom)
         .to(0.78, 0.5 * bottom + 0.05);
     if style < 0.55 {
-        pen.corner(draw.uniform(0.86, 0.96), draw.uniform(0.0, 0.12))
-            .to(0.87, 0.5)
-            .to(draw.uniform(0.66, 0.88), 1.0);
+        pen.corner(draw.uniform(0.86, 0.96), draw.uniform(0.0, 0.12)).to(0.87, 0.5).to(draw.uniform(0.66, 0.88), 1.0);
     } else if style < 0.8 {
-        pen.corner(0.94, 0.08)
-            .to(0.92, 0.5)
-            .to(0.76, 0.86)
-            .to(0.45, 1.0)
-            .to(draw.uniform(0.08, 0.25), draw.uniform(0.86, 0.95));
+        pen.corner(0.94, 0.08).to(0.92, 0.5).to(0.76, 0.86).to(0.45, 1.0).to(draw.uniform(0.08, 0.25), draw.uniform(0.86, 0.95));
     } else {
         pen.to(0.88, 0.16).to(0.9, 0.28).to(0.84, 0.6).to(draw.uniform(0.58, 0.8), 1.0);
     }
@@ -662,10 +599,7 @@ mod tests {
         assert_eq!(path.len(), 1 + 3 * PIECES);
         for (i, knot) in knots.iter().enumerate() {
             let at = path[i * PIECES];
-            assert!(
-                (at.0 - knot.0).abs() < 1e-5 && (at.1 - knot.1).abs() < 1e-5,
-                "{at:?} is not {knot:?}"
-            );
+            assert!((at.0 - knot.0).abs() < 1e-5 && (at.1 - knot.1).abs() < 1e-5, "{at:?} is not {knot:?}");
         }
         // Points on a line stay on it.
         let mut line = vec![(0.0, 0.0)];

@@ -127,12 +127,7 @@ mod tests {
     fn streams_differ_in_every_part_of_their_name() {
         let first = |domain, seed, part, index| Draw::new(domain, seed, part, index).unit();
         let base = first(b"aaaaaaaa", 0, 0, 0);
-        for other in [
-            first(b"aaaaaaab", 0, 0, 0),
-            first(b"aaaaaaaa", 1, 0, 0),
-            first(b"aaaaaaaa", 0, 1, 0),
-            first(b"aaaaaaaa", 0, 0, 1),
-        ] {
+        for other in [first(b"aaaaaaab", 0, 0, 0), first(b"aaaaaaaa", 1, 0, 0), first(b"aaaaaaaa", 0, 1, 0), first(b"aaaaaaaa", 0, 0, 1)] {
             assert_ne!(base, other);
         }
     }

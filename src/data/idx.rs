@@ -121,9 +121,7 @@ fn candidates(split: Split, kind: Kind) -> impl Iterator<Item = String> {
     let (word, dimensions) = (kind.word(), kind.dimensions());
     prefixes.iter().flat_map(move |prefix| {
         ["", ".gz"].into_iter().flat_map(move |suffix| {
-            ["-", "."]
-                .into_iter()
-                .map(move |separator| format!("{prefix}-{word}{separator}idx{dimensions}-ubyte{suffix}"))
+            ["-", "."].into_iter().map(move |separator| format!("{prefix}-{word}{separator}idx{dimensions}-ubyte{suffix}"))
         })
     })
 }
@@ -141,10 +139,7 @@ fn nothing_found(folder: &Path, split: Split) -> Error {
         Ok(entries) => entries,
         Err(error) => return Error::input(format!("cannot read the data folder '{shown}': {error}")),
     };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort_unstable();
     if names.is_empty() {
         return Error::input(format!("the data folder '{shown}' is empty: {expected}"));
@@ -159,20 +154,14 @@ fn nothing_found(folder: &Path, split: Split) -> Error {
         "; it does hold test images, but training needs train-*".to_string()
     } else {
         // torchvision unpacks to MNIST/raw.
-        let below = ["raw", "MNIST/raw", "FashionMNIST/raw"]
-            .iter()
-            .find(|name| find(&folder.join(name), split, Kind::Images).is_some());
-        below
-            .map(|name| format!("; did you mean '{}'?", folder.join(name).display()))
-            .unwrap_or_default()
+        let below = ["raw", "MNIST/raw", "FashionMNIST/raw"].iter().find(|name| find(&folder.join(name), split, Kind::Images).is_some());
+        below.map(|name| format!("; did you mean '{}'?", folder.join(name).display())).unwrap_or_default()
     };
     let mut found = names[..names.len().min(4)].join(", ");
     if names.len() > 4 {
         found += &format!(" and {} more", names.len() - 4);
     }
-    Error::input(format!(
-        "the data folder '{shown}' has nothing to load: {expected}, found {found}{hint}"
-    ))
+    Error::input(format!("the data folder '{shown}' has nothing to load: {expected}, found {found}{hint}"))
 }
 
 /// Reads one IDX file: its dimensions, and its bytes.
@@ -182,10 +171,7 @@ fn read(path: &Path, kind: Kind) -> Result<(Vec<usize>, Vec<u8>)> {
     // Metadata first: opening a pipe would wait for a writer, and a device may never end.
     let metadata = std::fs::metadata(path).map_err(broken)?;
     if !metadata.is_file() {
-        return Err(Error::input(format!(
-            "'{shown}' is not a regular file; expected an IDX {} file",
-            kind.word()
-        )));
+        return Err(Error::input(format!("'{shown}' is not a regular file; expected an IDX {} file", kind.word())));
     }
     let mut file = File::open(path).map_err(broken)?;
     let mut start = [0; 2];
@@ -201,37 +187,28 @@ fn read_stream(path: &Path, kind: Kind, mut stream: impl Read, gzipped: bool) ->
     let shown = path.display();
     let word = kind.word();
     let broken = |error: std::io::Error| match error.kind() {
-        ErrorKind::UnexpectedEof if gzipped => Error::input(format!(
-            "'{shown}' is truncated: its gzip stream ends early; the download was cut short, fetch it again"
-        )),
-        ErrorKind::InvalidInput | ErrorKind::InvalidData if gzipped => Error::input(format!(
-            "'{shown}' is a corrupt gzip file ({error}): fetch it again, or check it with gzip -t"
-        )),
+        ErrorKind::UnexpectedEof if gzipped => {
+            Error::input(format!("'{shown}' is truncated: its gzip stream ends early; the download was cut short, fetch it again"))
+        }
+        ErrorKind::InvalidInput | ErrorKind::InvalidData if gzipped => {
+            Error::input(format!("'{shown}' is a corrupt gzip file ({error}): fetch it again, or check it with gzip -t"))
+        }
         _ => Error::input(format!("cannot read '{shown}': {error}")),
     };
 
     let header_len = 4 + 4 * kind.dimensions();
     let mut header = Vec::with_capacity(header_len);
     stream.by_ref().take(header_len as u64).read_to_end(&mut header).map_err(broken)?;
-    let field = |index: usize| {
-        header
-            .get(4 * index..4 * index + 4)
-            .map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    };
+    let field =
+        |index: usize| header.get(4 * index..4 * index + 4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let expected = format!("an IDX {word} file, which starts with 0x{:08x}", kind.magic());
     match field(0) {
         Some(magic) if magic == kind.magic() => {}
         Some(magic) => {
-            return Err(Error::input(format!(
-                "'{shown}' {}; expected {expected}",
-                what_it_is(magic, &header)
-            )));
+            return Err(Error::input(format!("'{shown}' {}; expected {expected}", what_it_is(magic, &header))));
         }
         None => {
-            return Err(Error::input(format!(
-                "'{shown}' holds only {} bytes; expected {expected}",
-                header.len()
-            )));
+            return Err(Error::input(format!("'{shown}' holds only {} bytes; expected {expected}", header.len())));
         }
     }
     if header.len() < header_len {
@@ -243,14 +220,10 @@ fn read_stream(path: &Path, kind: Kind, mut stream: impl Read, gzipped: bool) ->
     let dimensions: Vec<u32> = (1..=kind.dimensions()).filter_map(field).collect();
     let product = dimensions.iter().map(u32::to_string).collect::<Vec<_>>().join(" x ");
     if dimensions[0] == 0 {
-        return Err(Error::input(format!(
-            "'{shown}' holds no {word}: its header says {product}; at least one is needed"
-        )));
+        return Err(Error::input(format!("'{shown}' holds no {word}: its header says {product}; at least one is needed")));
     }
     if dimensions[1..].contains(&0) {
-        return Err(Error::input(format!(
-            "'{shown}' holds images without pixels: its header says {product}"
-        )));
+        return Err(Error::input(format!("'{shown}' holds images without pixels: its header says {product}")));
     }
     let sizes: Vec<usize> = dimensions.iter().map(|&dimension| dimension as usize).collect();
     let promised = checked_bytes(&sizes).filter(|_| dimensions[1..].iter().all(|&side| side <= MAX_SIDE)).ok_or_else(|| {
@@ -313,12 +286,7 @@ mod tests {
         let names: Vec<String> = candidates(Split::Train, Kind::Images).collect();
         assert_eq!(
             names,
-            [
-                "train-images-idx3-ubyte",
-                "train-images.idx3-ubyte",
-                "train-images-idx3-ubyte.gz",
-                "train-images.idx3-ubyte.gz"
-            ]
+            ["train-images-idx3-ubyte", "train-images.idx3-ubyte", "train-images-idx3-ubyte.gz", "train-images.idx3-ubyte.gz"]
         );
         let names: Vec<String> = candidates(Split::Test, Kind::Labels).collect();
         assert_eq!(names.len(), 8);

@@ -125,14 +125,10 @@ impl DataSet {
         let name = name.into();
         let (count, height, width, channels) = shape;
         if count == 0 || height == 0 || width == 0 {
-            return Err(Error::input(format!(
-                "data set '{name}' is empty: {count} images of {height} x {width} pixels"
-            )));
+            return Err(Error::input(format!("data set '{name}' is empty: {count} images of {height} x {width} pixels")));
         }
         if channels != 1 && channels != 3 {
-            return Err(Error::input(format!(
-                "data set '{name}' has {channels} channels; expected 1 (grey) or 3 (RGB)"
-            )));
+            return Err(Error::input(format!("data set '{name}' has {channels} channels; expected 1 (grey) or 3 (RGB)")));
         }
         let expected = checked_bytes(&[count, height, width, channels]);
         if expected != Some(images.len() as u64) {
@@ -143,10 +139,7 @@ impl DataSet {
         }
         if let Some(labels) = &labels {
             if labels.len() != count {
-                return Err(Error::input(format!(
-                    "data set '{name}' has {count} images but {} labels",
-                    labels.len()
-                )));
+                return Err(Error::input(format!("data set '{name}' has {count} images but {} labels", labels.len())));
             }
             if let Some(index) = labels.iter().position(|&label| label as usize >= class_names.len()) {
                 return Err(Error::input(format!(
@@ -156,16 +149,7 @@ impl DataSet {
                 )));
             }
         }
-        Ok(Self {
-            name,
-            images,
-            labels,
-            count,
-            height,
-            width,
-            channels,
-            class_names,
-        })
+        Ok(Self { name, images, labels, count, height, width, channels, class_names })
     }
 
     /// Bytes per image.
@@ -200,11 +184,7 @@ impl DataSet {
     /// # Panics
     /// If an index is not below `count`.
     pub fn gather_f32(&self, indices: impl IntoIterator<Item = usize>) -> Vec<f32> {
-        indices
-            .into_iter()
-            .flat_map(|index| self.image(index))
-            .map(|&byte| normalised(byte))
-            .collect()
+        indices.into_iter().flat_map(|index| self.image(index)).map(|&byte| normalised(byte)).collect()
     }
 
     /// Takes `held_out` images out of the set: (what is left, the ones taken out). The choice is by `seed` alone; both parts keep the order.
@@ -252,10 +232,7 @@ impl DataSet {
         DataSet {
             name: name.into(),
             images,
-            labels: self
-                .labels
-                .as_ref()
-                .map(|labels| indices.iter().map(|&index| labels[index]).collect()),
+            labels: self.labels.as_ref().map(|labels| indices.iter().map(|&index| labels[index]).collect()),
             count: indices.len(),
             class_names: self.class_names.clone(),
             ..*self
@@ -288,11 +265,7 @@ impl DataSet {
         let (top, left) = ((height - self.height) / 2, (width - self.width) / 2);
         let row_len = self.width * self.channels;
         let mut images = vec![0; self.count * height * width * self.channels];
-        for (image, padded) in self
-            .images
-            .chunks_exact(self.image_len())
-            .zip(images.chunks_exact_mut(height * width * self.channels))
-        {
+        for (image, padded) in self.images.chunks_exact(self.image_len()).zip(images.chunks_exact_mut(height * width * self.channels)) {
             for (y, row) in image.chunks_exact(row_len).enumerate() {
                 let start = ((top + y) * width + left) * self.channels;
                 padded[start..start + row_len].copy_from_slice(row);
@@ -330,15 +303,8 @@ impl DataSet {
     /// One line for people: `fashion-mnist (train): 60000 images, 28 x 28 grey, 10 classes`.
     pub fn describe(&self) -> String {
         let colour = if self.channels == 1 { "grey" } else { "RGB" };
-        let classes = if self.labels.is_some() {
-            format!("{} classes", self.classes())
-        } else {
-            "no labels".into()
-        };
-        format!(
-            "{}: {} images, {} x {} {colour}, {classes}",
-            self.name, self.count, self.height, self.width
-        )
+        let classes = if self.labels.is_some() { format!("{} classes", self.classes()) } else { "no labels".into() };
+        format!("{}: {} images, {} x {} {colour}, {classes}", self.name, self.count, self.height, self.width)
     }
 }
 
@@ -365,24 +331,16 @@ fn load_builtin(spec: &str, builtin: &str, options: &LoadOptions) -> Result<Data
         "shapes-64" => 64,
         _ => {
             let wanted = format!("builtin:{name}");
-            let nearest = BUILTIN_NAMES
-                .iter()
-                .min_by_key(|known| edit_distance(known, &wanted))
-                .filter(|known| edit_distance(known, &wanted) <= 4);
+            let nearest =
+                BUILTIN_NAMES.iter().min_by_key(|known| edit_distance(known, &wanted)).filter(|known| edit_distance(known, &wanted) <= 4);
             let hint = nearest.map(|known| format!("; did you mean {known}?")).unwrap_or_default();
-            return Err(Error::input(format!(
-                "there is no built-in data set '{wanted}': there are {}{hint}",
-                BUILTIN_NAMES.join(", ")
-            )));
+            return Err(Error::input(format!("there is no built-in data set '{wanted}': there are {}{hint}", BUILTIN_NAMES.join(", "))));
         }
     };
     let (count, seed) = builtin_query(spec, query, options.seed)?;
     let bytes = [count, side, side, if name == "digits" { 1 } else { 3 }];
     if checked_bytes(&bytes).is_none() {
-        return Err(Error::input(format!(
-            "data '{spec}': {count} images would take more than {} GiB: ask for fewer",
-            MAX_BYTES >> 30
-        )));
+        return Err(Error::input(format!("data '{spec}': {count} images would take more than {} GiB: ask for fewer", MAX_BYTES >> 30)));
     }
     match name {
         "digits" => digits::generate(count, seed, options.split),
@@ -396,18 +354,10 @@ fn builtin_query(spec: &str, query: Option<&str>, default_seed: u64) -> Result<(
     for part in query.into_iter().flat_map(|query| query.split('&')) {
         let (key, value) = part.split_once('=').unwrap_or(("n", part));
         let bad = |expected: &str| {
-            Error::input(format!(
-                "data '{spec}': '{part}' is not {expected}; write for example builtin:digits?n=20000&seed=7"
-            ))
+            Error::input(format!("data '{spec}': '{part}' is not {expected}; write for example builtin:digits?n=20000&seed=7"))
         };
         match key {
-            "n" => {
-                count = value
-                    .parse()
-                    .ok()
-                    .filter(|&n| n > 0)
-                    .ok_or_else(|| bad("a number of images, at least 1"))?
-            }
+            "n" => count = value.parse().ok().filter(|&n| n > 0).ok_or_else(|| bad("a number of images, at least 1"))?,
             "seed" => seed = value.parse().map_err(|_| bad("a seed, a whole number from 0"))?,
             _ => return Err(bad("a setting of a built-in set (n, seed)")),
         }
@@ -433,11 +383,7 @@ fn load_path(spec: &str, options: &LoadOptions) -> Result<DataSet> {
             BUILTIN_NAMES.join(", ")
         ))
     })?;
-    if metadata.is_dir() {
-        idx::load_folder(path, options.split)
-    } else {
-        idx::load_file(path, options.split)
-    }
+    if metadata.is_dir() { idx::load_folder(path, options.split) } else { idx::load_file(path, options.split) }
 }
 
 fn normalised(byte: u8) -> f32 {
@@ -446,10 +392,7 @@ fn normalised(byte: u8) -> f32 {
 
 /// The product of `dimensions`, or `None` if it overflows or exceeds [`MAX_BYTES`].
 fn checked_bytes(dimensions: &[usize]) -> Option<u64> {
-    dimensions
-        .iter()
-        .try_fold(1u64, |product, &dimension| product.checked_mul(dimension as u64))
-        .filter(|&bytes| bytes <= MAX_BYTES)
+    dimensions.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension as u64)).filter(|&bytes| bytes <= MAX_BYTES)
 }
 
 /// Levenshtein's distance: insertions, deletions and replacements of bytes.
@@ -479,11 +422,8 @@ mod tests {
     #[test]
     fn parts_that_do_not_fit_are_refused() {
         let names = vec!["a".to_string()];
-        let refused = |shape, bytes: usize, labels| {
-            DataSet::new("x", shape, vec![0; bytes], labels, names.clone())
-                .unwrap_err()
-                .to_string()
-        };
+        let refused =
+            |shape, bytes: usize, labels| DataSet::new("x", shape, vec![0; bytes], labels, names.clone()).unwrap_err().to_string();
         assert!(refused((0, 2, 2, 1), 0, None).contains("is empty"));
         assert!(refused((1, 2, 2, 2), 8, None).contains("2 channels"));
         assert!(refused((2, 2, 2, 1), 7, None).contains("holds 7 bytes"));
@@ -512,18 +452,9 @@ mod tests {
             0, 0, 0, 0,
             0, 0, 0, 0,
         ]);
-        let colour = DataSet::new("c", (1, 1, 1, 3), vec![1, 2, 3], None, Vec::new())
-            .unwrap()
-            .pad_to(1, 3)
-            .unwrap();
+        let colour = DataSet::new("c", (1, 1, 1, 3), vec![1, 2, 3], None, Vec::new()).unwrap().pad_to(1, 3).unwrap();
         assert_eq!(colour.images, [0, 0, 0, 1, 2, 3, 0, 0, 0]);
-        assert!(
-            tiny()
-                .pad_to(1, 9)
-                .unwrap_err()
-                .to_string()
-                .contains("choose at least their own size")
-        );
+        assert!(tiny().pad_to(1, 9).unwrap_err().to_string().contains("choose at least their own size"));
         assert!(tiny().pad_to(1 << 20, 1 << 20).unwrap_err().to_string().contains("more than 8 GiB"));
     }
 
@@ -532,32 +463,9 @@ mod tests {
         let set = tiny();
         let print = set.fingerprint();
         assert_eq!(print.len(), 64);
-        assert_eq!(
-            DataSet {
-                name: "other".into(),
-                ..set.clone()
-            }
-            .fingerprint(),
-            print
-        );
-        assert_ne!(
-            DataSet {
-                height: 3,
-                width: 2,
-                ..set.clone()
-            }
-            .fingerprint(),
-            print
-        );
-        assert_ne!(
-            DataSet {
-                labels: None,
-                class_names: Vec::new(),
-                ..set.clone()
-            }
-            .fingerprint(),
-            print
-        );
+        assert_eq!(DataSet { name: "other".into(), ..set.clone() }.fingerprint(), print);
+        assert_ne!(DataSet { height: 3, width: 2, ..set.clone() }.fingerprint(), print);
+        assert_ne!(DataSet { labels: None, class_names: Vec::new(), ..set.clone() }.fingerprint(), print);
         let mut changed = set.clone();
         changed.images[23] ^= 1;
         assert_ne!(changed.fingerprint(), print);
@@ -584,59 +492,19 @@ mod tests {
         assert_eq!(set.clone().split_held_out(20, 3).unwrap().1, out);
         assert_ne!(set.clone().split_held_out(20, 4).unwrap().1.images, out.images);
         for bad in [0, 50, 51] {
-            assert!(
-                set.clone()
-                    .split_held_out(bad, 0)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("leave at least 1")
-            );
+            assert!(set.clone().split_held_out(bad, 0).unwrap_err().to_string().contains("leave at least 1"));
         }
     }
 
     #[test]
     fn a_built_in_set_says_version_size_and_seed_in_its_name() {
         let set = load("builtin:digits?n=20&seed=5", &LoadOptions::default()).unwrap();
-        assert_eq!(
-            set.name,
-            format!("builtin:digits?n=20&seed=5 (generator {}, train)", digits::GENERATOR_VERSION)
-        );
-        assert_eq!(
-            load(
-                "builtin:digits?20",
-                &LoadOptions {
-                    seed: 5,
-                    ..LoadOptions::default()
-                }
-            )
-            .unwrap(),
-            set
-        );
-        let shapes = load(
-            "builtin:shapes-64?n=8",
-            &LoadOptions {
-                split: Split::Test,
-                ..LoadOptions::default()
-            },
-        )
-        .unwrap();
-        assert_eq!(
-            shapes.name,
-            format!("builtin:shapes-64?n=8&seed=0 (generator {}, test)", shapes::GENERATOR_VERSION)
-        );
+        assert_eq!(set.name, format!("builtin:digits?n=20&seed=5 (generator {}, train)", digits::GENERATOR_VERSION));
+        assert_eq!(load("builtin:digits?20", &LoadOptions { seed: 5, ..LoadOptions::default() }).unwrap(), set);
+        let shapes = load("builtin:shapes-64?n=8", &LoadOptions { split: Split::Test, ..LoadOptions::default() }).unwrap();
+        assert_eq!(shapes.name, format!("builtin:shapes-64?n=8&seed=0 (generator {}, test)", shapes::GENERATOR_VERSION));
         assert_eq!(shapes.describe(), format!("{}: 8 images, 64 x 64 RGB, 8 classes", shapes.name));
-        assert_eq!(
-            load(
-                "builtin:digits?n=1",
-                &LoadOptions {
-                    pad_to: Some((32, 32)),
-                    ..LoadOptions::default()
-                }
-            )
-            .unwrap()
-            .height,
-            32
-        );
+        assert_eq!(load("builtin:digits?n=1", &LoadOptions { pad_to: Some((32, 32)), ..LoadOptions::default() }).unwrap().height, 32);
     }
 
     #[test]

@@ -20,24 +20,14 @@ pub fn generate(count: usize, side: usize, seed: u64, split: Split) -> Result<Da
     let (images, labels) = if side == 0 {
         (Vec::new(), Vec::new())
     } else {
-        draw::generate(
-            b"gan-shap",
-            (count, side * side * 3, CLASSES.len()),
-            seed,
-            split,
-            |draw, class, image| paint(draw, class, side, image),
-        )
+        draw::generate(b"gan-shap", (count, side * side * 3, CLASSES.len()), seed, split, |draw, class, image| {
+            paint(draw, class, side, image)
+        })
     };
     let part = if split == Split::Train { "train" } else { "test" };
     let suffix = if side == 32 { String::new() } else { format!("-{side}") };
     let name = format!("builtin:shapes{suffix}?n={count}&seed={seed} (generator {GENERATOR_VERSION}, {part})");
-    DataSet::new(
-        name,
-        (count, side, side, 3),
-        images,
-        Some(labels),
-        CLASSES.map(String::from).to_vec(),
-    )
+    DataSet::new(name, (count, side, side, 3), images, Some(labels), CLASSES.map(String::from).to_vec())
 }
 
 type Colour = [f32; 3];
@@ -97,9 +87,7 @@ fn colours(draw: &mut Draw) -> (Colour, (Colour, Colour)) {
                 (value + draw.uniform(-0.2, 0.2)).clamp(0.05, 1.0),
             )
         };
-        let contrast = (luminance(ink) - luminance(near))
-            .abs()
-            .min((luminance(ink) - luminance(far)).abs());
+        let contrast = (luminance(ink) - luminance(near)).abs().min((luminance(ink) - luminance(far)).abs());
         if contrast > best.0 {
             best = (contrast, (near, far));
         }
@@ -146,9 +134,7 @@ fn distance(class: usize, x: f32, y: f32) -> f32 {
             let half = 0.76;
             let square = (x.abs() + (y - 0.1).abs() - half) * std::f32::consts::FRAC_1_SQRT_2;
             let radius = half * std::f32::consts::FRAC_1_SQRT_2;
-            square
-                .min(circle(0.5 * half, 0.1 - 0.5 * half, radius))
-                .min(circle(-0.5 * half, 0.1 - 0.5 * half, radius))
+            square.min(circle(0.5 * half, 0.1 - 0.5 * half, radius)).min(circle(-0.5 * half, 0.1 - 0.5 * half, radius))
         }
         _ => circle(0.0, 0.0, 0.95).max(-circle(0.42, 0.0, 0.74)),
     }
@@ -198,10 +184,7 @@ mod tests {
         let prefix = generate(77, 32, 1, Split::Train).unwrap();
         assert_eq!(prefix.images[..], set.images[..77 * 32 * 32 * 3]);
         assert_eq!(prefix.labels.unwrap()[..], set.labels.as_ref().unwrap()[..77]);
-        for other in [
-            generate(200, 32, 2, Split::Train).unwrap(),
-            generate(200, 32, 1, Split::Test).unwrap(),
-        ] {
+        for other in [generate(200, 32, 2, Split::Train).unwrap(), generate(200, 32, 1, Split::Test).unwrap()] {
             assert!((0..200).all(|i| other.image(i) != set.image(i)), "two streams share an image");
         }
         assert!(generate(8, 0, 0, Split::Train).unwrap_err().to_string().contains("empty"));
@@ -232,29 +215,13 @@ mod tests {
             let pixel = |x: usize, y: usize| &image[3 * (y * side + x)..3 * (y * side + x) + 3];
             // Along an edge a linear gradient has no jumps; a shape that was cut would make one.
             for k in 1..side {
-                for (a, b) in [
-                    ((k - 1, 0), (k, 0)),
-                    ((k - 1, 31), (k, 31)),
-                    ((0, k - 1), (0, k)),
-                    ((31, k - 1), (31, k)),
-                ] {
-                    let jump = pixel(a.0, a.1)
-                        .iter()
-                        .zip(pixel(b.0, b.1))
-                        .map(|(&p, &q)| p.abs_diff(q))
-                        .max()
-                        .unwrap();
-                    assert!(
-                        jump <= 8,
-                        "image {i} ({}) is cut at {b:?}",
-                        CLASSES[set.labels.as_ref().unwrap()[i] as usize]
-                    );
+                for (a, b) in [((k - 1, 0), (k, 0)), ((k - 1, 31), (k, 31)), ((0, k - 1), (0, k)), ((31, k - 1), (31, k))] {
+                    let jump = pixel(a.0, a.1).iter().zip(pixel(b.0, b.1)).map(|(&p, &q)| p.abs_diff(q)).max().unwrap();
+                    assert!(jump <= 8, "image {i} ({}) is cut at {b:?}", CLASSES[set.labels.as_ref().unwrap()[i] as usize]);
                 }
             }
-            let farthest = image
-                .chunks_exact(3)
-                .map(|p| p.iter().zip(pixel(0, 0)).map(|(&p, &q)| u32::from(p.abs_diff(q))).sum::<u32>())
-                .max();
+            let farthest =
+                image.chunks_exact(3).map(|p| p.iter().zip(pixel(0, 0)).map(|(&p, &q)| u32::from(p.abs_diff(q))).sum::<u32>()).max();
             faint += usize::from(farthest.unwrap() < 120);
         }
         assert_eq!(faint, 0, "shapes that do not stand out from their background");
@@ -266,9 +233,7 @@ mod tests {
         let steps = 1000;
         let area = |class: usize| {
             let at = |k: usize| (k as f32 + 0.5) / steps as f32 * 2.4 - 1.2;
-            let inside = (0..steps * steps)
-                .filter(|i| distance(class, at(i % steps), at(i / steps)) < 0.0)
-                .count();
+            let inside = (0..steps * steps).filter(|i| distance(class, at(i % steps), at(i / steps)) < 0.0).count();
             inside as f64 * (2.4 / steps as f64).powi(2)
         };
         let pi = std::f64::consts::PI;
@@ -276,31 +241,17 @@ mod tests {
         // two half discs). The crescent's lens has no short form: it lies between its disc less the whole bite, and its disc.
         let star = 10.0 * 0.5 * 1.05 * 0.48 * (pi / 5.0).sin();
         let heart = 2.0 * 0.76 * 0.76 + pi * 0.76 * 0.76 / 2.0;
-        let exact = [
-            pi * 0.92 * 0.92,
-            pi * (0.94 * 0.94 - 0.25),
-            1.52 * 1.52,
-            0.917_99 * 1.59,
-            star,
-            2.0 * 1.92 * 0.6 - 0.36,
-            heart,
-        ];
+        let exact = [pi * 0.92 * 0.92, pi * (0.94 * 0.94 - 0.25), 1.52 * 1.52, 0.917_99 * 1.59, star, 2.0 * 1.92 * 0.6 - 0.36, heart];
         for (class, expected) in exact.into_iter().enumerate() {
             let got = area(class);
             assert!((got - expected).abs() < 0.01, "{}: {got} is not {expected}", CLASSES[class]);
         }
         let crescent = area(7);
-        assert!(
-            crescent > pi * (0.95 * 0.95 - 0.74 * 0.74) && crescent < 0.6 * pi * 0.95 * 0.95,
-            "{crescent}"
-        );
+        assert!(crescent > pi * (0.95 * 0.95 - 0.74 * 0.74) && crescent < 0.6 * pi * 0.95 * 0.95, "{crescent}");
         // Nothing reaches further than the margin that `paint` leaves.
         for (class, name) in CLASSES.iter().enumerate() {
             for k in 0..360 {
-                let (x, y) = (
-                    1.11 * (f64::from(k) * pi / 180.0).cos() as f32,
-                    1.11 * (f64::from(k) * pi / 180.0).sin() as f32,
-                );
+                let (x, y) = (1.11 * (f64::from(k) * pi / 180.0).cos() as f32, 1.11 * (f64::from(k) * pi / 180.0).sin() as f32);
                 assert!(distance(class, x, y) > 0.0, "{name} reaches too far");
             }
         }

@@ -72,14 +72,7 @@ mod tests {
 
     fn set(channels: usize) -> DataSet {
         let images = (0..5u8).flat_map(|i| std::iter::repeat_n(100 + i, 2 * channels)).collect();
-        DataSet::new(
-            "x",
-            (5, 1, 2, channels),
-            images,
-            Some(vec![0, 1, 0, 1, 1]),
-            vec!["a".into(), "b".into()],
-        )
-        .unwrap()
+        DataSet::new("x", (5, 1, 2, channels), images, Some(vec![0, 1, 0, 1, 1]), vec!["a".into(), "b".into()]).unwrap()
     }
 
     #[test]
@@ -97,11 +90,7 @@ mod tests {
         let sheet = set(3).contact_sheet(2, 2, SheetOrder::ByClass).into_rgb8();
         assert_eq!(sheet.dimensions(), (6, 4));
         assert_eq!((sheet.get_pixel(1, 3).0, sheet.get_pixel(5, 3).0), ([102; 3], [103; 3]));
-        let unlabelled = DataSet {
-            labels: None,
-            class_names: Vec::new(),
-            ..set(1)
-        };
+        let unlabelled = DataSet { labels: None, class_names: Vec::new(), ..set(1) };
         assert_eq!(unlabelled.sheet_indices(1, 3, SheetOrder::ByClass), [Some(0), Some(1), Some(2)]);
     }
 }

@@ -63,20 +63,14 @@ pub fn sliced_wasserstein(a: &[f32], b: &[f32], dims: usize, projections: usize,
         .into_par_iter()
         .flat_map_iter(|block| {
             let first = block * BLOCK;
-            let directions: Vec<Vec<f32>> = (first..projections.min(first + BLOCK))
-                .map(|index| direction(dims, seed, index))
-                .collect();
+            let directions: Vec<Vec<f32>> = (first..projections.min(first + BLOCK)).map(|index| direction(dims, seed, index)).collect();
             let (mut left, mut right) = (project(a, &directions, rows), project(b, &directions, rows));
             (0..directions.len())
                 .map(|d| {
                     let (x, y) = (&mut left[d * rows..(d + 1) * rows], &mut right[d * rows..(d + 1) * rows]);
                     x.sort_unstable_by(f32::total_cmp);
                     y.sort_unstable_by(f32::total_cmp);
-                    x.iter()
-                        .zip(y.iter())
-                        .map(|(&p, &q)| (f64::from(p) - f64::from(q)).abs())
-                        .sum::<f64>()
-                        / rows as f64
+                    x.iter().zip(y.iter()).map(|(&p, &q)| (f64::from(p) - f64::from(q)).abs()).sum::<f64>() / rows as f64
                 })
                 .collect::<Vec<f64>>()
         })
@@ -177,10 +171,8 @@ mod tests {
         // A shift by t moves the projection on u by t.u exactly; over the sphere E|t.u| = |t| sqrt(2 / (pi dims)), up to O(1 / dims).
         let dims = 64;
         let a = noise(50, dims, 3);
-        let b: Vec<f32> = a
-            .chunks_exact(dims)
-            .flat_map(|row| row.iter().enumerate().map(|(i, v)| if i == 7 { v + 4.0 } else { *v }))
-            .collect();
+        let b: Vec<f32> =
+            a.chunks_exact(dims).flat_map(|row| row.iter().enumerate().map(|(i, v)| if i == 7 { v + 4.0 } else { *v })).collect();
         let distance = sliced_wasserstein(&a, &b, dims, 8192, 0).unwrap();
         let expected = 4.0 * (2.0 / (std::f64::consts::PI * dims as f64)).sqrt();
         assert!((distance / expected - 1.0).abs() < 0.03, "{distance} is not {expected}");
@@ -203,10 +195,7 @@ mod tests {
 
     #[test]
     fn it_orders_reals_collapsed_sets_and_noise() {
-        let options = |split| LoadOptions {
-            split,
-            ..LoadOptions::default()
-        };
+        let options = |split| LoadOptions { split, ..LoadOptions::default() };
         let n = 500;
         let reals = data::load("builtin:digits?n=500", &options(Split::Train)).unwrap();
         let held_out = data::load("builtin:digits?n=500", &options(Split::Test)).unwrap();
@@ -230,18 +219,8 @@ mod tests {
         assert!(text(&[1.0; 4], &[1.0; 4], 0, 8).contains("at least 1"));
         assert!(text(&[1.0; 4], &[1.0; 4], 2, 0).contains("at least 1"));
         assert!(text(&[1.0; 4], &[1.0, 1.0, f32::NAN, 1.0], 2, 8).contains("the second set holds NaN in row 1"));
-        for (initial, samples, floor) in [
-            (1.0, 0.5, 1.0),
-            (f64::NAN, 0.5, 0.1),
-            (1.0, f64::NAN, 0.1),
-            (f64::INFINITY, 1.0, 0.0),
-        ] {
-            assert!(
-                gap_closed(initial, samples, floor)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("no gap to close")
-            );
+        for (initial, samples, floor) in [(1.0, 0.5, 1.0), (f64::NAN, 0.5, 0.1), (1.0, f64::NAN, 0.1), (f64::INFINITY, 1.0, 0.0)] {
+            assert!(gap_closed(initial, samples, floor).unwrap_err().to_string().contains("no gap to close"));
         }
     }
 }

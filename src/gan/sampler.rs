@@ -38,11 +38,7 @@ impl Images {
     /// If there are not that many.
     pub fn image(&self, i: usize) -> Images {
         let size = self.c * self.h * self.w;
-        Images {
-            n: 1,
-            data: self.data[i * size..(i + 1) * size].to_vec(),
-            ..*self
-        }
+        Images { n: 1, data: self.data[i * size..(i + 1) * size].to_vec(), ..*self }
     }
 }
 
@@ -87,7 +83,16 @@ impl Sampler {
         program.compute(output, out);
         let plan = compile(&mut program, &gpu.caps())?;
         let executor = Executor::new(gpu, "sample", &plan, shared, None)?;
-        Ok(Sampler { executor, z_dim: z_shape.channels(), batch, z, out, image, parameters: (parameters, values), running: (running, stats) })
+        Ok(Sampler {
+            executor,
+            z_dim: z_shape.channels(),
+            batch,
+            z,
+            out,
+            image,
+            parameters: (parameters, values),
+            running: (running, stats),
+        })
     }
 
     /// Bytes that the sampler allocated itself.

@@ -55,8 +55,8 @@ pub fn ema_decay(config: &GanConfig, images_seen: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::optimiser::Adam;
     use crate::nn::presets::PRESETS;
+    use crate::ops::optimiser::Adam;
 
     fn config(lr_horizon_kimg: Option<f64>) -> GanConfig {
         let (generator, discriminator) = PRESETS[0].networks(1);

@@ -12,8 +12,8 @@ use crate::nn::network::{Forward, Mode, NORM_MOMENTUM, Network, Params};
 use crate::nn::store::{Layout, Role, Store};
 use crate::ops::batch::ConcatBatch;
 use crate::ops::bce::bce_parts;
-use crate::ops::loss::Target;
 use crate::ops::gather::{self, Resident, Storage};
+use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
 use crate::ops::optimiser::{self, AdamStores};
 use crate::ops::reshape::Reshape;
@@ -70,10 +70,7 @@ impl NetworkStores {
         let running = Layout::new(of(Role::Running), max_bytes)?;
         let name = &network.name;
         let ema = ema.then(|| {
-            (
-                Store::declare(program, &format!("{name}.ema"), &parameters),
-                Store::declare(program, &format!("{name}.ema_stats"), &running),
-            )
+            (Store::declare(program, &format!("{name}.ema"), &parameters), Store::declare(program, &format!("{name}.ema_stats"), &running))
         });
         Ok(NetworkStores {
             name: name.clone(),
@@ -211,9 +208,9 @@ impl<'a> StepBuilder<'a> {
         if let Inputs::Device { images } = *self.inputs {
             let (shape, slot) = (z_shape.clone(), StepRow::draw(update));
             let source = Source { seed: self.config.seed, stream: Z_STREAM };
-            self.step.program.effect("z", move |l| {
-                noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot))
-            });
+            self.step
+                .program
+                .effect("z", move |l| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot)));
             let (shape, seed) = (self.image.clone(), self.config.seed);
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
@@ -346,9 +343,7 @@ impl<'a> StepBuilder<'a> {
 
     fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
         let (tick, logits, store) = (self.tick(), Operand::Node(logits), self.step.discriminator.id);
-        self.step
-            .program
-            .effect("score", move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
+        self.step.program.effect("score", move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
     }
 
     /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.

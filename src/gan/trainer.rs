@@ -176,9 +176,8 @@ impl Trainer {
         let mut left = steps;
         while left > 0 {
             let chosen = self.steps_per_submit.or(self.measured).unwrap_or(1).min(left);
-            let rows: Vec<StepRow> = (0..chosen as u64)
-                .map(|i| schedule::row(&self.config, self.images, self.position.after(i, self.config.batch)))
-                .collect();
+            let rows: Vec<StepRow> =
+                (0..chosen as u64).map(|i| schedule::row(&self.config, self.images, self.position.after(i, self.config.batch))).collect();
             self.run_rows(&rows)?;
             left -= chosen;
         }
@@ -275,9 +274,8 @@ impl Trainer {
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
         for (prefix, layout, store) in self.stores() {
-            let segments: Vec<Vec<f32>> = (0..layout.segments.len())
-                .map(|i| self.executor.read(&self.gpu, store.segment(layout, i)))
-                .collect::<Result<_>>()?;
+            let segments: Vec<Vec<f32>> =
+                (0..layout.segments.len()).map(|i| self.executor.read(&self.gpu, store.segment(layout, i))).collect::<Result<_>>()?;
             for stored in &layout.tensors {
                 let shape = &stored.spec.shape;
                 let tensor = Tensor::unpack(shape, &segments[stored.segment][stored.offset..]);

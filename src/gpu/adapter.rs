@@ -72,14 +72,7 @@ pub struct GpuOptions {
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        GpuOptions {
-            adapter: None,
-            backend: None,
-            checked: false,
-            pipeline_cache: true,
-            cache_dir: None,
-            debug: false,
-        }
+        GpuOptions { adapter: None, backend: None, checked: false, pipeline_cache: true, cache_dir: None, debug: false }
     }
 }
 
@@ -87,11 +80,7 @@ impl Default for GpuOptions {
 pub(super) fn enumerate(backend: Option<Backend>, debug: bool) -> Vec<wgpu::Adapter> {
     let backends = backend.map_or(wgpu::Backends::PRIMARY, Backend::bits);
     // Explicit, so that debug and release builds behave alike and no indirect-dispatch validation is inserted.
-    let flags = if debug {
-        wgpu::InstanceFlags::DEBUG
-    } else {
-        wgpu::InstanceFlags::empty()
-    };
+    let flags = if debug { wgpu::InstanceFlags::DEBUG } else { wgpu::InstanceFlags::empty() };
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
         flags: flags.with_env(),
@@ -125,9 +114,7 @@ fn rank(info: &AdapterInfo) -> (u8, u8) {
 pub(super) fn is_software(info: &AdapterInfo) -> bool {
     let name = info.name.to_lowercase();
     info.device_type == DeviceType::Cpu
-        || ["llvmpipe", "swiftshader", "microsoft basic render driver"]
-            .iter()
-            .any(|known| name.contains(known))
+        || ["llvmpipe", "swiftshader", "microsoft basic render driver"].iter().any(|known| name.contains(known))
 }
 
 /// The index of the adapter that the options ask for; `infos` is best first.
@@ -142,17 +129,12 @@ pub(super) fn choose(infos: &[AdapterInfo], options: &GpuOptions) -> Result<usiz
     let needle = wanted.trim().to_lowercase();
     let exact: Vec<usize> = (0..infos.len()).filter(|i| infos[*i].name.to_lowercase() == needle).collect();
     let matches = if exact.is_empty() {
-        (0..infos.len())
-            .filter(|i| !needle.is_empty() && infos[*i].name.to_lowercase().contains(&needle))
-            .collect()
+        (0..infos.len()).filter(|i| !needle.is_empty() && infos[*i].name.to_lowercase().contains(&needle)).collect()
     } else {
         exact
     };
     match matches.as_slice() {
-        [] => Err(Error::input(format!(
-            "no adapter matches '{wanted}'. There are:\n{}",
-            list(infos, 0..infos.len())
-        ))),
+        [] => Err(Error::input(format!("no adapter matches '{wanted}'. There are:\n{}", list(infos, 0..infos.len())))),
         [one] => Ok(*one),
         [best, ..] if one_device(infos, &matches) => Ok(*best),
         _ => Err(Error::input(format!(
@@ -180,42 +162,18 @@ pub(super) fn usable(adapter: &wgpu::Adapter) -> Result<()> {
     if short.is_empty() {
         return Ok(());
     }
-    Err(Error::environment(format!(
-        "{} cannot run ganymede: it has {}",
-        one_line(&adapter.get_info()),
-        short.join("; ")
-    )))
+    Err(Error::environment(format!("{} cannot run ganymede: it has {}", one_line(&adapter.get_info()), short.join("; "))))
 }
 
 /// Limits of compute that are below WebGPU's defaults.
 fn short_of(has: &wgpu::Limits) -> Vec<String> {
     let needs = wgpu::Limits::default();
     [
-        (
-            "storage buffers per shader",
-            has.max_storage_buffers_per_shader_stage,
-            needs.max_storage_buffers_per_shader_stage,
-        ),
-        (
-            "invocations per workgroup",
-            has.max_compute_invocations_per_workgroup,
-            needs.max_compute_invocations_per_workgroup,
-        ),
-        (
-            "invocations in x",
-            has.max_compute_workgroup_size_x,
-            needs.max_compute_workgroup_size_x,
-        ),
-        (
-            "bytes of workgroup memory",
-            has.max_compute_workgroup_storage_size,
-            needs.max_compute_workgroup_storage_size,
-        ),
-        (
-            "workgroups per dimension",
-            has.max_compute_workgroups_per_dimension,
-            needs.max_compute_workgroups_per_dimension,
-        ),
+        ("storage buffers per shader", has.max_storage_buffers_per_shader_stage, needs.max_storage_buffers_per_shader_stage),
+        ("invocations per workgroup", has.max_compute_invocations_per_workgroup, needs.max_compute_invocations_per_workgroup),
+        ("invocations in x", has.max_compute_workgroup_size_x, needs.max_compute_workgroup_size_x),
+        ("bytes of workgroup memory", has.max_compute_workgroup_storage_size, needs.max_compute_workgroup_storage_size),
+        ("workgroups per dimension", has.max_compute_workgroups_per_dimension, needs.max_compute_workgroups_per_dimension),
     ]
     .into_iter()
     .filter(|(_, has, needs)| has < needs)
@@ -241,22 +199,13 @@ pub fn describe_devices(backend: Option<Backend>) -> Result<String> {
     if adapters.is_empty() {
         return Err(none_found(backend));
     }
-    Ok(adapters
-        .iter()
-        .enumerate()
-        .map(|(i, adapter)| describe(i, adapter))
-        .collect::<Vec<_>>()
-        .join("\n"))
+    Ok(adapters.iter().enumerate().map(|(i, adapter)| describe(i, adapter)).collect::<Vec<_>>().join("\n"))
 }
 
 fn describe(index: usize, adapter: &wgpu::Adapter) -> String {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     let yes = |feature: Features| if features.contains(feature) { "yes" } else { "no" };
-    let subgroups = match (
-        features.contains(Features::SUBGROUP),
-        info.subgroup_min_size,
-        info.subgroup_max_size,
-    ) {
+    let subgroups = match (features.contains(Features::SUBGROUP), info.subgroup_min_size, info.subgroup_max_size) {
         (false, ..) => "no".to_string(),
         (true, min, max) if min == max => format!("of {min} lanes"),
         (true, min, max) => format!("of {min} to {max} lanes"),
@@ -317,11 +266,7 @@ fn one_device(infos: &[AdapterInfo], of: &[usize]) -> bool {
 
 /// One line an adapter: index, name, type, API.
 fn list(infos: &[AdapterInfo], which: impl IntoIterator<Item = usize>) -> String {
-    which
-        .into_iter()
-        .map(|i| format!("  {i}: {}", one_line(&infos[i])))
-        .collect::<Vec<_>>()
-        .join("\n")
+    which.into_iter().map(|i| format!("  {i}: {}", one_line(&infos[i]))).collect::<Vec<_>>().join("\n")
 }
 
 /// Name, type, API and driver.
@@ -343,11 +288,7 @@ fn kind(info: &AdapterInfo) -> &'static str {
 
 /// Driver name and version, as far as the API tells.
 fn driver(info: &AdapterInfo) -> String {
-    [info.driver.as_str(), info.driver_info.as_str()]
-        .into_iter()
-        .filter(|s| !s.is_empty())
-        .collect::<Vec<_>>()
-        .join(", ")
+    [info.driver.as_str(), info.driver_info.as_str()].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -355,21 +296,11 @@ mod tests {
     use super::*;
 
     fn adapter(name: &str, device_type: DeviceType, backend: wgpu::Backend, device: u32) -> AdapterInfo {
-        AdapterInfo {
-            name: name.to_string(),
-            device,
-            ..AdapterInfo::new(device_type, backend)
-        }
+        AdapterInfo { name: name.to_string(), device, ..AdapterInfo::new(device_type, backend) }
     }
 
     fn pick(infos: &[AdapterInfo], wanted: &str) -> Result<usize> {
-        choose(
-            infos,
-            &GpuOptions {
-                adapter: Some(wanted.to_string()),
-                ..GpuOptions::default()
-            },
-        )
+        choose(infos, &GpuOptions { adapter: Some(wanted.to_string()), ..GpuOptions::default() })
     }
 
     #[test]
@@ -405,17 +336,10 @@ mod tests {
         assert_eq!(pick(&infos, "arc pro").unwrap(), 3);
         // A full name wins over names that contain it.
         assert_eq!(pick(&infos, "intel arc").unwrap(), 2);
-        let Err(Error::Input(text)) = pick(&infos, "Intel") else {
-            panic!("'Intel' is ambiguous")
-        };
-        assert!(
-            text.contains("2: Intel Arc (integrated") && text.contains("3: Intel Arc Pro") && !text.contains("NVIDIA"),
-            "{text}"
-        );
+        let Err(Error::Input(text)) = pick(&infos, "Intel") else { panic!("'Intel' is ambiguous") };
+        assert!(text.contains("2: Intel Arc (integrated") && text.contains("3: Intel Arc Pro") && !text.contains("NVIDIA"), "{text}");
         for unknown in ["Radeon", "", "8"] {
-            let Err(Error::Input(text)) = pick(&infos, unknown) else {
-                panic!("'{unknown}' matches nothing")
-            };
+            let Err(Error::Input(text)) = pick(&infos, unknown) else { panic!("'{unknown}' matches nothing") };
             assert!(text.contains("0: NVIDIA") && text.contains("3: Intel Arc Pro"), "{text}");
         }
     }
@@ -428,28 +352,17 @@ mod tests {
 
     #[test]
     fn no_adapter_says_what_to_install() {
-        let Err(Error::Environment(text)) = choose(&[], &GpuOptions::default()) else {
-            panic!("there is none to choose")
-        };
+        let Err(Error::Environment(text)) = choose(&[], &GpuOptions::default()) else { panic!("there is none to choose") };
         assert!(text.contains("mesa-vulkan-drivers"), "{text}");
-        let options = GpuOptions {
-            backend: Some(Backend::Metal),
-            ..GpuOptions::default()
-        };
-        let Err(Error::Environment(text)) = choose(&[], &options) else {
-            panic!("there is none to choose")
-        };
+        let options = GpuOptions { backend: Some(Backend::Metal), ..GpuOptions::default() };
+        let Err(Error::Environment(text)) = choose(&[], &options) else { panic!("there is none to choose") };
         assert!(text.contains("no metal adapter") && text.contains("--backend"), "{text}");
     }
 
     #[test]
     fn small_limits_are_named() {
         assert!(short_of(&wgpu::Limits::default()).is_empty());
-        let small = wgpu::Limits {
-            max_storage_buffers_per_shader_stage: 4,
-            max_texture_dimension_2d: 4096,
-            ..wgpu::Limits::default()
-        };
+        let small = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, max_texture_dimension_2d: 4096, ..wgpu::Limits::default() };
         assert_eq!(short_of(&small), ["4 storage buffers per shader, needs 8"]);
     }
 

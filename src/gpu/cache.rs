@@ -57,23 +57,12 @@ impl Cache {
         // SAFETY: the data is what `get_data` returned, as far as a private folder, a name made of adapter and driver and a hash can tell;
         // wgpu compares its own header with the adapter and driver version once more.
         let raw = unsafe {
-            device.create_pipeline_cache(&PipelineCacheDescriptor {
-                label: Some("ganymede"),
-                data: data.as_deref(),
-                fallback: true,
-            })
+            device.create_pipeline_cache(&PipelineCacheDescriptor { label: Some("ganymede"), data: data.as_deref(), fallback: true })
         };
         // Popped innermost first.
-        let failed = scopes
-            .into_iter()
-            .rev()
-            .fold(None, |found, scope| pollster::block_on(scope.pop()).or(found));
+        let failed = scopes.into_iter().rev().fold(None, |found, scope| pollster::block_on(scope.pop()).or(found));
         match failed {
-            None => Some(Cache {
-                raw,
-                path,
-                stored: Mutex::new(stored),
-            }),
+            None => Some(Cache { raw, path, stored: Mutex::new(stored) }),
             Some(error) => {
                 eprintln!("note: compiled pipelines are not kept: {error}");
                 None
@@ -98,10 +87,7 @@ impl Cache {
 
 /// File name: wgpu's key of the adapter, and the driver, so that drivers that share a device do not overwrite each other's.
 fn file_name(info: &AdapterInfo) -> Option<String> {
-    let key: String = wgpu::util::pipeline_cache_key(info)?
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect();
+    let key: String = wgpu::util::pipeline_cache_key(info)?.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let driver = digest(format!("{}\n{}\n{}", info.name, info.driver, info.driver_info).as_bytes());
     let driver: String = driver[..6].iter().map(|b| format!("{b:02x}")).collect();
     Some(format!("{key}_{driver}.bin"))
@@ -120,9 +106,7 @@ fn default_folder() -> Option<PathBuf> {
         return set("HOME").map(|p| p.join("Library/Caches/ganymede"));
     }
     // The XDG specification says to ignore relative paths.
-    let base = set("XDG_CACHE_HOME")
-        .filter(|p| p.is_absolute())
-        .or_else(|| set("HOME").map(|p| p.join(".cache")))?;
+    let base = set("XDG_CACHE_HOME").filter(|p| p.is_absolute()).or_else(|| set("HOME").map(|p| p.join(".cache")))?;
     Some(base.join("ganymede"))
 }
 
@@ -130,20 +114,9 @@ fn default_folder() -> Option<PathBuf> {
 #[cfg(unix)]
 fn prepare(folder: &Path) -> Result<(), String> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|e| e.to_string())?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| e.to_string())?;
     let mode = fs::metadata(folder).map_err(|e| e.to_string())?.permissions().mode();
-    if mode & 0o022 == 0 {
-        Ok(())
-    } else {
-        Err(format!(
-            "others can write to this folder (mode {:o}); chmod it to 700",
-            mode & 0o777
-        ))
-    }
+    if mode & 0o022 == 0 { Ok(()) } else { Err(format!("others can write to this folder (mode {:o}); chmod it to 700", mode & 0o777)) }
 }
 
 #[cfg(not(unix))]

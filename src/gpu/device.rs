@@ -57,11 +57,7 @@ impl Buffer {
 
     /// All of it.
     pub fn whole(&self) -> BufferRange {
-        BufferRange {
-            buffer: self.clone(),
-            offset: 0,
-            len: self.size(),
-        }
+        BufferRange { buffer: self.clone(), offset: 0, len: self.size() }
     }
 }
 
@@ -204,11 +200,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Environment`] if the adapter cannot have a buffer of this size or is out of memory.
     pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
-        self.allocate(
-            label,
-            bytes,
-            BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
-        )
+        self.allocate(label, bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
     }
 
     /// Allocates a uniform buffer of at least `bytes` bytes (rounded up to a multiple of 4).
@@ -216,11 +208,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::buffer`].
     pub fn uniform(&self, label: &str, bytes: u64) -> Result<Buffer> {
-        self.allocate(
-            label,
-            bytes,
-            BufferUsages::UNIFORM | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
-        )
+        self.allocate(label, bytes, BufferUsages::UNIFORM | BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
     }
 
     pub(super) fn allocate(&self, label: &str, bytes: u64, usage: BufferUsages) -> Result<Buffer> {
@@ -293,9 +281,7 @@ impl Gpu {
     pub fn read_later(&self, buffer: &Buffer, offset: u64, len: u64) -> Result<PendingRead> {
         check_range("read from", buffer, offset, len)?;
         let staging = self.allocate("readback", len, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?.raw;
-        let mut encoder = self
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
         encoder.copy_buffer_to_buffer(&buffer.raw, offset, &staging, 0, len);
         let submission = self.queue.submit([encoder.finish()]);
         self.faults.check()?;
@@ -303,12 +289,7 @@ impl Gpu {
         // The receiver may be gone by then; nobody wants the data in that case.
         staging.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
         self.faults.check()?;
-        Ok(PendingRead {
-            staging,
-            submission,
-            mapped,
-            state: None,
-        })
+        Ok(PendingRead { staging, submission, mapped, state: None })
     }
 
     /// Waits until the GPU has done all that was submitted.
@@ -335,10 +316,7 @@ impl Gpu {
     }
 
     pub(super) fn wait_for(&self, index: SubmissionIndex) -> Result<()> {
-        self.poll(PollType::Wait {
-            submission_index: Some(index),
-            timeout: None,
-        })
+        self.poll(PollType::Wait { submission_index: Some(index), timeout: None })
     }
 
     /// The one place that polls. wgpu panics there when the device is lost, which becomes an error here.
@@ -350,10 +328,7 @@ impl Gpu {
                 Err(Error::internal(format!("waiting for the GPU failed: {error}")))
             }
             Err(panic) => {
-                let text = panic
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or_else(|| panic.downcast_ref::<&str>().copied());
+                let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
                 self.faults.lost(text.unwrap_or("waiting for it failed"));
                 self.faults.check()
             }
@@ -384,11 +359,8 @@ impl Gpu {
         self.submit(&sequence, 0..1)?;
         let got: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(&words, 0, words.size())?);
         let expected = (0..GROUPS).flat_map(|group| {
-            (0..Kernel::LANES).flat_map(move |lane| {
-                [lane, Kernel::LANES]
-                    .into_iter()
-                    .chain((0..Kernel::LANES).map(move |k| group * 64 + 7 * k + 1))
-            })
+            (0..Kernel::LANES)
+                .flat_map(move |lane| [lane, Kernel::LANES].into_iter().chain((0..Kernel::LANES).map(move |k| group * 64 + 7 * k + 1)))
         });
         Ok(expected.eq(got))
     }
@@ -467,11 +439,7 @@ mod tests {
         if testing::gpu().is_none() {
             return;
         }
-        let gpu = Gpu::open(&GpuOptions {
-            pipeline_cache: false,
-            ..GpuOptions::default()
-        })
-        .unwrap();
+        let gpu = Gpu::open(&GpuOptions { pipeline_cache: false, ..GpuOptions::default() }).unwrap();
         let buffer = gpu.buffer("before", 64).unwrap();
         let pending = gpu.read_later(&buffer, 0, 64).unwrap();
         gpu.device.destroy();
@@ -492,21 +460,10 @@ mod tests {
         if testing::gpu().is_none() {
             return;
         }
-        let gpu = Gpu::open(&GpuOptions {
-            pipeline_cache: false,
-            ..GpuOptions::default()
-        })
-        .unwrap();
+        let gpu = Gpu::open(&GpuOptions { pipeline_cache: false, ..GpuOptions::default() }).unwrap();
         let usage = BufferUsages::MAP_READ | BufferUsages::STORAGE;
-        drop(gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("bad usage"),
-            size: 4,
-            usage,
-            mapped_at_creation: false,
-        }));
-        let Err(Error::Internal(text)) = gpu.wait() else {
-            panic!("the error was lost")
-        };
+        drop(gpu.device.create_buffer(&wgpu::BufferDescriptor { label: Some("bad usage"), size: 4, usage, mapped_at_creation: false }));
+        let Err(Error::Internal(text)) = gpu.wait() else { panic!("the error was lost") };
         assert!(text.contains("bad usage"), "{text}");
     }
 }

@@ -64,11 +64,7 @@ impl Kernel {
 
     /// Name and variant: `"gemm_rows_broadcast/u64"`.
     pub fn label(&self) -> String {
-        if self.variant.is_empty() {
-            self.name.to_string()
-        } else {
-            format!("{}/{}", self.name, self.variant)
-        }
+        if self.variant.is_empty() { self.name.to_string() } else { format!("{}/{}", self.name, self.variant) }
     }
 }
 
@@ -76,10 +72,7 @@ impl Kernel {
 #[macro_export]
 macro_rules! part {
     ($stem:literal) => {
-        (
-            $stem,
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $stem, ".wgsl")),
-        )
+        ($stem, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $stem, ".wgsl")))
     };
 }
 

@@ -52,10 +52,7 @@ impl Gpu {
     pub fn pipeline(&self, kernel: &'static Kernel, overrides: &[(&'static str, f64)]) -> Result<Arc<Pipeline>> {
         self.faults.check()?;
         let label = kernel.label();
-        let key = (
-            label.clone(),
-            overrides.iter().map(|(name, value)| (*name, value.to_bits())).collect(),
-        );
+        let key = (label.clone(), overrides.iter().map(|(name, value)| (*name, value.to_bits())).collect());
         let module = self.module(kernel, &label)?;
         if let Some(found) = lock(&self.pipelines).get(&key) {
             return Ok(found.clone());
@@ -96,10 +93,7 @@ impl Gpu {
 
     fn build_module(&self, kernel: &'static Kernel, label: &str) -> Result<Module> {
         if !self.supports(kernel) {
-            return Err(Error::internal(format!(
-                "kernel '{label}' needs {:?}, which {} lacks",
-                kernel.features, self.info.name
-            )));
+            return Err(Error::internal(format!("kernel '{label}' needs {:?}, which {} lacks", kernel.features, self.info.name)));
         }
         let text = kernel.wgsl();
         let sizes = binding_sizes(kernel, &text)?;
@@ -116,36 +110,22 @@ impl Gpu {
             })
             .collect();
         self.scoped(label, || {
-            let descriptor = wgpu::ShaderModuleDescriptor {
-                label: Some(label),
-                source: wgpu::ShaderSource::Wgsl(text.into()),
-            };
+            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
             let shader = if self.options.checked {
                 self.device.create_shader_module(descriptor)
             } else {
                 // SAFETY: the text is one of this crate's own kernels, which bound their loops by sizes and guard their indices; hosts
                 // check operand sizes when a plan is built, and the kernel cases run checked and unchecked.
-                unsafe {
-                    self.device
-                        .create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
-                }
+                unsafe { self.device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked()) }
             };
-            let bind_group_layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(label),
-                entries: &entries,
-            });
+            let bind_group_layout =
+                self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries });
             let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(label),
                 bind_group_layouts: &[Some(&bind_group_layout)],
                 immediate_size: 0,
             });
-            Module {
-                kernel,
-                shader,
-                bind_group_layout,
-                pipeline_layout,
-                sizes,
-            }
+            Module { kernel, shader, bind_group_layout, pipeline_layout, sizes }
         })
     }
 
@@ -159,11 +139,7 @@ impl Gpu {
         self.faults.check()?;
         match invalid.or(failed) {
             None => Ok(made),
-            Some(error) => Err(Error::internal(format!(
-                "kernel '{label}' on {}: {}",
-                self.info.name,
-                error.to_string().trim()
-            ))),
+            Some(error) => Err(Error::internal(format!("kernel '{label}' on {}: {}", self.info.name, error.to_string().trim()))),
         }
     }
 }
@@ -172,10 +148,7 @@ impl Gpu {
 const TEXTURE: naga::TypeInner = naga::TypeInner::Image {
     dim: naga::ImageDimension::D2,
     arrayed: false,
-    class: naga::ImageClass::Storage {
-        format: naga::StorageFormat::Rgba32Float,
-        access: StorageAccess::LOAD,
-    },
+    class: naga::ImageClass::Storage { format: naga::StorageFormat::Rgba32Float, access: StorageAccess::LOAD },
 };
 
 fn binding_type(bind: Bind, size: u64) -> wgpu::BindingType {
@@ -191,40 +164,25 @@ fn binding_type(bind: Bind, size: u64) -> wgpu::BindingType {
             };
         }
     };
-    wgpu::BindingType::Buffer {
-        ty,
-        has_dynamic_offset: bind == Bind::Step,
-        min_binding_size: NonZeroU64::new(size),
-    }
+    wgpu::BindingType::Buffer { ty, has_dynamic_offset: bind == Bind::Step, min_binding_size: NonZeroU64::new(size) }
 }
 
 /// Checks the text's entry point and bindings against the table entry and returns the bindings' smallest sizes.
 fn binding_sizes(kernel: &Kernel, text: &str) -> Result<Vec<u64>> {
     let label = kernel.label();
-    let module = naga::front::wgsl::parse_str(text).map_err(|e| {
-        Error::internal(format!(
-            "kernel '{label}' does not parse:\n{}",
-            e.emit_to_string_with_path(text, &label)
-        ))
-    })?;
+    let module = naga::front::wgsl::parse_str(text)
+        .map_err(|e| Error::internal(format!("kernel '{label}' does not parse:\n{}", e.emit_to_string_with_path(text, &label))))?;
     let entry = module.entry_points.iter().find(|e| e.name == kernel.name);
     let entry = entry.ok_or_else(|| Error::internal(format!("kernel '{label}' has no entry point called '{}'", kernel.name)))?;
     if entry.workgroup_size_overrides.is_none() && entry.workgroup_size != kernel.workgroup {
         let (text, table) = (entry.workgroup_size, kernel.workgroup);
-        return Err(Error::internal(format!(
-            "kernel '{label}' has workgroups of {text:?}, and of {table:?} in the kernel table"
-        )));
+        return Err(Error::internal(format!("kernel '{label}' has workgroups of {text:?}, and of {table:?} in the kernel table")));
     }
     let mut sizes = vec![None; kernel.bindings.len()];
     for (_, variable) in module.global_variables.iter() {
         let Some(at) = variable.binding else { continue };
         let name = variable.name.as_deref().unwrap_or("?");
-        let wrong = |why: String| {
-            Error::internal(format!(
-                "kernel '{label}': @group({}) @binding({}) {name}: {why}",
-                at.group, at.binding
-            ))
-        };
+        let wrong = |why: String| Error::internal(format!("kernel '{label}': @group({}) @binding({}) {name}: {why}", at.group, at.binding));
         let Some(bind) = kernel.bindings.get(at.binding as usize).filter(|_| at.group == 0) else {
             return Err(wrong("is not in the kernel table".to_string()));
         };

@@ -88,21 +88,12 @@ impl Gpu {
             .zip(blocks)
             .zip(textures)
             .map(|(((name, dispatch), offset), textures)| {
-                let params = BufferRange {
-                    buffer: uniform.clone(),
-                    offset,
-                    len: dispatch.params.len() as u64,
-                };
+                let params = BufferRange { buffer: uniform.clone(), offset, len: dispatch.params.len() as u64 };
                 self.record(name, &dispatch, &params, step_rows, textures)
             })
             .collect::<Result<_>>()?;
         let rows = step_rows.map(|buffer| (buffer.size() / StepRow::BYTES as u64).min(u64::from(u32::MAX)) as u32);
-        Ok(Sequence {
-            label: label.to_string(),
-            dispatches: recorded,
-            step_rows: rows,
-            texture_bytes,
-        })
+        Ok(Sequence { label: label.to_string(), dispatches: recorded, step_rows: rows, texture_bytes })
     }
 
     /// Builds the pipelines on all cores: drivers of GPUs compile here. lavapipe compiles at the first dispatch, one by one, and
@@ -113,15 +104,10 @@ impl Gpu {
             .iter()
             .map(|(_, d)| (d.kernel, d.overrides.as_slice()))
             .filter(|(kernel, overrides)| {
-                seen.insert((
-                    kernel.label(),
-                    overrides.iter().map(|(name, value)| (*name, value.to_bits())).collect::<Vec<_>>(),
-                ))
+                seen.insert((kernel.label(), overrides.iter().map(|(name, value)| (*name, value.to_bits())).collect::<Vec<_>>()))
             })
             .collect();
-        wanted
-            .par_iter()
-            .try_for_each(|(kernel, overrides)| self.pipeline(kernel, overrides).map(drop))
+        wanted.par_iter().try_for_each(|(kernel, overrides)| self.pipeline(kernel, overrides).map(drop))
     }
 
     fn record(
@@ -137,10 +123,7 @@ impl Gpu {
         let pipeline = self.pipeline(kernel, &dispatch.overrides)?;
         let most = self.limits.max_compute_workgroups_per_dimension;
         if dispatch.workgroups.iter().any(|n| *n == 0 || *n > most) {
-            return Err(wrong(format!(
-                "{:?} workgroups; every dimension must be in 1..={most}",
-                dispatch.workgroups
-            )));
+            return Err(wrong(format!("{:?} workgroups; every dimension must be in 1..={most}", dispatch.workgroups)));
         }
 
         let mut operands = dispatch.operands.iter();
@@ -151,10 +134,7 @@ impl Gpu {
             let (buffer, offset, size) = match bind {
                 Bind::Params => {
                     if params.len != *least {
-                        return Err(wrong(format!(
-                            "{} bytes of parameters; the shader's struct has {least}",
-                            params.len
-                        )));
+                        return Err(wrong(format!("{} bytes of parameters; the shader's struct has {least}", params.len)));
                     }
                     (&params.buffer, params.offset, params.len)
                 }
@@ -168,10 +148,7 @@ impl Gpu {
                         .map_err(|why| wrong(format!("binding {i} (buffer '{}'): {why}", range.buffer.label())))?;
                     if *bind == Bind::Texture {
                         let view = views.next().ok_or_else(|| wrong(format!("no texture for binding {i}")))?;
-                        entries.push(wgpu::BindGroupEntry {
-                            binding: i as u32,
-                            resource: wgpu::BindingResource::TextureView(view),
-                        });
+                        entries.push(wgpu::BindGroupEntry { binding: i as u32, resource: wgpu::BindingResource::TextureView(view) });
                         continue;
                     }
                     for (other, earlier) in &bound {
@@ -203,14 +180,7 @@ impl Gpu {
             })
         })?;
         let uses_step = kernel.bindings.contains(&Bind::Step);
-        Ok(Recorded {
-            label,
-            pipeline,
-            bind_group,
-            copies: textures.copies,
-            workgroups: dispatch.workgroups,
-            uses_step,
-        })
+        Ok(Recorded { label, pipeline, bind_group, copies: textures.copies, workgroups: dispatch.workgroups, uses_step })
     }
 
     fn check_operand(&self, range: &BufferRange, least: u64) -> Result<(), String> {
@@ -238,9 +208,7 @@ impl Gpu {
     pub fn submit(&self, sequence: &Sequence, rows: Range<u32>) -> Result<()> {
         self.faults.check()?;
         sequence.check_rows(&rows)?;
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
-            label: Some(&sequence.label),
-        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&sequence.label) });
         for row in rows {
             // Copies need the encoder, so the dispatches between two of them share a pass.
             let mut rest = sequence.dispatches.as_slice();
@@ -273,10 +241,7 @@ impl Gpu {
         let mut spans = Vec::with_capacity(sequence.len());
         for part in sequence.dispatches.chunks(wgpu::QUERY_SET_MAX_QUERIES as usize / 2) {
             let times = self.time(part, row, self.features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES))?;
-            spans.extend(part.iter().zip(times).map(|(dispatch, ns)| Span {
-                label: dispatch.label.clone(),
-                ns,
-            }));
+            spans.extend(part.iter().zip(times).map(|(dispatch, ns)| Span { label: dispatch.label.clone(), ns }));
         }
         Ok(Some(spans))
     }
@@ -284,19 +249,10 @@ impl Gpu {
     /// Nanoseconds that each dispatch took, by timestamps inside one pass or at the ends of many.
     fn time(&self, dispatches: &[Recorded], row: u32, inside: bool) -> Result<Vec<Option<f64>>> {
         let count = 2 * dispatches.len() as u32;
-        let queries = self.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("timestamps"),
-            ty: wgpu::QueryType::Timestamp,
-            count,
-        });
-        let resolved = self.allocate(
-            "timestamps",
-            u64::from(count) * 8,
-            BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
-        )?;
-        let mut encoder = self
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("timed") });
+        let queries =
+            self.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("timestamps"), ty: wgpu::QueryType::Timestamp, count });
+        let resolved = self.allocate("timestamps", u64::from(count) * 8, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC)?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("timed") });
         if inside {
             let mut pass = encoder.begin_compute_pass(&pass_descriptor("timed"));
             for (i, dispatch) in dispatches.iter().enumerate() {
@@ -318,10 +274,8 @@ impl Gpu {
                     beginning_of_pass_write_index: Some(2 * i as u32),
                     end_of_pass_write_index: Some(2 * i as u32 + 1),
                 };
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(&dispatch.label),
-                    timestamp_writes: Some(writes),
-                });
+                let mut pass = encoder
+                    .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&dispatch.label), timestamp_writes: Some(writes) });
                 self.encode(&mut pass, dispatch, row);
             }
         }
@@ -331,10 +285,7 @@ impl Gpu {
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.read(&resolved, 0, resolved.size())?);
         let period = f64::from(self.queue.get_timestamp_period());
         // Counters wrap and some drivers write nothing: a span that is not positive is no measurement.
-        Ok(ticks
-            .chunks_exact(2)
-            .map(|t| t[1].checked_sub(t[0]).filter(|d| *d > 0).map(|d| d as f64 * period))
-            .collect())
+        Ok(ticks.chunks_exact(2).map(|t| t[1].checked_sub(t[0]).filter(|d| *d > 0).map(|d| d as f64 * period)).collect())
     }
 
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>, dispatch: &Recorded, row: u32) {
@@ -359,20 +310,16 @@ impl Sequence {
     fn check_rows(&self, rows: &Range<u32>) -> Result<()> {
         let uses_step = self.dispatches.iter().any(|d| d.uses_step);
         match self.step_rows {
-            Some(there) if uses_step && rows.end > there => Err(Error::internal(format!(
-                "sequence '{}': rows {rows:?} of a buffer with {there}",
-                self.label
-            ))),
+            Some(there) if uses_step && rows.end > there => {
+                Err(Error::internal(format!("sequence '{}': rows {rows:?} of a buffer with {there}", self.label)))
+            }
             _ => Ok(()),
         }
     }
 }
 
 fn pass_descriptor(label: &str) -> wgpu::ComputePassDescriptor<'_> {
-    wgpu::ComputePassDescriptor {
-        label: Some(label),
-        timestamp_writes: None,
-    }
+    wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes: None }
 }
 
 /// Why two operands of one dispatch must not meet, if so. Usage is tracked by buffer, so reading and writing one buffer is an error even
@@ -385,11 +332,7 @@ fn conflict(a: Bind, left: &BufferRange, b: Bind, right: &BufferRange) -> Option
         (true, true) => None,
         (false, false) => {
             let apart = left.offset + left.len <= right.offset || right.offset + right.len <= left.offset;
-            if apart {
-                None
-            } else {
-                Some("is written by two bindings whose ranges overlap")
-            }
+            if apart { None } else { Some("is written by two bindings whose ranges overlap") }
         }
         _ => Some("is both read and written by the dispatch"),
     }
@@ -437,11 +380,7 @@ mod tests {
         let list = vec![("short".to_string(), dispatch(1.0)), ("long".to_string(), dispatch(4_000.0))];
         let sequence = gpu.sequence("timed", list, None).unwrap();
         gpu.submit(&sequence, 0..1).unwrap();
-        let ways = if gpu.features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES) {
-            [true, false].as_slice()
-        } else {
-            &[false]
-        };
+        let ways = if gpu.features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES) { [true, false].as_slice() } else { &[false] };
         for &inside in ways {
             let spans = gpu.time(&sequence.dispatches, 0, inside).unwrap();
             let [_, Some(long)] = spans[..] else { panic!("{spans:?}") };
@@ -453,11 +392,7 @@ mod tests {
     fn overlap_is_found_by_range() {
         let Some(gpu) = testing::gpu() else { return };
         let buffer = gpu.buffer("y", 1024).unwrap();
-        let part = |offset, len| BufferRange {
-            buffer: buffer.clone(),
-            offset,
-            len,
-        };
+        let part = |offset, len| BufferRange { buffer: buffer.clone(), offset, len };
         let (o, i) = (Bind::InOut, Bind::In);
         assert_eq!(conflict(o, &part(0, 256), Bind::Out, &part(256, 256)), None);
         assert!(conflict(o, &part(0, 260), Bind::Out, &part(256, 256)).is_some());

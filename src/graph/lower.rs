@@ -19,12 +19,7 @@ pub struct Caps {
 impl Caps {
     /// An adapter with no optional feature and WebGPU's default limits.
     pub fn minimal() -> Self {
-        Caps {
-            fixed_subgroup: false,
-            int64: false,
-            max_binding: 128 << 20,
-            software: false,
-        }
+        Caps { fixed_subgroup: false, int64: false, max_binding: 128 << 20, software: false }
     }
 }
 
@@ -74,13 +69,7 @@ pub struct Lowering {
 impl Lowering {
     /// An empty collection.
     pub fn new(caps: Caps) -> Self {
-        Lowering {
-            caps,
-            dispatches: Vec::new(),
-            scratch: Vec::new(),
-            constants: Vec::new(),
-            label: String::new(),
-        }
+        Lowering { caps, dispatches: Vec::new(), scratch: Vec::new(), constants: Vec::new(), label: String::new() }
     }
 
     /// A scratch buffer of `words` 32-bit words, whose life is the dispatches that name it.

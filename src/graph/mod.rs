@@ -72,10 +72,7 @@ impl Graph {
         if self.index.contains_key(&key) {
             return Err(Error::internal(format!("the graph already has a leaf named {name}")));
         }
-        let kind = Kind::Leaf {
-            name: name.to_string(),
-            place,
-        };
+        let kind = Kind::Leaf { name: name.to_string(), place };
         Ok(self.insert(key, kind, shape))
     }
 
@@ -87,20 +84,13 @@ impl Graph {
         }
         let shapes: Vec<&Shape> = inputs.iter().map(|i| &self.nodes[i.0].shape).collect();
         let shape = op.shape(&shapes)?;
-        let kind = Kind::Apply {
-            op: Arc::new(op),
-            inputs: inputs.to_vec(),
-        };
+        let kind = Kind::Apply { op: Arc::new(op), inputs: inputs.to_vec() };
         Ok(self.insert(key, kind, shape))
     }
 
     fn insert(&mut self, key: (String, Vec<NodeId>), kind: Kind, shape: Shape) -> NodeId {
         let node = NodeId(self.nodes.len());
-        self.nodes.push(Node {
-            kind,
-            shape,
-            label: self.scopes.join("/"),
-        });
+        self.nodes.push(Node { kind, shape, label: self.scopes.join("/") });
         self.index.insert(key, node);
         node
     }
@@ -201,11 +191,7 @@ impl Graph {
         let mut adjoint: HashMap<NodeId, NodeId> = HashMap::new();
         for &(y, dy) in seeds {
             if self.shape(y) != self.shape(dy) {
-                return Err(Error::internal(format!(
-                    "gradient seed of shape {} for an output of shape {}",
-                    self.shape(dy),
-                    self.shape(y)
-                )));
+                return Err(Error::internal(format!("gradient seed of shape {} for an output of shape {}", self.shape(dy), self.shape(y))));
             }
             self.accumulate(&mut adjoint, y, dy)?;
         }
@@ -278,26 +264,17 @@ impl Graph {
                         .or_else(|| name.split_once('@').and_then(|(base, _)| leaves.get(base)))
                         .ok_or_else(|| Error::internal(format!("leaf {name} has no value")))?;
                     if value.shape != node.shape {
-                        return Err(Error::internal(format!(
-                            "leaf {name} has shape {}, its value {}",
-                            node.shape, value.shape
-                        )));
+                        return Err(Error::internal(format!("leaf {name} has shape {}, its value {}", node.shape, value.shape)));
                     }
                     value.clone()
                 }
                 Kind::Apply { op, inputs } => {
-                    let inputs: Vec<&Tensor> = inputs
-                        .iter()
-                        .map(|i| values[i.0].as_ref().expect("inputs precede their nodes"))
-                        .collect();
+                    let inputs: Vec<&Tensor> = inputs.iter().map(|i| values[i.0].as_ref().expect("inputs precede their nodes")).collect();
                     op.twin(&inputs, &node.shape)
                 }
             };
             values[id] = Some(value);
         }
-        Ok(wanted
-            .iter()
-            .map(|w| values[w.0].clone().expect("wanted nodes are needed"))
-            .collect())
+        Ok(wanted.iter().map(|w| values[w.0].clone().expect("wanted nodes are needed")).collect())
     }
 }

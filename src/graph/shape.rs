@@ -17,30 +17,19 @@ impl Shape {
     /// Checks rank (0, 1, 2, 4), that no extent is zero, and that the padded element count fits u32.
     pub fn new(dims: &[usize]) -> Result<Self> {
         if !matches!(dims.len(), 0 | 1 | 2 | 4) {
-            return Err(Error::input(format!(
-                "shape {dims:?} has rank {}; supported ranks are 0, 1, 2 and 4",
-                dims.len()
-            )));
+            return Err(Error::input(format!("shape {dims:?} has rank {}; supported ranks are 0, 1, 2 and 4", dims.len())));
         }
         if dims.contains(&0) {
-            return Err(Error::input(format!(
-                "shape {dims:?} has an empty axis; every extent must be at least 1"
-            )));
+            return Err(Error::input(format!("shape {dims:?} has an empty axis; every extent must be at least 1")));
         }
         let shape = Shape(dims.to_vec());
         let padded = shape.0.iter().enumerate().try_fold(1usize, |n, (axis, &d)| {
-            let d = if axis == shape.channel_axis() {
-                d.checked_next_multiple_of(4)?
-            } else {
-                d
-            };
+            let d = if axis == shape.channel_axis() { d.checked_next_multiple_of(4)? } else { d };
             n.checked_mul(d)
         });
         match padded {
             Some(n) if n <= u32::MAX as usize => Ok(shape),
-            _ => Err(Error::input(format!(
-                "shape {dims:?} has more than 2^32 - 1 elements; make the batch or the layer smaller"
-            ))),
+            _ => Err(Error::input(format!("shape {dims:?} has more than 2^32 - 1 elements; make the batch or the layer smaller"))),
         }
     }
 

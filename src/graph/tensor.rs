@@ -47,10 +47,7 @@ impl Tensor {
     /// If `physical` is shorter than the shape's physical length.
     pub fn unpack(shape: &Shape, physical: &[f32]) -> Self {
         let data = shape.physical_indices().map(|i| physical[i] as f64).collect();
-        Tensor {
-            shape: shape.clone(),
-            data,
-        }
+        Tensor { shape: shape.clone(), data }
     }
 
     /// The physical image in f64, for comparison with what a kernel wrote (padding included).

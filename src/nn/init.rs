@@ -79,10 +79,7 @@ pub enum Init {
 impl Init {
     /// What `torch.nn.Linear` and `torch.nn.Conv2d` start their weights with: uniform within ±1 / sqrt(fan_in).
     pub fn pytorch_weight() -> Init {
-        Init::KaimingUniform {
-            a: 5f64.sqrt(),
-            fan: Fan::In,
-        }
+        Init::KaimingUniform { a: 5f64.sqrt(), fan: Fan::In }
     }
 
     /// What those layers start their biases with: uniform within ±1 / sqrt(fan_in) of the layer's weight.
@@ -133,10 +130,7 @@ impl Init {
                 orthogonal(&mut rng, shape, gain)
             }
         };
-        Ok(Tensor::new(
-            tensor.shape,
-            tensor.data.into_iter().map(|v| f64::from(v as f32)).collect(),
-        ))
+        Ok(Tensor::new(tensor.shape, tensor.data.into_iter().map(|v| f64::from(v as f32)).collect()))
     }
 }
 
@@ -173,20 +167,14 @@ fn kaiming_std(shape: &Shape, a: f64, fan: Fan) -> Result<f64> {
 
 fn normal(rng: &mut ChaCha12Rng, shape: &Shape, mean: f64, std: f64) -> Result<Tensor> {
     if !(mean.is_finite() && std.is_finite() && std >= 0.0) {
-        return Err(Error::input(format!(
-            "normal with mean {mean} and std {std}; expected finite numbers, std not negative"
-        )));
+        return Err(Error::input(format!("normal with mean {mean} and std {std}; expected finite numbers, std not negative")));
     }
-    Ok(Tensor::from_fn(shape.clone(), |_| {
-        mean + std * rng.sample::<f64, _>(StandardNormal)
-    }))
+    Ok(Tensor::from_fn(shape.clone(), |_| mean + std * rng.sample::<f64, _>(StandardNormal)))
 }
 
 fn uniform(rng: &mut ChaCha12Rng, shape: &Shape, low: f64, high: f64) -> Result<Tensor> {
     if !(low.is_finite() && high.is_finite() && low <= high) {
-        return Err(Error::input(format!(
-            "uniform from {low} to {high}; expected finite bounds in order"
-        )));
+        return Err(Error::input(format!("uniform from {low} to {high}; expected finite bounds in order")));
     }
     Ok(Tensor::from_fn(shape.clone(), |_| low + (high - low) * rng.random::<f64>()))
 }
@@ -267,10 +255,7 @@ mod tests {
     fn assert_uniform(values: &[f64], bound: f64) {
         let (std, most) = spread(values);
         // Values are rounded to f32, the bound is not.
-        assert!(
-            most <= bound * (1.0 + 1e-7) && most > 0.999 * bound,
-            "largest {most}, expected just below {bound}"
-        );
+        assert!(most <= bound * (1.0 + 1e-7) && most > 0.999 * bound, "largest {most}, expected just below {bound}");
         assert!((std / (bound / 3f64.sqrt()) - 1.0).abs() < 0.02, "std {std}");
         assert!((values.iter().sum::<f64>() / values.len() as f64).abs() < 5.0 * std / (values.len() as f64).sqrt());
     }
@@ -297,14 +282,8 @@ mod tests {
         // torch.nn.init on (64, 32, 4, 4): fan_in 512, fan_out 1024.
         let dims = [64, 32, 4, 4];
         assert_normal(&draw(Init::XavierNormal { gain: 3.0 }, &dims), 3.0 * (2.0f64 / 1536.0).sqrt());
-        assert_normal(
-            &draw(Init::KaimingNormal { a: 0.2, fan: Fan::In }, &dims),
-            (2.0f64 / 1.04 / 512.0).sqrt(),
-        );
-        assert_normal(
-            &draw(Init::KaimingNormal { a: 0.0, fan: Fan::Out }, &dims),
-            (2.0f64 / 1024.0).sqrt(),
-        );
+        assert_normal(&draw(Init::KaimingNormal { a: 0.2, fan: Fan::In }, &dims), (2.0f64 / 1.04 / 512.0).sqrt());
+        assert_normal(&draw(Init::KaimingNormal { a: 0.0, fan: Fan::Out }, &dims), (2.0f64 / 1024.0).sqrt());
     }
 
     #[test]
@@ -313,10 +292,7 @@ mod tests {
         assert_uniform(&values.iter().map(|v| v - 0.1).collect::<Vec<_>>(), 0.2);
         let dims = [64, 32, 4, 4];
         assert_uniform(&draw(Init::XavierUniform { gain: 2.0 }, &dims), 2.0 * (6.0f64 / 1536.0).sqrt());
-        assert_uniform(
-            &draw(Init::KaimingUniform { a: 0.0, fan: Fan::Out }, &dims),
-            (6.0f64 / 1024.0).sqrt(),
-        );
+        assert_uniform(&draw(Init::KaimingUniform { a: 0.0, fan: Fan::Out }, &dims), (6.0f64 / 1024.0).sqrt());
         assert_uniform(&draw(Init::pytorch_weight(), &dims), 1.0 / 512f64.sqrt());
         assert_uniform(&draw(Init::pytorch_weight(), &[100, 300]), 1.0 / 300f64.sqrt());
         let bias = Init::pytorch_bias(&shape(&[20_000, 100])).unwrap();
@@ -362,20 +338,14 @@ mod tests {
     fn the_stream_is_pinned() {
         let values = Init::Uniform { low: 0.0, high: 1.0 }.draw(&shape(&[3]), 0, "pin").unwrap().data;
         let normals = Init::Normal { mean: 0.0, std: 1.0 }.draw(&shape(&[3]), 0, "pin").unwrap().data;
-        let expected: [[f32; 3]; 2] = [
-            [0.444_412_08, 0.627_144_1, 0.454_734_54],
-            [-0.283_411_8, 0.508_101_6, -0.119_557_92],
-        ];
+        let expected: [[f32; 3]; 2] = [[0.444_412_08, 0.627_144_1, 0.454_734_54], [-0.283_411_8, 0.508_101_6, -0.119_557_92]];
         assert_eq!([values, normals], expected.map(|row| row.map(f64::from).to_vec()));
     }
 
     #[test]
     fn wrong_requests_name_the_parameter() {
         let error = Init::XavierUniform { gain: 1.0 }.draw(&shape(&[8]), 0, "G.0.bias").unwrap_err();
-        assert!(
-            matches!(error, Error::Input(_)) && error.to_string().contains("G.0.bias"),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Input(_)) && error.to_string().contains("G.0.bias"), "{error}");
         assert!(Init::Orthogonal { gain: 1.0 }.draw(&shape(&[8]), 0, "x").is_err());
         assert!(Init::Normal { mean: 0.0, std: -1.0 }.draw(&shape(&[8]), 0, "x").is_err());
         assert!(Init::Uniform { low: 1.0, high: 0.0 }.draw(&shape(&[8]), 0, "x").is_err());

@@ -28,15 +28,7 @@ pub enum Layer {
     /// `nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)`.
     Conv2d { inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize, bias: bool },
     /// `nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, output_padding, bias=bias)`.
-    ConvTranspose2d {
-        inputs: usize,
-        outputs: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        output_padding: usize,
-        bias: bool,
-    },
+    ConvTranspose2d { inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize, output_padding: usize, bias: bool },
     /// `nn.BatchNorm1d(features)` or `nn.BatchNorm2d(features)`, with PyTorch's eps and momentum.
     BatchNorm { features: usize },
     /// `nn.ReLU()`.

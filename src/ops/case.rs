@@ -111,11 +111,7 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Outcome> {
         let all: Vec<u32> = [&[GUARD; GUARD_WORDS], words.as_slice(), &[GUARD; GUARD_WORDS]].concat();
         let buffer = gpu.buffer(&format!("{}: buffer {i}", case.name), all.len() as u64 * 4)?;
         gpu.write(&buffer, 0, bytemuck::cast_slice(&all))?;
-        buffers.push(BufferRange {
-            len: buffer.size() - guard,
-            buffer,
-            offset: guard,
-        });
+        buffers.push(BufferRange { len: buffer.size() - guard, buffer, offset: guard });
     }
     let rows = gpu.uniform(&format!("{}: step row", case.name), StepRow::BYTES as u64)?;
     gpu.write(&rows, 0, bytemuck::bytes_of(&case.step))?;
@@ -123,11 +119,7 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Outcome> {
     let mut dispatches = Vec::with_capacity(case.dispatches.len());
     for dispatch in &case.dispatches {
         if let Some(i) = dispatch.operands.iter().find(|i| **i >= buffers.len()) {
-            return Err(Error::internal(format!(
-                "case '{}' names buffer {i} of {}",
-                case.name,
-                buffers.len()
-            )));
+            return Err(Error::internal(format!("case '{}' names buffer {i} of {}", case.name, buffers.len())));
         }
         dispatches.push((dispatch.kernel.label(), dispatch.clone().map(|i| buffers[i].clone())));
     }
@@ -145,11 +137,7 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Outcome> {
         let inner = GUARD_WORDS..all.len() - GUARD_WORDS;
         if let Some(at) = all.iter().enumerate().position(|(k, w)| !inner.contains(&k) && *w != GUARD) {
             let word = at as i64 - GUARD_WORDS as i64;
-            faults.push(format!(
-                "buffer {i} of {} words: word {word}, outside it, was written ({:#010x})",
-                inner.len(),
-                all[at]
-            ));
+            faults.push(format!("buffer {i} of {} words: word {word}, outside it, was written ({:#010x})", inner.len(), all[at]));
         }
         let got = &all[inner];
         let fault = match content {
@@ -183,10 +171,7 @@ impl CaseBuffer {
         let words = match self {
             CaseBuffer::Input(bytes) if bytes.len().is_multiple_of(4) => bytemuck::pod_collect_to_vec(bytes),
             CaseBuffer::Input(bytes) => {
-                return Err(Error::internal(format!(
-                    "a case's input has {} bytes, not whole words",
-                    bytes.len()
-                )));
+                return Err(Error::internal(format!("a case's input has {} bytes, not whole words", bytes.len())));
             }
             CaseBuffer::Scratch(words) => vec![UNWRITTEN; *words],
             CaseBuffer::Output(expected) => vec![UNWRITTEN; expected.len()],
@@ -196,11 +181,7 @@ impl CaseBuffer {
                 return Err(Error::internal("a case's state has different lengths before and after"));
             }
         };
-        if words.is_empty() {
-            Err(Error::internal("a case's buffer is empty"))
-        } else {
-            Ok(words)
-        }
+        if words.is_empty() { Err(Error::internal("a case's buffer is empty")) } else { Ok(words) }
     }
 }
 
@@ -247,11 +228,8 @@ fn compare(got: &[u32], expected: &[f64], rtol: f64, atol: f64) -> (f64, Option<
 /// What is wrong, compared exactly.
 fn compare_words(got: &[u32], expected: &[u32]) -> Option<String> {
     let wrong: Vec<usize> = (0..expected.len()).filter(|i| got[*i] != expected[*i]).collect();
-    let first: Vec<String> = wrong
-        .iter()
-        .take(5)
-        .map(|i| format!("[{i}] got {} ({:#010x}), expected {}", got[*i], got[*i], expected[*i]))
-        .collect();
+    let first: Vec<String> =
+        wrong.iter().take(5).map(|i| format!("[{i}] got {} ({:#010x}), expected {}", got[*i], got[*i], expected[*i])).collect();
     (!wrong.is_empty()).then(|| format!("{} of {} words differ; first {}", wrong.len(), expected.len(), first.join(", ")))
 }
 
@@ -336,10 +314,7 @@ mod tests {
     fn planted_faults_are_found_and_named() {
         let Some(gpu) = testing::gpu() else { return };
         let text = failure(gpu, &probe(&[("skip", 37.0)]));
-        assert!(
-            text.contains("case_probe") && text.contains("1 of 100") && text.contains("[37] got NaN (not written)"),
-            "{text}"
-        );
+        assert!(text.contains("case_probe") && text.contains("1 of 100") && text.contains("[37] got NaN (not written)"), "{text}");
         let text = failure(gpu, &probe(&[("spoil", 99.0)]));
         assert!(text.contains("1 of 100") && text.contains("[99] got 2.776e1"), "{text}");
         let text = failure(gpu, &probe(&[("beyond", 1.0)]));

@@ -18,11 +18,7 @@ pub struct CaseBuilder {
 impl CaseBuilder {
     /// An empty case for an adapter.
     pub fn new(caps: &Caps) -> Self {
-        CaseBuilder {
-            lowering: Lowering::new(caps.clone()),
-            step: StepRow::zeroed(),
-            buffers: Vec::new(),
-        }
+        CaseBuilder { lowering: Lowering::new(caps.clone()), step: StepRow::zeroed(), buffers: Vec::new() }
     }
 
     /// A read-only buffer of f32 or u32 words.
@@ -83,20 +79,12 @@ impl CaseBuilder {
 
     fn add(&mut self, buffer: CaseBuffer, len: usize) -> Operand {
         self.buffers.push(buffer);
-        Operand::Place(Place {
-            buffer: BufferId(self.buffers.len() - 1),
-            offset: 0,
-            len,
-        })
+        Operand::Place(Place { buffer: BufferId(self.buffers.len() - 1), offset: 0, len })
     }
 
     /// The case, with the default tolerance (rtol 1e-5, atol 1e-6); the lowering's scratch and constants become buffers of it.
     pub fn finish(self, name: impl Into<String>) -> Case {
-        let CaseBuilder {
-            lowering,
-            step,
-            mut buffers,
-        } = self;
+        let CaseBuilder { lowering, step, mut buffers } = self;
         let scratch = buffers.len();
         buffers.extend(lowering.scratch.iter().map(|words| CaseBuffer::Scratch(*words)));
         let constants = buffers.len();
@@ -108,14 +96,7 @@ impl CaseBuilder {
             Operand::Node(node) => unreachable!("effects take no graph nodes in their cases, got {node:?}"),
         };
         let dispatches = lowering.dispatches.into_iter().map(|(_, dispatch)| dispatch.map(index)).collect();
-        Case {
-            name: name.into(),
-            dispatches,
-            buffers,
-            step,
-            rtol: 1e-5,
-            atol: 1e-6,
-        }
+        Case { name: name.into(), dispatches, buffers, step, rtol: 1e-5, atol: 1e-6 }
     }
 }
 
@@ -134,15 +115,9 @@ pub fn widen(values: &[f32]) -> Vec<f64> {
 
 /// The adapters' capabilities that between them pick every variant of an op that this adapter can run.
 pub fn variants(caps: &Caps) -> Vec<Caps> {
-    let plain = Caps {
-        int64: false,
-        ..caps.clone()
-    };
+    let plain = Caps { int64: false, ..caps.clone() };
     // The 64-bit loader is the default on software adapters only, but it is tested wherever it can run.
-    let wide = caps.int64.then(|| Caps {
-        software: true,
-        ..caps.clone()
-    });
+    let wide = caps.int64.then(|| Caps { software: true, ..caps.clone() });
     std::iter::once(plain).chain(wide).collect()
 }
 
@@ -156,13 +131,7 @@ pub fn assert_cases(kernels: &[&'static crate::gpu::kernel::Kernel], cases: impl
     let Some(gpu) = testing::gpu() else { return };
     let checked = CHECKED.get_or_init(|| {
         let adapter = std::env::var("GANYMEDE_TEST_ADAPTER").ok();
-        Gpu::open(&GpuOptions {
-            adapter,
-            checked: true,
-            pipeline_cache: false,
-            ..GpuOptions::default()
-        })
-        .unwrap()
+        Gpu::open(&GpuOptions { adapter, checked: true, pipeline_cache: false, ..GpuOptions::default() }).unwrap()
     });
     let cases = cases(&gpu.caps());
     for kernel in kernels.iter().filter(|k| gpu.supports(k)) {
@@ -174,12 +143,7 @@ pub fn assert_cases(kernels: &[&'static crate::gpu::kernel::Kernel], cases: impl
             let outcome = super::case::run(gpu, case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
             assert_eq!(outcome.failure, None);
         }
-        assert_eq!(
-            bits(gpu, case),
-            bits(checked, case),
-            "{}: checked shaders give other bits",
-            case.name
-        );
+        assert_eq!(bits(gpu, case), bits(checked, case), "{}: checked shaders give other bits", case.name);
     }
 }
 
@@ -204,11 +168,7 @@ fn bits(gpu: &crate::gpu::Gpu, case: &Case) -> Vec<Vec<u8>> {
         .collect();
     let rows = gpu.uniform(&case.name, StepRow::BYTES as u64).unwrap();
     gpu.write(&rows, 0, bytemuck::bytes_of(&case.step)).unwrap();
-    let dispatches = case
-        .dispatches
-        .iter()
-        .map(|d| (d.kernel.label(), d.clone().map(|i| buffers[i].whole())))
-        .collect();
+    let dispatches = case.dispatches.iter().map(|d| (d.kernel.label(), d.clone().map(|i| buffers[i].whole()))).collect();
     let sequence = gpu.sequence(&case.name, dispatches, Some(&rows)).unwrap();
     gpu.submit(&sequence, 0..1).unwrap();
     buffers.iter().map(|b| gpu.read(b, 0, b.size()).unwrap()).collect()

@@ -165,10 +165,7 @@ pub fn lower_batch_index(l: &mut Lowering, rows: usize, images: usize, seed: u64
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![output],
         workgroups: grid(rows, 64),
-        cost: Cost {
-            flops: 0,
-            bytes: 4 * rows as u64,
-        },
+        cost: Cost { flops: 0, bytes: 4 * rows as u64 },
     });
     Ok(output)
 }
@@ -200,10 +197,7 @@ pub fn per_segment(images: usize, image_bytes: usize, max_binding: u64) -> Resul
 pub fn lower_gather_batch(l: &mut Lowering, data: &Resident, index: Operand, output: Operand, shape: &Shape) -> Result<()> {
     let [_, channels, height, width] = shape.nchw();
     if [channels, height, width] != data.image {
-        return Err(Error::internal(format!(
-            "gather_batch: output {shape} for images of shape {:?}",
-            data.image
-        )));
+        return Err(Error::internal(format!("gather_batch: output {shape} for images of shape {:?}", data.image)));
     }
     let segments = data.segments.len();
     if segments == 0 || segments > MAX_SEGMENTS || data.images == 0 || data.images.div_ceil(data.per_segment.max(1)) != segments {
@@ -233,10 +227,7 @@ pub fn lower_gather_batch(l: &mut Lowering, data: &Resident, index: Operand, out
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![index, segment(0), segment(1), segment(2), segment(3), output],
         workgroups: grid(items, 64),
-        cost: Cost {
-            flops: 2 * shape.len() as u64,
-            bytes: (value_bytes * shape.len() + 16 * items) as u64,
-        },
+        cost: Cost { flops: 2 * shape.len() as u64, bytes: (value_bytes * shape.len() + 16 * items) as u64 },
     });
     Ok(())
 }
@@ -265,16 +256,7 @@ const VALID: &str = "case sizes are valid";
 pub fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     // (images, rows, position of the first row): within an epoch, across its end, across several.
-    let orders = [
-        (1, 3, 0),
-        (2, 1, 1),
-        (3, 65, 2),
-        (64, 64, 0),
-        (65, 63, 60),
-        (1000, 64, 999),
-        (60_000, 65, 59_990),
-        (4096, 1000, 17),
-    ];
+    let orders = [(1, 3, 0), (2, 1, 1), (3, 65, 2), (64, 64, 0), (65, 63, 60), (1000, 64, 999), (60_000, 65, 59_990), (4096, 1000, 17)];
     for (images, rows, start) in orders {
         cases.push(batch_index_case(caps, images, rows, start));
     }
@@ -320,11 +302,7 @@ fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, r
     // The first and the last image, and steps between that meet every segment.
     let index: Vec<u32> = (0..rows).map(|r| ((r * (images - 1)).div_ceil(rows.max(2) - 1)) as u32).collect();
     let wide: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-    let dims: &[usize] = if image[1..] == [1, 1] {
-        &[rows, image[0]]
-    } else {
-        &[rows, image[0], image[1], image[2]]
-    };
+    let dims: &[usize] = if image[1..] == [1, 1] { &[rows, image[0]] } else { &[rows, image[0], image[1], image[2]] };
     let shape = Shape::new(dims).expect(VALID);
     let expected = Tensor::new(shape.clone(), twin::gather_batch(&wide, image, &index, scale, shift));
 
@@ -340,22 +318,11 @@ fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, r
             }
         })
         .collect();
-    let data = Resident {
-        segments,
-        images,
-        per_segment,
-        image,
-        storage,
-        scale,
-        shift,
-    };
+    let data = Resident { segments, images, per_segment, image, storage, scale, shift };
     let index = b.input(&index);
     let output = b.output(expected.pack_f64());
     lower_gather_batch(&mut b.lowering, &data, index, output, &shape).expect(VALID);
-    b.finish(format!(
-        "gather_batch {shape} of {images} {storage:?} images in {} segments",
-        data.segments.len()
-    ))
+    b.finish(format!("gather_batch {shape} of {images} {storage:?} images in {} segments", data.segments.len()))
 }
 
 #[cfg(test)]
@@ -375,10 +342,7 @@ mod tests {
                 let mut seen = vec![false; images as usize];
                 for position in 0..images {
                     let image = batch_index(seed, epoch, images, position);
-                    assert!(
-                        !std::mem::replace(&mut seen[image as usize], true),
-                        "{images} images: {image} came twice"
-                    );
+                    assert!(!std::mem::replace(&mut seen[image as usize], true), "{images} images: {image} came twice");
                 }
             }
         }
@@ -442,17 +406,11 @@ mod tests {
             let chi2 = |counts: &[f64], mean: f64| counts.iter().map(|c| (c - mean).powi(2) / mean).sum::<f64>();
             let positions = chi2(&at, f64::from(EPOCHS) / n as f64);
             let freedom = ((n - 1) * (n - 1)) as f64;
-            assert!(
-                positions < freedom + 5.0 * (2.0 * freedom).sqrt(),
-                "{images} images: chi^2 {positions} at {freedom} degrees"
-            );
+            assert!(positions < freedom + 5.0 * (2.0 * freedom).sqrt(), "{images} images: chi^2 {positions} at {freedom} degrees");
             let off_diagonal: Vec<f64> = (0..n * n).filter(|i| i / n != i % n).map(|i| follows[i]).collect();
             let pairs = chi2(&off_diagonal, f64::from(EPOCHS) / n as f64);
             let freedom = off_diagonal.len() as f64;
-            assert!(
-                pairs < freedom + 5.0 * (2.0 * freedom).sqrt(),
-                "{images} images: chi^2 of pairs {pairs} at {freedom} degrees"
-            );
+            assert!(pairs < freedom + 5.0 * (2.0 * freedom).sqrt(), "{images} images: chi^2 of pairs {pairs} at {freedom} degrees");
         }
     }
 
@@ -461,10 +419,7 @@ mod tests {
         let mib128 = 128 << 20;
         assert_eq!(per_segment(60_000, 1024, mib128).unwrap(), 60_000);
         let cifar = per_segment(50_000, 3072, mib128).unwrap();
-        assert!(
-            cifar < 50_000 && cifar * 2 >= 50_000 && cifar.is_multiple_of(4) && (cifar as u64) * 3072 <= mib128,
-            "{cifar}"
-        );
+        assert!(cifar < 50_000 && cifar * 2 >= 50_000 && cifar.is_multiple_of(4) && (cifar as u64) * 3072 <= mib128, "{cifar}");
         let error = per_segment(1_000_000, 3072, mib128).unwrap_err();
         assert!(matches!(error, Error::Input(_)) && error.to_string().contains("stream"), "{error}");
     }
@@ -485,23 +440,11 @@ mod tests {
         };
         let shape = Shape::new(&[2, 1, 4, 4]).unwrap();
         let gather = |data: &Resident, shape| {
-            lower_gather_batch(
-                &mut Lowering::new(Caps::minimal()),
-                data,
-                Operand::Scratch(1),
-                Operand::Scratch(2),
-                shape,
-            )
+            lower_gather_batch(&mut Lowering::new(Caps::minimal()), data, Operand::Scratch(1), Operand::Scratch(2), shape)
         };
-        assert!(
-            matches!(gather(&data, &shape), Err(Error::Internal(_))),
-            "five images of ten are in no segment"
-        );
+        assert!(matches!(gather(&data, &shape), Err(Error::Internal(_))), "five images of ten are in no segment");
         let data = Resident { per_segment: 10, ..data };
         gather(&data, &shape).unwrap();
-        assert!(matches!(
-            gather(&data, &Shape::new(&[2, 1, 4, 5]).unwrap()),
-            Err(Error::Internal(_))
-        ));
+        assert!(matches!(gather(&data, &Shape::new(&[2, 1, 4, 5]).unwrap()), Err(Error::Internal(_))));
     }
 }

@@ -134,14 +134,7 @@ pub fn lower_noise(l: &mut Lowering, output: Operand, shape: &Shape, source: Sou
         operands: vec![output],
         workgroups: grid(items, 64),
         // Floating-point operations of Box-Muller with its logarithm and sine; the cipher is integer arithmetic.
-        cost: Cost {
-            flops: if distribution == Distribution::Normal {
-                40 * shape.len() as u64
-            } else {
-                0
-            },
-            bytes: 16 * items as u64,
-        },
+        cost: Cost { flops: if distribution == Distribution::Normal { 40 * shape.len() as u64 } else { 0 }, bytes: 16 * items as u64 },
     });
     Ok(())
 }
@@ -178,16 +171,7 @@ pub fn noise_twin(source: Source, distribution: Distribution, draw: u32, len: us
 /// Cases of this file's kernels.
 pub fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    let shapes: [&[usize]; 8] = [
-        &[1],
-        &[1, 1],
-        &[3, 63],
-        &[2, 64],
-        &[5, 65],
-        &[1, 1000],
-        &[3, 5, 3, 7],
-        &[2, 8, 4, 1],
-    ];
+    let shapes: [&[usize]; 8] = [&[1], &[1, 1], &[3, 63], &[2, 64], &[5, 65], &[1, 1000], &[3, 5, 3, 7], &[2, 8, 4, 1]];
     for (k, dims) in shapes.into_iter().enumerate() {
         let shape = Shape::new(dims).expect("case shapes are valid");
         for distribution in [Distribution::Uniform, Distribution::UniformSigned, Distribution::Normal] {
@@ -200,10 +184,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
 }
 
 fn noise_case(caps: &Caps, shape: &Shape, distribution: Distribution, draw: Draw) -> Case {
-    let source = Source {
-        seed: 0x1234_5678_9abc_def0,
-        stream: 3,
-    };
+    let source = Source { seed: 0x1234_5678_9abc_def0, stream: 3 };
     let mut b = CaseBuilder::new(caps);
     let counter = match draw {
         Draw::Fixed(counter) => counter,
@@ -243,25 +224,13 @@ fn known_answers(caps: &Caps) -> Case {
             .flat_map(|image| (0..4).map(move |lane| image * channels + lane))
             .map(|e| {
                 let known = e / 2 == counter[0];
-                if known {
-                    answer[e as usize % 2]
-                } else {
-                    threefry(key, [e / 2, counter[1]])[e as usize % 2]
-                }
+                if known { answer[e as usize % 2] } else { threefry(key, [e / 2, counter[1]])[e as usize % 2] }
             })
             .collect();
         let output = b.words(vec![u32::MAX; 8], words);
         let shape = Shape::new(&[2, 4]).expect("case shapes are valid");
         let draw = Draw::Fixed(counter[1]);
-        lower_noise(
-            &mut b.lowering,
-            output,
-            &shape,
-            Source { seed: 0, stream: 0 },
-            Distribution::Bits,
-            draw,
-        )
-        .expect("cannot fail");
+        lower_noise(&mut b.lowering, output, &shape, Source { seed: 0, stream: 0 }, Distribution::Bits, draw).expect("cannot fail");
         let (_, dispatch) = b.lowering.dispatches.last_mut().expect("was just pushed");
         let mut params: NoiseParams = bytemuck::pod_read_unaligned(&dispatch.params);
         (params.key, params.channels) = (key, channels);

@@ -38,24 +38,14 @@ impl Adam {
     pub fn slot(self, lr: f64, t: u64) -> [u32; 4] {
         let inverse = |beta: f64| (1.0 / (1.0 - beta.powf(t as f64))) as f32;
         let saturated = u32::try_from(t).unwrap_or(u32::MAX);
-        [
-            (lr as f32).to_bits(),
-            inverse(self.beta1).to_bits(),
-            inverse(self.beta2).to_bits(),
-            saturated,
-        ]
+        [(lr as f32).to_bits(), inverse(self.beta1).to_bits(), inverse(self.beta2).to_bits(), saturated]
     }
 }
 
 impl Sgd {
     /// The step row's slot for the update number `t`, from 1, at learning rate `lr`.
     pub fn slot(self, lr: f64, t: u64) -> [u32; 4] {
-        [
-            (lr as f32).to_bits(),
-            1f32.to_bits(),
-            1f32.to_bits(),
-            u32::try_from(t).unwrap_or(u32::MAX),
-        ]
+        [(lr as f32).to_bits(), 1f32.to_bits(), 1f32.to_bits(), u32::try_from(t).unwrap_or(u32::MAX)]
     }
 }
 
@@ -163,10 +153,7 @@ pub static KERNELS: &[&Kernel] = &[&ADAM, &ADAM_U64, &SGD, &SGD_U64, &EMA, &EMA_
 /// adapters); GPUs emulate 64-bit integers and gain nothing from them.
 pub(crate) fn items(caps: &Caps, words: usize, vec4: &'static Kernel, u64: Option<&'static Kernel>) -> Result<(&'static Kernel, usize)> {
     if words == 0 || !words.is_multiple_of(4) || words > u32::MAX as usize {
-        return Err(Error::internal(format!(
-            "{} over {words} words: expected a multiple of 4 from 4 to 2^32",
-            vec4.name
-        )));
+        return Err(Error::internal(format!("{} over {words} words: expected a multiple of 4 from 4 to 2^32", vec4.name)));
     }
     if words as u64 * 4 > caps.max_binding {
         return Err(Error::internal(format!(
@@ -214,10 +201,7 @@ pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![stores.grads, stores.values, stores.m, stores.v],
         workgroups: grid(items, 64),
-        cost: Cost {
-            flops: 15 * words as u64,
-            bytes: 28 * words as u64,
-        },
+        cost: Cost { flops: 15 * words as u64, bytes: 28 * words as u64 },
     });
     Ok(())
 }
@@ -228,22 +212,14 @@ pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam
 /// As [`lower_adam`].
 pub fn lower_sgd(l: &mut Lowering, grads: Operand, values: Operand, buf: Operand, words: usize, sgd: Sgd, slot: u32) -> Result<()> {
     let (kernel, items) = items(&l.caps, words, &SGD, Some(&SGD_U64))?;
-    let params = SgdParams {
-        items: items as u32,
-        slot,
-        momentum: sgd.momentum as f32,
-        nesterov: u32::from(sgd.nesterov),
-    };
+    let params = SgdParams { items: items as u32, slot, momentum: sgd.momentum as f32, nesterov: u32::from(sgd.nesterov) };
     l.push(Dispatch {
         kernel,
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![grads, values, buf],
         workgroups: grid(items, 64),
-        cost: Cost {
-            flops: if sgd.nesterov { 6 } else { 4 } * words as u64,
-            bytes: 20 * words as u64,
-        },
+        cost: Cost { flops: if sgd.nesterov { 6 } else { 4 } * words as u64, bytes: 20 * words as u64 },
     });
     Ok(())
 }
@@ -254,21 +230,14 @@ pub fn lower_sgd(l: &mut Lowering, grads: Operand, values: Operand, buf: Operand
 /// As [`lower_adam`].
 pub fn lower_ema(l: &mut Lowering, values: Operand, averages: Operand, words: usize) -> Result<()> {
     let (kernel, items) = items(&l.caps, words, &EMA, Some(&EMA_U64))?;
-    let params = EmaParams {
-        items: items as u32,
-        slot: StepRow::STEP,
-        reserved: [0; 2],
-    };
+    let params = EmaParams { items: items as u32, slot: StepRow::STEP, reserved: [0; 2] };
     l.push(Dispatch {
         kernel,
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![values, averages],
         workgroups: grid(items, 64),
-        cost: Cost {
-            flops: 3 * words as u64,
-            bytes: 12 * words as u64,
-        },
+        cost: Cost { flops: 3 * words as u64, bytes: 12 * words as u64 },
     });
     Ok(())
 }
@@ -322,22 +291,12 @@ const VALID: &str = "case sizes are multiples of 4";
 
 /// Two updates with their own gradients and scalars: the second sees the first one's state.
 fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
-    let constants = Adam {
-        beta1: 0.5,
-        beta2: 0.999,
-        eps: 1e-8,
-    };
+    let constants = Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 };
     let mut b = CaseBuilder::new(caps);
     let before = [normals(3 * seed, words), vec![0.0; words], vec![0.0; words]];
     // Gradients over many magnitudes, with exact zeros: m / sqrt(v) is about 1 for all but those.
     let grads: Vec<Vec<f32>> = (0..2)
-        .map(|t| {
-            normals(1000 + 2 * seed + t, words)
-                .iter()
-                .enumerate()
-                .map(|(i, g)| g * [1e-6, 1.0, 0.0, 1e4, 1e-3][i % 5])
-                .collect()
-        })
+        .map(|t| normals(1000 + 2 * seed + t, words).iter().enumerate().map(|(i, g)| g * [1e-6, 1.0, 0.0, 1e4, 1e-3][i % 5]).collect())
         .collect();
     let mut after = before.clone().map(|s| widen(&s));
     for t in 1..=2usize {
@@ -373,10 +332,7 @@ fn sgd_case(caps: &Caps, words: usize, seed: u64, nesterov: bool) -> Case {
         let grads = b.input(g);
         lower_sgd(&mut b.lowering, grads, values, buf, words, constants, StepRow::optimiser(t)).expect(VALID);
     }
-    b.finish(format!(
-        "sgd {words} words{}, two updates",
-        if nesterov { ", nesterov" } else { "" }
-    ))
+    b.finish(format!("sgd {words} words{}, two updates", if nesterov { ", nesterov" } else { "" }))
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -417,11 +373,7 @@ mod tests {
     /// Values by torch.optim.Adam(lr=0.1, betas=(0.5, 0.999), eps=1e-8) worked by hand: with a constant gradient m_hat = g and v_hat = g^2.
     #[test]
     fn adam_moves_by_lr_under_a_constant_gradient() {
-        let adam = Adam {
-            beta1: 0.5,
-            beta2: 0.999,
-            eps: 1e-8,
-        };
+        let adam = Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 };
         let (mut p, mut m, mut v) = ([1.0], [0.0], [0.0]);
         for t in 1..=5 {
             let scalars = [0.1, 1.0 / (1.0 - 0.5f64.powi(t)), 1.0 / (1.0 - 0.999f64.powi(t))];
@@ -445,11 +397,7 @@ mod tests {
 
     #[test]
     fn slots_hold_the_reciprocal_bias_corrections() {
-        let adam = Adam {
-            beta1: 0.5,
-            beta2: 0.999,
-            eps: 1e-8,
-        };
+        let adam = Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 };
         let floats = |t| adam.slot(2e-4, t).map(f32::from_bits);
         // 1 - 0.999 in f32 would be off in the fifth digit.
         assert_eq!(floats(1)[..3], [2e-4, 2.0, 1000.0]);
@@ -460,23 +408,13 @@ mod tests {
 
     #[test]
     fn the_wide_loader_is_for_software_adapters() {
-        let software = Caps {
-            int64: true,
-            software: true,
-            ..Caps::minimal()
-        };
-        let gpu = Caps {
-            software: false,
-            ..software.clone()
-        };
+        let software = Caps { int64: true, software: true, ..Caps::minimal() };
+        let gpu = Caps { software: false, ..software.clone() };
         assert_eq!(items(&software, 64, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "u64");
         assert_eq!(items(&software, 68, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "vec4");
         assert_eq!(items(&gpu, 64, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "vec4");
         for words in [0, 1, 63, (128 << 20) / 4 + 4] {
-            assert!(
-                matches!(items(&gpu, words, &ADAM, Some(&ADAM_U64)), Err(Error::Internal(_))),
-                "{words}"
-            );
+            assert!(matches!(items(&gpu, words, &ADAM, Some(&ADAM_U64)), Err(Error::Internal(_))), "{words}");
         }
     }
 }

@@ -56,9 +56,7 @@ pub struct RunningStats {
 /// `shape` is not of rank 2.
 pub fn lower_running_stats(l: &mut Lowering, buffers: RunningStats, shape: &Shape, count: usize, momentum: f64) -> Result<()> {
     let [groups, channels] = shape.dims()[..] else {
-        return Err(Error::internal(format!(
-            "running_stats of statistics of shape {shape}; expected (groups, C)"
-        )));
+        return Err(Error::internal(format!("running_stats of statistics of shape {shape}; expected (groups, C)")));
     };
     if count < 2 {
         return Err(Error::input(format!(
@@ -80,10 +78,7 @@ pub fn lower_running_stats(l: &mut Lowering, buffers: RunningStats, shape: &Shap
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![buffers.mean, buffers.variance, buffers.running_mean, buffers.running_var],
         workgroups: grid(items, 64),
-        cost: Cost {
-            flops: 7 * (groups * channels) as u64,
-            bytes: (16 * items * (2 * groups + 4)) as u64,
-        },
+        cost: Cost { flops: 7 * (groups * channels) as u64, bytes: (16 * items * (2 * groups + 4)) as u64 },
     });
     Ok(())
 }
@@ -106,16 +101,9 @@ pub mod twin {
 
 /// Cases of this file's kernels.
 pub fn cases(caps: &Caps) -> Vec<Case> {
-    [
-        (1, 1, 2, 0.1),
-        (2, 63, 3, 0.1),
-        (1, 64, 1024, 0.1),
-        (3, 65, 2, 0.9),
-        (2, 257, 64, 1.0),
-        (1, 1000, 5, 0.0),
-    ]
-    .map(|(groups, channels, count, momentum)| running_stats_case(caps, groups, channels, count, momentum))
-    .to_vec()
+    [(1, 1, 2, 0.1), (2, 63, 3, 0.1), (1, 64, 1024, 0.1), (3, 65, 2, 0.9), (2, 257, 64, 1.0), (1, 1000, 5, 0.0)]
+        .map(|(groups, channels, count, momentum)| running_stats_case(caps, groups, channels, count, momentum))
+        .to_vec()
 }
 
 /// Two updates in a row, from the values that layers start with.
@@ -138,12 +126,7 @@ fn running_stats_case(caps: &Caps, groups: usize, channels: usize, count: usize,
     let running_var = b.state(image(&vec![1.0; channels]).pack(), image(&running_var).pack_f64());
     for (mean, variance) in batches {
         let [mean, variance] = [mean, variance].map(|v| b.input(&Tensor::new(shape.clone(), v).pack()));
-        let buffers = RunningStats {
-            mean,
-            variance,
-            running_mean,
-            running_var,
-        };
+        let buffers = RunningStats { mean, variance, running_mean, running_var };
         lower_running_stats(&mut b.lowering, buffers, &shape, count, momentum).expect(VALID);
     }
     b.finish(format!("running_stats {shape} of {count} values, momentum {momentum}, twice"))
@@ -172,18 +155,10 @@ mod tests {
     fn one_value_per_channel_is_refused() {
         let mut l = Lowering::new(Caps::minimal());
         let at = Operand::Scratch(0);
-        let buffers = RunningStats {
-            mean: at,
-            variance: at,
-            running_mean: at,
-            running_var: at,
-        };
+        let buffers = RunningStats { mean: at, variance: at, running_mean: at, running_var: at };
         let shape = Shape::new(&[1, 8]).unwrap();
         assert!(matches!(lower_running_stats(&mut l, buffers, &shape, 1, 0.1), Err(Error::Input(_))));
-        assert!(matches!(
-            lower_running_stats(&mut l, buffers, &Shape::new(&[8]).unwrap(), 2, 0.1),
-            Err(Error::Internal(_))
-        ));
+        assert!(matches!(lower_running_stats(&mut l, buffers, &Shape::new(&[8]).unwrap(), 2, 0.1), Err(Error::Internal(_))));
         assert!(l.dispatches.is_empty());
     }
 }

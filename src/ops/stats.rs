@@ -99,26 +99,14 @@ impl StatsLayout {
     /// [`Error::Internal`] if `words` is not a stats buffer.
     pub fn read(words: &[f32]) -> Result<Vec<(Stat, Summary)>> {
         if words.len() != Self::WORDS {
-            return Err(Error::internal(format!(
-                "a stats buffer of {} words, expected {}",
-                words.len(),
-                Self::WORDS
-            )));
+            return Err(Error::internal(format!("a stats buffer of {} words, expected {}", words.len(), Self::WORDS)));
         }
         let entries = Stat::ALL.into_iter().zip(words.chunks_exact(4));
         Ok(entries
             .filter(|(_, w)| w[0] > 0.0)
             .map(|(stat, w)| {
                 let [count, mean, m2, latest] = [w[0], w[1], w[2], w[3]].map(f64::from);
-                (
-                    stat,
-                    Summary {
-                        count: count as u64,
-                        mean,
-                        std: (m2 / count).max(0.0).sqrt(),
-                        latest,
-                    },
-                )
+                (stat, Summary { count: count as u64, mean, std: (m2 / count).max(0.0).sqrt(), latest })
             })
             .collect())
     }
@@ -173,11 +161,7 @@ impl BadEvent {
             (_, Some(stat)) => Culprit::Scalar(*stat),
             (tensor, None) => Culprit::Gradient(tensor - 1),
         };
-        Some(BadEvent {
-            step: u64::from(low) | u64::from(high) << 32,
-            store,
-            culprit,
-        })
+        Some(BadEvent { step: u64::from(low) | u64::from(high) << 32, store, culprit })
     }
 }
 
@@ -353,15 +337,7 @@ pub static FILL: Kernel = Kernel {
 };
 
 /// Kernels of this file.
-pub static KERNELS: &[&Kernel] = &[
-    &GRAD_BLOCKS,
-    &GRAD_BLOCKS_U64,
-    &TENSOR_NORMS,
-    &NORM_STATS,
-    &SCORE_STATS,
-    &SCALAR_STATS,
-    &FILL,
-];
+pub static KERNELS: &[&Kernel] = &[&GRAD_BLOCKS, &GRAD_BLOCKS_U64, &TENSOR_NORMS, &NORM_STATS, &SCORE_STATS, &SCALAR_STATS, &FILL];
 
 /// Words of a block of `grad_blocks`; tensors of a store start at multiples of it.
 pub const BLOCK: usize = 64;
@@ -378,17 +354,10 @@ pub fn lower_fill(l: &mut Lowering, output: Operand, words: usize, bits: u32) ->
     push(
         l,
         kernel,
-        &FillParams {
-            items: items as u32,
-            bits,
-            reserved: [0; 2],
-        },
+        &FillParams { items: items as u32, bits, reserved: [0; 2] },
         vec![output],
         items,
-        Cost {
-            flops: 0,
-            bytes: 4 * words as u64,
-        },
+        Cost { flops: 0, bytes: 4 * words as u64 },
     );
     Ok(())
 }
@@ -422,18 +391,11 @@ pub fn lower_grad_norm(l: &mut Lowering, segments: &[GradSegment], tick: TickBuf
             starts: u32::from(i == 0),
             ends: u32::from(i + 1 == segments.len()),
         };
-        let cost = Cost {
-            flops: tensors as u64,
-            bytes: 8 * tensors as u64,
-        };
+        let cost = Cost { flops: tensors as u64, bytes: 8 * tensors as u64 };
         push(l, &NORM_STATS, &params, vec![sumsq, bad, tick.stats, tick.events], 1, cost);
         first_tensor += tensors;
     }
-    if segments.is_empty() {
-        Err(Error::internal("the gradient norm of a store without segments"))
-    } else {
-        Ok(())
-    }
+    if segments.is_empty() { Err(Error::internal("the gradient norm of a store without segments")) } else { Ok(()) }
 }
 
 /// Per tensor of a segment, the sum of squares of its finite gradients (f32) and the number of others (u32).
@@ -449,21 +411,8 @@ fn lower_tensor_norms(l: &mut Lowering, segment: &GradSegment) -> Result<(Operan
     let (kernel, _) = items(&l.caps, *words, &GRAD_BLOCKS, Some(&GRAD_BLOCKS_U64))?;
     let blocks = words / BLOCK;
     let (mut sumsq, mut bad) = (l.scratch(blocks), l.scratch(blocks));
-    let cost = Cost {
-        flops: 2 * *words as u64,
-        bytes: (4 * words + 8 * blocks) as u64,
-    };
-    push(
-        l,
-        kernel,
-        &CountParams {
-            count: blocks as u32,
-            reserved: [0; 3],
-        },
-        vec![*grads, sumsq, bad],
-        blocks,
-        cost,
-    );
+    let cost = Cost { flops: 2 * *words as u64, bytes: (4 * words + 8 * blocks) as u64 };
+    push(l, kernel, &CountParams { count: blocks as u32, reserved: [0; 3] }, vec![*grads, sumsq, bad], blocks, cost);
 
     let mut parts: Vec<Range<usize>> = tensors.iter().map(|t| t.start / BLOCK..t.end.div_ceil(BLOCK)).collect();
     loop {
@@ -471,33 +420,16 @@ fn lower_tensor_norms(l: &mut Lowering, segment: &GradSegment) -> Result<(Operan
         let mut sums = Vec::with_capacity(parts.len());
         for part in &parts {
             let start = table.len();
-            table.extend(
-                part.clone()
-                    .step_by(RUN)
-                    .map(|first| [first as u32, RUN.min(part.end - first) as u32]),
-            );
+            table.extend(part.clone().step_by(RUN).map(|first| [first as u32, RUN.min(part.end - first) as u32]));
             sums.push(start..table.len());
         }
         let runs = table.len();
         let added: u64 = table.iter().map(|[_, count]| u64::from(*count)).sum();
         let table = l.constant(bytemuck::cast_slice(&table).to_vec());
         let (sumsq_out, bad_out) = (l.scratch(runs), l.scratch(runs));
-        let cost = Cost {
-            flops: added,
-            bytes: 8 * added + 16 * runs as u64,
-        };
+        let cost = Cost { flops: added, bytes: 8 * added + 16 * runs as u64 };
         let operands = vec![table, sumsq, bad, sumsq_out, bad_out];
-        push(
-            l,
-            &TENSOR_NORMS,
-            &CountParams {
-                count: runs as u32,
-                reserved: [0; 3],
-            },
-            operands,
-            runs,
-            cost,
-        );
+        push(l, &TENSOR_NORMS, &CountParams { count: runs as u32, reserved: [0; 3] }, operands, runs, cost);
         (sumsq, bad, parts) = (sumsq_out, bad_out, sums);
         if parts.iter().all(|p| p.len() == 1) {
             return Ok((sumsq, bad));
@@ -536,10 +468,7 @@ pub fn lower_score_stats(
         store,
         reserved: [0; 3],
     };
-    let cost = Cost {
-        flops: 25 * n as u64,
-        bytes: 16 * n as u64,
-    };
+    let cost = Cost { flops: 25 * n as u64, bytes: 16 * n as u64 };
     push(l, &SCORE_STATS, &params, vec![logits, tick.stats, tick.events], 1, cost);
     Ok(())
 }
@@ -549,20 +478,8 @@ pub fn lower_score_stats(
 /// # Errors
 /// None today; the signature is that of all lowering functions.
 pub fn lower_scalar_stats(l: &mut Lowering, value: Operand, stat: Stat, tick: TickBuffers, store: u32) -> Result<()> {
-    let params = ScalarStatsParams {
-        stat: stat as u32,
-        slot: StepRow::STEP,
-        culprit: Culprit::Scalar(stat).code(),
-        store,
-    };
-    push(
-        l,
-        &SCALAR_STATS,
-        &params,
-        vec![value, tick.stats, tick.events],
-        1,
-        Cost { flops: 7, bytes: 48 },
-    );
+    let params = ScalarStatsParams { stat: stat as u32, slot: StepRow::STEP, culprit: Culprit::Scalar(stat).code(), store };
+    push(l, &SCALAR_STATS, &params, vec![value, tick.stats, tick.events], 1, Cost { flops: 7, bytes: 48 });
     Ok(())
 }
 
@@ -593,20 +510,13 @@ pub mod twin {
     impl Tick {
         /// An empty tick of a run in which nothing bad happened.
         pub fn new() -> Self {
-            Tick {
-                stats: vec![0.0; StatsLayout::WORDS],
-                events: [0; BadEvent::WORDS],
-            }
+            Tick { stats: vec![0.0; StatsLayout::WORDS], events: [0; BadEvent::WORDS] }
         }
 
         /// One more value of a statistic.
         pub fn add(&mut self, stat: Stat, x: f64) {
             let w = &mut self.stats[4 * stat as usize..][..4];
-            let (count, mean, m2) = (
-                w[0] + 1.0,
-                (w[0] * w[1] + x) / (w[0] + 1.0),
-                w[2] + w[0] / (w[0] + 1.0) * (x - w[1]).powi(2),
-            );
+            let (count, mean, m2) = (w[0] + 1.0, (w[0] * w[1] + x) / (w[0] + 1.0), w[2] + w[0] / (w[0] + 1.0) * (x - w[1]).powi(2));
             w.copy_from_slice(&[count, mean, m2, x]);
         }
 
@@ -741,10 +651,7 @@ fn tick_case(caps: &Caps, name: String, run: impl FnOnce(&mut CaseBuilder, &mut 
     b.expect_state(stats, tick.stats);
     b.expect_words(events, tick.events.to_vec());
     // The entries differ by orders of magnitude, so each is held to its own.
-    Case {
-        atol: 1e-9,
-        ..b.finish(name)
-    }
+    Case { atol: 1e-9, ..b.finish(name) }
 }
 
 fn grad_norm_cases(caps: &Caps) -> Vec<Case> {
@@ -756,21 +663,9 @@ fn grad_norm_cases(caps: &Caps) -> Vec<Case> {
         ("awkward tensors", vec![vec![63, 64, 65, 1000, 1, 4097]], vec![]),
         ("three stages", vec![vec![64 * 64 * 64 + 1, 5]], vec![]),
         ("two segments", vec![vec![1000, 64], vec![130, 1]], vec![]),
-        (
-            "a NaN",
-            vec![vec![63, 65, 1000]],
-            vec![(0, 1, 64, f32::NAN), (0, 2, 3, f32::INFINITY)],
-        ),
-        (
-            "an infinity in the second segment",
-            vec![vec![63, 65], vec![128, 1000]],
-            vec![(1, 1, 999, f32::NEG_INFINITY)],
-        ),
-        (
-            "a bad first segment",
-            vec![vec![63, 65], vec![128]],
-            vec![(0, 0, 0, f32::from_bits(0xff80_0001))],
-        ),
+        ("a NaN", vec![vec![63, 65, 1000]], vec![(0, 1, 64, f32::NAN), (0, 2, 3, f32::INFINITY)]),
+        ("an infinity in the second segment", vec![vec![63, 65], vec![128, 1000]], vec![(1, 1, 999, f32::NEG_INFINITY)]),
+        ("a bad first segment", vec![vec![63, 65], vec![128]], vec![(0, 0, 0, f32::from_bits(0xff80_0001))]),
         ("a sum of squares that overflows", vec![vec![64, 64]], vec![(0, 1, 0, 3e19)]),
     ];
     for (k, (name, lengths, plants)) in layouts.into_iter().enumerate() {
@@ -802,11 +697,7 @@ fn grad_norm_cases(caps: &Caps) -> Vec<Case> {
         cases.push(tick_case(caps, format!("grad norm, {name}, twice"), |b, tick, buffers| {
             let segments: Vec<GradSegment> = segments
                 .iter()
-                .map(|(grads, tensors)| GradSegment {
-                    grads: b.input(grads),
-                    words: grads.len(),
-                    tensors: tensors.clone(),
-                })
+                .map(|(grads, tensors)| GradSegment { grads: b.input(grads), words: grads.len(), tensors: tensors.clone() })
                 .collect();
             for (stat, store) in [(Stat::GradNormD, 4), (Stat::GradNormG, 9)] {
                 twin::norm_stats(tick, &sums, stat, store, STEP);
@@ -821,12 +712,7 @@ fn grad_norm_cases(caps: &Caps) -> Vec<Case> {
 /// The sums of each tensor and its count of bad values, compared themselves.
 fn tensor_norms_case(caps: &Caps) -> Case {
     let mut grads = normals(55, 64 * 70);
-    for (at, value) in [
-        (0, f32::NAN),
-        (1, f32::INFINITY),
-        (64 * 69 + 63, f32::NEG_INFINITY),
-        (200, f32::MAX.sqrt() / 2.0),
-    ] {
+    for (at, value) in [(0, f32::NAN), (1, f32::INFINITY), (64 * 69 + 63, f32::NEG_INFINITY), (200, f32::MAX.sqrt() / 2.0)] {
         grads[at] = value;
     }
     let tensors = [0..64usize, 64..128, 128..64 * 69, 64 * 69..64 * 70];
@@ -834,19 +720,9 @@ fn tensor_norms_case(caps: &Caps) -> Case {
     let sums = twin::tensor_norms(&twin::grad_blocks(&widen(&grads)), &table);
     let mut b = CaseBuilder::new(caps);
     let operand = b.input(&grads);
-    let (sumsq, bad) = lower_tensor_norms(
-        &mut b.lowering,
-        &GradSegment {
-            grads: operand,
-            words: grads.len(),
-            tensors: tensors.to_vec(),
-        },
-    )
-    .expect(VALID);
-    let outputs = [
-        b.output(sums.iter().map(|s| s.0).collect()),
-        b.words(vec![9; 4], sums.iter().map(|s| s.1).collect()),
-    ];
+    let (sumsq, bad) =
+        lower_tensor_norms(&mut b.lowering, &GradSegment { grads: operand, words: grads.len(), tensors: tensors.to_vec() }).expect(VALID);
+    let outputs = [b.output(sums.iter().map(|s| s.0).collect()), b.words(vec![9; 4], sums.iter().map(|s| s.1).collect())];
     b.replace(sumsq, outputs[0]);
     b.replace(bad, outputs[1]);
     b.finish("tensor_norms of 4 tensors with bad values")
@@ -854,16 +730,8 @@ fn tensor_norms_case(caps: &Caps) -> Case {
 
 fn score_cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    let all = ScoreTargets {
-        loss: Some(Stat::LossDReal),
-        score: Some(Stat::DX),
-        signs: Some(Stat::SignsReal),
-    };
-    let some = ScoreTargets {
-        loss: Some(Stat::LossG),
-        score: None,
-        signs: None,
-    };
+    let all = ScoreTargets { loss: Some(Stat::LossDReal), score: Some(Stat::DX), signs: Some(Stat::SignsReal) };
+    let some = ScoreTargets { loss: Some(Stat::LossG), score: None, signs: None };
     let moderate = |n: usize| normals(n as u64, n).iter().map(|x| 3.0 * x).collect::<Vec<f32>>();
     let extreme = vec![0.0, -0.0, 1e-4, -20.0, 20.0, 88.0, -88.0, 200.0, -200.0];
     let confident: Vec<f32> = (0..40).map(|i| 10.0 + i as f32 / 8.0).collect();
@@ -915,53 +783,23 @@ mod tests {
             });
             BadEvent::read(words.unwrap())
         };
-        let gradient = |tensor| {
-            Some(BadEvent {
-                step: STEP,
-                store: 4,
-                culprit: Culprit::Gradient(tensor),
-            })
-        };
+        let gradient = |tensor| Some(BadEvent { step: STEP, store: 4, culprit: Culprit::Gradient(tensor) });
         assert_eq!(event("awkward tensors"), None);
         assert_eq!(event("grad norm, a NaN"), gradient(1));
         assert_eq!(event("second segment"), gradient(3));
         assert_eq!(event("bad first segment"), gradient(0));
         assert_eq!(event("overflows"), gradient(1));
-        assert_eq!(
-            event("a NaN among the rows"),
-            Some(BadEvent {
-                step: STEP,
-                store: 1,
-                culprit: Culprit::Logits
-            })
-        );
+        assert_eq!(event("a NaN among the rows"), Some(BadEvent { step: STEP, store: 1, culprit: Culprit::Logits }));
         assert_eq!(event("a NaN outside the rows"), None);
-        assert_eq!(
-            event("scalar_stats [NaN"),
-            Some(BadEvent {
-                step: STEP,
-                store: 5,
-                culprit: Culprit::Scalar(Stat::Penalty)
-            })
-        );
+        assert_eq!(event("scalar_stats [NaN"), Some(BadEvent { step: STEP, store: 5, culprit: Culprit::Scalar(Stat::Penalty) }));
     }
 
     #[test]
     fn culprits_survive_their_code() {
-        let all = Stat::ALL
-            .map(Culprit::Scalar)
-            .into_iter()
-            .chain([Culprit::Logits, Culprit::Gradient(0), Culprit::Gradient(12345)]);
+        let all = Stat::ALL.map(Culprit::Scalar).into_iter().chain([Culprit::Logits, Culprit::Gradient(0), Culprit::Gradient(12345)]);
         for culprit in all {
             let event = BadEvent::read([1, 2, culprit.code(), 3]).unwrap();
-            assert_eq!(
-                event,
-                BadEvent {
-                    step: (2 << 32) + 1,
-                    store: 3,
-                    culprit
-                }
-            );
+            assert_eq!(event, BadEvent { step: (2 << 32) + 1, store: 3, culprit });
         }
         assert_eq!(BadEvent::read([1, 2, 0, 3]), None);
     }
@@ -974,16 +812,11 @@ mod tests {
             tick.add(Stat::DX, x);
         }
         let words: Vec<f32> = tick.stats.iter().map(|v| *v as f32).collect();
-        let [(stat, summary)] = StatsLayout::read(&words).unwrap()[..] else {
-            panic!("one statistic has values")
-        };
+        let [(stat, summary)] = StatsLayout::read(&words).unwrap()[..] else { panic!("one statistic has values") };
         let mean = values.iter().sum::<f64>() / 4.0;
         let std = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 4.0).sqrt();
         assert_eq!((stat, summary.count, summary.latest), (Stat::DX, 4, f64::from(0.93f32)));
-        assert!(
-            (summary.mean - mean).abs() < 1e-6 && (summary.std - std).abs() < 1e-6,
-            "{summary:?}"
-        );
+        assert!((summary.mean - mean).abs() < 1e-6 && (summary.std - std).abs() < 1e-6, "{summary:?}");
         assert!(StatsLayout::read(&words[1..]).is_err());
         for (i, stat) in Stat::ALL.into_iter().enumerate() {
             assert_eq!(stat as usize, i);
@@ -994,11 +827,7 @@ mod tests {
     fn no_invocation_walks_a_long_tensor() {
         let mut l = Lowering::new(Caps::minimal());
         let words = 1 << 23;
-        let segment = GradSegment {
-            grads: Operand::Scratch(0),
-            words,
-            tensors: vec![0..words - 64, words - 64..words],
-        };
+        let segment = GradSegment { grads: Operand::Scratch(0), words, tensors: vec![0..words - 64, words - 64..words] };
         lower_tensor_norms(&mut l, &segment).unwrap();
         // 2^17 blocks, 2^11 sums of 64, 32, 1.
         assert_eq!(l.dispatches.len(), 4);
@@ -1010,16 +839,9 @@ mod tests {
 
     #[test]
     fn wrong_segments_are_refused() {
-        let tick = TickBuffers {
-            stats: Operand::Scratch(0),
-            events: Operand::Scratch(1),
-        };
+        let tick = TickBuffers { stats: Operand::Scratch(0), events: Operand::Scratch(1) };
         let refused = |words, tensors: Vec<Range<usize>>| {
-            let segment = GradSegment {
-                grads: Operand::Scratch(2),
-                words,
-                tensors,
-            };
+            let segment = GradSegment { grads: Operand::Scratch(2), words, tensors };
             let result = lower_grad_norm(&mut Lowering::new(Caps::minimal()), &[segment], tick, Stat::GradNormD, 0);
             assert!(matches!(result, Err(Error::Internal(_))), "{result:?}");
         };

@@ -227,8 +227,13 @@ impl Fusions {
         let [product, broadcast] = graph.inputs(sum) else { return None };
         graph.op::<GroupBroadcast>(*broadcast)?;
         let bias = graph.inputs(*broadcast)[0];
-        (is_product(graph, *product) && self.only_feeds(*product, sum) && graph.shape(bias).rows() == 1)
-            .then_some(Cover::Product { node, product: *product, bias: Some(bias), activation, mask: None })
+        (is_product(graph, *product) && self.only_feeds(*product, sum) && graph.shape(bias).rows() == 1).then_some(Cover::Product {
+            node,
+            product: *product,
+            bias: Some(bias),
+            activation,
+            mask: None,
+        })
     }
 }
 

@@ -57,10 +57,8 @@ pub(super) fn assign(graph: &Graph, declared: &[BufferDecl], lowering: Lowering,
     }
     let ancestors = ancestors(&dispatches);
 
-    let mut buffers: Vec<PlanBuffer> = declared
-        .iter()
-        .map(|d| PlanBuffer { name: d.name.clone(), words: d.words, constant: None, declared: true })
-        .collect();
+    let mut buffers: Vec<PlanBuffer> =
+        declared.iter().map(|d| PlanBuffer { name: d.name.clone(), words: d.words, constant: None, declared: true }).collect();
     let first_constant = buffers.len();
     buffers.extend(constants.into_iter().enumerate().map(|(i, bytes)| PlanBuffer {
         name: format!("table{i}"),

@@ -79,7 +79,14 @@ impl Default for Program {
 impl Program {
     /// An empty program.
     pub fn new() -> Self {
-        Program { graph: ops::new_graph(), buffers: Vec::new(), items: Vec::new(), leaf_made_at: HashMap::new(), norms: Vec::new(), losses: Vec::new() }
+        Program {
+            graph: ops::new_graph(),
+            buffers: Vec::new(),
+            items: Vec::new(),
+            leaf_made_at: HashMap::new(),
+            norms: Vec::new(),
+            losses: Vec::new(),
+        }
     }
 
     /// Declares a buffer of `words` 32-bit words.
@@ -102,7 +109,11 @@ impl Program {
     /// A leaf that reads `place` as it is at this point of the program.
     pub fn leaf(&mut self, name: &str, shape: &Shape, place: Place) -> Result<NodeId> {
         if place.len != shape.physical_len() {
-            return Err(Error::internal(format!("leaf {name} of shape {shape} needs {} words, its place has {}", shape.physical_len(), place.len)));
+            return Err(Error::internal(format!(
+                "leaf {name} of shape {shape} needs {} words, its place has {}",
+                shape.physical_len(),
+                place.len
+            )));
         }
         let node = self.graph.leaf(name, shape.clone(), Some(place))?;
         self.leaf_made_at.insert(node, self.items.len());

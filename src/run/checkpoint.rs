@@ -89,11 +89,7 @@ pub fn write(folder: &Path, state: &TrainState, keep: usize) -> Result<PathBuf> 
     let all = list(folder)?;
     for old in &all[..all.len().saturating_sub(keep.max(1))] {
         fs::remove_file(&old.path).map_err(|error| {
-            Error::environment(format!(
-                "cannot remove the old checkpoint {}: {}",
-                old.path.display(),
-                disk::plain(&error)
-            ))
+            Error::environment(format!("cannot remove the old checkpoint {}: {}", old.path.display(), disk::plain(&error)))
         })?;
     }
     Ok(path)
@@ -120,10 +116,7 @@ pub fn read(path: &Path) -> Result<TrainState> {
 pub fn encode(state: &TrainState) -> Result<Vec<u8>> {
     for (name, tensor) in &state.tensors {
         if let Some((index, value)) = tensor.first_non_finite() {
-            return Err(Error::Diverged(format!(
-                "tensor {name} holds {value} (element {index}) at step {}",
-                state.step
-            )));
+            return Err(Error::Diverged(format!("tensor {name} holds {value} (element {index}) at step {}", state.step)));
         }
     }
     let config = toml::to_string(&state.recipe).map_err(|error| Error::internal(format!("settings have no TOML form: {error}")))?;
@@ -151,20 +144,13 @@ pub fn decode(bytes: &[u8], origin: &Path) -> Result<TrainState> {
     let bad = |why: String| Error::input(format!("{}: {why}", origin.display()));
     let (_, listing) = SafeTensors::read_metadata(bytes).map_err(|error| bad(explain(bytes, &error)))?;
     let text = listing.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)).ok_or_else(|| {
-        bad(format!(
-            "it is a safetensors file, but not a checkpoint made by ganymede (its metadata has no key {METADATA_KEY:?})"
-        ))
+        bad(format!("it is a safetensors file, but not a checkpoint made by ganymede (its metadata has no key {METADATA_KEY:?})"))
     })?;
     let damaged = |error: &dyn std::fmt::Display| bad(format!("its metadata is damaged ({error}); use another checkpoint"));
     let value: serde_json::Value = serde_json::from_str(text).map_err(|error| damaged(&error))?;
-    let format = value
-        .get("format")
-        .and_then(serde_json::Value::as_u64)
-        .ok_or_else(|| damaged(&"no format version"))?;
+    let format = value.get("format").and_then(serde_json::Value::as_u64).ok_or_else(|| damaged(&"no format version"))?;
     if format > FORMAT {
-        return Err(bad(format!(
-            "it was made by a newer ganymede: format {format}, and this one reads up to {FORMAT}; upgrade ganymede"
-        )));
+        return Err(bad(format!("it was made by a newer ganymede: format {format}, and this one reads up to {FORMAT}; upgrade ganymede")));
     }
     let metadata: Metadata = serde_json::from_value(value).map_err(|error| damaged(&error))?;
     let recipe: Recipe = toml::from_str(&metadata.config).map_err(|error| damaged(&error.message().replace('\n', " ")))?;
@@ -177,27 +163,12 @@ pub fn decode(bytes: &[u8], origin: &Path) -> Result<TrainState> {
             Dtype::F32 => HostData::F32(words.map(f32::from_le_bytes).collect()),
             Dtype::U32 => HostData::U32(words.map(u32::from_le_bytes).collect()),
             other => {
-                return Err(bad(format!(
-                    "tensor {name} has type {other:?}, but checkpoints hold F32 and U32 only"
-                )));
+                return Err(bad(format!("tensor {name} has type {other:?}, but checkpoints hold F32 and U32 only")));
             }
         };
-        tensors.insert(
-            name.to_string(),
-            HostTensor {
-                shape: view.shape().to_vec(),
-                data,
-            },
-        );
+        tensors.insert(name.to_string(), HostTensor { shape: view.shape().to_vec(), data });
     }
-    Ok(TrainState {
-        tensors,
-        step: metadata.step,
-        images_seen: metadata.images_seen,
-        recipe,
-        data: metadata.data,
-        extra: metadata.extra,
-    })
+    Ok(TrainState { tensors, step: metadata.step, images_seen: metadata.images_seen, recipe, data: metadata.data, extra: metadata.extra })
 }
 
 /// What is wrong with a file that the safetensors reader refused.
@@ -211,11 +182,7 @@ fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
         )
     };
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return if bytes.is_empty() {
-            "it is empty; use another checkpoint".into()
-        } else {
-            stranger()
-        };
+        return if bytes.is_empty() { "it is empty; use another checkpoint".into() } else { stranger() };
     };
     let header = u64::from_le_bytes(*length);
     match error {
@@ -224,10 +191,7 @@ fn explain(bytes: &[u8], error: &SafeTensorError) -> String {
         SafeTensorError::MetadataIncompleteBuffer => match declared_size(bytes, header) {
             Some(declared) if declared > bytes.len() as u64 => cut(declared),
             Some(declared) => {
-                format!(
-                    "it is damaged: {} bytes, and its header says {declared}; copy it again or use another checkpoint",
-                    bytes.len()
-                )
+                format!("it is damaged: {} bytes, and its header says {declared}; copy it again or use another checkpoint", bytes.len())
             }
             None => "it is damaged: its header does not fit its length; use another checkpoint".into(),
         },
@@ -282,23 +246,14 @@ mod tests {
         config.training.eps = 1.000_000_000_000_000_2e-8;
         TrainState {
             tensors: BTreeMap::from([
-                (
-                    "G.main.0.weight".into(),
-                    HostTensor::f32([2, 3], vec![1.0, -2.5, 3e-41, f32::MIN_POSITIVE, -0.0, 7.0]),
-                ),
+                ("G.main.0.weight".into(), HostTensor::f32([2, 3], vec![1.0, -2.5, 3e-41, f32::MIN_POSITIVE, -0.0, 7.0])),
                 ("D.main.0.weight".into(), HostTensor::f32([1], vec![0.5])),
                 ("stats.count".into(), HostTensor::u32([], vec![u32::MAX])),
             ]),
             step: 700,
             images_seen: 44_800,
             recipe: config.recipe(),
-            data: DataId {
-                source: "builtin:digits".into(),
-                fingerprint: "f00d".into(),
-                channels: 1,
-                height: 28,
-                width: 28,
-            },
+            data: DataId { source: "builtin:digits".into(), fingerprint: "f00d".into(), channels: 1, height: 28, width: 28 },
             extra: BTreeMap::from([("b".into(), "2".into()), ("a".into(), "1".into())]),
         }
     }
@@ -313,11 +268,7 @@ mod tests {
 
     /// A file like `state()`'s with other metadata.
     fn with_metadata(metadata: &str) -> Vec<u8> {
-        safetensors::serialize(
-            &state().tensors,
-            Some(HashMap::from([(METADATA_KEY.to_string(), metadata.to_string())])),
-        )
-        .unwrap()
+        safetensors::serialize(&state().tensors, Some(HashMap::from([(METADATA_KEY.to_string(), metadata.to_string())]))).unwrap()
     }
 
     #[test]
@@ -406,10 +357,7 @@ mod tests {
     #[test]
     fn versions_types_and_damaged_metadata() {
         let text = refused(&with_metadata(r#"{"format":2,"something":"new"}"#));
-        assert!(
-            text.contains("made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede"),
-            "{text}"
-        );
+        assert!(text.contains("made by a newer ganymede: format 2, and this one reads up to 1; upgrade ganymede"), "{text}");
         assert!(refused(&with_metadata("{")).contains("metadata is damaged"));
         assert!(refused(&with_metadata(r#"{"step":1}"#)).contains("no format version"));
         assert!(refused(&with_metadata(r#"{"format":1}"#)).contains("metadata is damaged (missing field"));
@@ -434,22 +382,13 @@ mod tests {
             error.to_string()
         };
         let text = refused(&|t| drop(t.insert("G.main.0.weight".into(), HostTensor::f32([3, 2], vec![0.0; 6]))));
-        assert!(
-            text.contains("c.safetensors: tensor G.main.0.weight is F32 (2, 3), but here it must be F32 (3, 2)"),
-            "{text}"
-        );
+        assert!(text.contains("c.safetensors: tensor G.main.0.weight is F32 (2, 3), but here it must be F32 (3, 2)"), "{text}");
         let text = refused(&|t| drop(t.insert("stats.count".into(), HostTensor::f32([], vec![0.0]))));
         assert!(text.contains("stats.count is U32 (), but here it must be F32 ()"), "{text}");
         let text = refused(&|t| drop(t.insert("G.new".into(), HostTensor::f32([1], vec![0.0]))));
-        assert!(
-            text.contains("tensor G.new is missing, which preset dcgan-28-small needs as F32 (1)"),
-            "{text}"
-        );
+        assert!(text.contains("tensor G.new is missing, which preset dcgan-28-small needs as F32 (1)"), "{text}");
         let text = refused(&|t| drop(t.remove("D.main.0.weight")));
-        assert!(
-            text.contains("tensor D.main.0.weight has no place in preset dcgan-28-small"),
-            "{text}"
-        );
+        assert!(text.contains("tensor D.main.0.weight has no place in preset dcgan-28-small"), "{text}");
     }
 
     #[test]
@@ -461,14 +400,10 @@ mod tests {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut bad = good.clone();
             bad.images_seen += 64;
-            bad.tensors
-                .insert("G.main.3.bias".into(), HostTensor::f32([3], vec![0.0, value, 0.0]));
+            bad.tensors.insert("G.main.3.bias".into(), HostTensor::f32([3], vec![0.0, value, 0.0]));
             let error = write(folder.path(), &bad, 1).unwrap_err();
             assert_eq!(error.exit_code(), 4);
-            assert!(
-                error.to_string().contains("tensor G.main.3.bias holds") && error.to_string().contains("element 1"),
-                "{error}"
-            );
+            assert!(error.to_string().contains("tensor G.main.3.bias holds") && error.to_string().contains("element 1"), "{error}");
         }
         assert_eq!(list(folder.path()).unwrap().len(), 1);
         assert_eq!(fs::read(&path).unwrap(), before);

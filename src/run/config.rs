@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::disk::plain;
-use crate::suggest::nearest;
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::gpu::step::StepRow;
 use crate::nn::presets;
 use crate::ops::optimiser::Adam;
+use crate::suggest::nearest;
 
 /// Declares a section twice: as it is resolved (every field set) and as it is given (every field optional).
 macro_rules! section {
@@ -228,10 +228,7 @@ impl Recipe {
 impl TrainConfig {
     /// The part that shapes training.
     pub fn recipe(&self) -> Recipe {
-        Recipe {
-            networks: self.networks.clone(),
-            training: self.training.clone(),
-        }
+        Recipe { networks: self.networks.clone(), training: self.training.clone() }
     }
 
     /// The text of `config.toml`.
@@ -306,12 +303,7 @@ impl Given {
 
 impl From<TrainConfig> for Given {
     fn from(full: TrainConfig) -> Self {
-        Given {
-            data: full.data.into(),
-            networks: full.networks.into(),
-            training: full.training.into(),
-            run: full.run.into(),
-        }
+        Given { data: full.data.into(), networks: full.networks.into(), training: full.training.into(), run: full.run.into() }
     }
 }
 
@@ -327,18 +319,12 @@ impl ConfigFile {
             return Err(unreadable("it is not a file; a run's settings are in its config.toml".into()));
         }
         if metadata.len() > MAX_CONFIG_BYTES {
-            return Err(unreadable(format!(
-                "it has {} bytes, more than any config file (at most {MAX_CONFIG_BYTES})",
-                metadata.len()
-            )));
+            return Err(unreadable(format!("it has {} bytes, more than any config file (at most {MAX_CONFIG_BYTES})", metadata.len())));
         }
         let bytes = std::fs::read(path).map_err(|error| unreadable(plain(&error)))?;
         let text = String::from_utf8(bytes)
             .map_err(|error| unreadable(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to())))?;
-        Ok(ConfigFile {
-            path: path.to_path_buf(),
-            given: parse(&text, path)?,
-        })
+        Ok(ConfigFile { path: path.to_path_buf(), given: parse(&text, path)? })
     }
 
     /// The settings of a file in which nothing is left open, as `config.toml` of a run folder.
@@ -346,11 +332,7 @@ impl ConfigFile {
     /// # Errors
     /// [`Error::Input`] as for [`Layers::resolve`].
     pub fn resolve(self) -> Result<TrainConfig> {
-        Layers {
-            flags: Given::default(),
-            file: Some(self),
-        }
-        .resolve(None)
+        Layers { flags: Given::default(), file: Some(self) }.resolve(None)
     }
 }
 
@@ -362,10 +344,7 @@ impl Layers {
     /// [`Error::Input`] naming the flag, or the file and key, with what was got, what was expected and what to do.
     pub fn resolve(&self, base: Option<&TrainConfig>) -> Result<TrainConfig> {
         let mut given = base.cloned().map(Given::from).unwrap_or_default();
-        for layer in [self.file.as_ref().map(|file| &file.given), Some(&self.flags)]
-            .into_iter()
-            .flatten()
-        {
+        for layer in [self.file.as_ref().map(|file| &file.given), Some(&self.flags)].into_iter().flatten() {
             if layer.run.kimg.flatten().is_some() && layer.run.steps.flatten().is_some() {
                 return Err(Error::input(format!(
                     "{} and {} are both given; a run has one length",
@@ -382,9 +361,7 @@ impl Layers {
         let batch = training.batch.unwrap_or(defaults.batch as u32);
         let steps = run.steps.flatten();
         let config = TrainConfig {
-            data: DataConfig {
-                source: resolve_source(data.source.unwrap_or_else(|| defaults.data.to_string()))?,
-            },
+            data: DataConfig { source: resolve_source(data.source.unwrap_or_else(|| defaults.data.to_string()))? },
             networks: NetworksConfig { preset },
             training: TrainingConfig {
                 batch,
@@ -401,11 +378,7 @@ impl Layers {
                 ema_ramp: training.ema_ramp.unwrap_or(0.05),
             },
             run: RunConfig {
-                kimg: if steps.is_some() {
-                    None
-                } else {
-                    Some(run.kimg.flatten().unwrap_or(defaults.kimg))
-                },
+                kimg: if steps.is_some() { None } else { Some(run.kimg.flatten().unwrap_or(defaults.kimg)) },
                 steps,
                 tick_kimg: run.tick_kimg.unwrap_or(3.2),
                 snap_ticks: run.snap_ticks.unwrap_or(10),
@@ -430,23 +403,14 @@ impl Layers {
     pub fn check_unchanged(&self, resolved: &TrainConfig, stored: &TrainConfig, run: &Path, checkpoint: Option<&Path>) -> Result<()> {
         let (new, old) = (table(resolved), table(stored));
         for section in ["networks", "training"] {
-            let (Some(new), Some(old)) = (
-                new.get(section).and_then(|v| v.as_table()),
-                old.get(section).and_then(|v| v.as_table()),
-            ) else {
+            let (Some(new), Some(old)) = (new.get(section).and_then(|v| v.as_table()), old.get(section).and_then(|v| v.as_table())) else {
                 continue;
             };
             let keys: std::collections::BTreeSet<&String> = new.keys().chain(old.keys()).collect();
             for key in keys {
                 if new.get(key) != old.get(key) {
                     let show = |value: Option<&toml::Value>| value.map_or("nothing".to_string(), |value| value.to_string());
-                    return Err(self.changed(
-                        &format!("{section}.{key}"),
-                        &show(new.get(key)),
-                        &show(old.get(key)),
-                        run,
-                        checkpoint,
-                    ));
+                    return Err(self.changed(&format!("{section}.{key}"), &show(new.get(key)), &show(old.get(key)), run, checkpoint));
                 }
             }
         }
@@ -493,11 +457,7 @@ impl Layers {
             bad("training.batch", &t.batch, "at least 2 images")?;
         }
         if t.batch == 1 {
-            bad(
-                "training.batch",
-                &t.batch,
-                "at least 2 images, because batch norm has no variance over one",
-            )?;
+            bad("training.batch", &t.batch, "at least 2 images, because batch norm has no variance over one")?;
         }
         if t.batch > 1 << 20 {
             bad("training.batch", &t.batch, "at most 1048576 images")?;
@@ -517,11 +477,7 @@ impl Layers {
         }
         for (key, beta) in [("training.beta1", t.beta1), ("training.beta2", t.beta2)] {
             if !((0.0..1.0).contains(&beta) && (beta as f32) < 1.0) {
-                bad(
-                    key,
-                    &beta,
-                    "a number from 0 up to but not including 1 (usual: beta1 0.5, beta2 0.999)",
-                )?;
+                bad(key, &beta, "a number from 0 up to but not including 1 (usual: beta1 0.5, beta2 0.999)")?;
             }
         }
         if !(t.eps.is_finite() && (t.eps as f32).is_normal() && t.eps > 0.0) {
@@ -531,11 +487,7 @@ impl Layers {
             bad("training.d_steps", &t.d_steps, &format!("1 to {}", StepRow::MAX_D_STEPS))?;
         }
         if !(t.ema_half_life_kimg.is_finite() && t.ema_half_life_kimg >= 0.0) {
-            bad(
-                "training.ema_half_life_kimg",
-                &t.ema_half_life_kimg,
-                "thousands of images, 0 or more (0: no averaging)",
-            )?;
+            bad("training.ema_half_life_kimg", &t.ema_half_life_kimg, "thousands of images, 0 or more (0: no averaging)")?;
         }
         if !(t.ema_ramp.is_finite() && t.ema_ramp > 0.0) {
             bad("training.ema_ramp", &t.ema_ramp, "a share above 0 (usual: 0.05)")?;
@@ -622,15 +574,8 @@ fn parse(text: &str, path: &Path) -> Result<Given> {
         let before = &text[..text.floor_char_boundary(at)];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        let section = before
-            .lines()
-            .rev()
-            .find_map(|line| line.trim().strip_prefix('[')?.split(']').next());
-        Error::input(format!(
-            "{}:{line}:{column}: {}",
-            path.display(),
-            explain(error.message(), section, text, line)
-        ))
+        let section = before.lines().rev().find_map(|line| line.trim().strip_prefix('[')?.split(']').next());
+        Error::input(format!("{}:{line}:{column}: {}", path.display(), explain(error.message(), section, text, line)))
     })
 }
 
@@ -640,28 +585,15 @@ fn explain(message: &str, section: Option<&str>, text: &str, line: usize) -> Str
     if message.starts_with("unknown field")
         && let Some((name, valid)) = quoted.split_first()
     {
-        let place = section
-            .filter(|s| !s.is_empty())
-            .map(|section| format!(" in [{section}]"))
-            .unwrap_or_default();
-        let hint = nearest(name, valid.iter().copied())
-            .map(|near| format!("did you mean {near}? "))
-            .unwrap_or_default();
+        let place = section.filter(|s| !s.is_empty()).map(|section| format!(" in [{section}]")).unwrap_or_default();
+        let hint = nearest(name, valid.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
         return format!("unknown key {name}{place}; {hint}keys here are {}", valid.join(", "));
     }
     let message = message.trim().replace(['\n', '`'], " ");
-    let message = message
-        .replace("expected u32", "expected a whole number, 0 or more")
-        .replace("expected u64", "expected a whole number, 0 or more");
-    let message = message
-        .replace("expected f64", "expected a number")
-        .replace("expected a boolean", "expected true or false");
-    let key = text
-        .lines()
-        .nth(line - 1)
-        .and_then(|line| line.split_once('='))
-        .map(|(key, _)| key.trim())
-        .filter(|key| !key.is_empty());
+    let message =
+        message.replace("expected u32", "expected a whole number, 0 or more").replace("expected u64", "expected a whole number, 0 or more");
+    let message = message.replace("expected f64", "expected a number").replace("expected a boolean", "expected true or false");
+    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim()).filter(|key| !key.is_empty());
     match (section, key) {
         (Some(section), Some(key)) => format!("{section}.{key}: {message}"),
         _ => message,
@@ -674,11 +606,7 @@ mod tests {
 
     fn resolve(text: &str) -> Result<TrainConfig> {
         let path = Path::new("some/config.toml");
-        ConfigFile {
-            path: path.into(),
-            given: parse(text, path)?,
-        }
-        .resolve()
+        ConfigFile { path: path.into(), given: parse(text, path)? }.resolve()
     }
 
     fn refused(text: &str) -> String {
@@ -690,21 +618,11 @@ mod tests {
     #[test]
     fn the_default_run_is_1200_steps_of_the_small_dcgan() {
         let config = resolve("").unwrap();
-        assert_eq!(
-            (config.networks.preset.as_str(), config.data.source.as_str()),
-            ("dcgan-28-small", "builtin:digits")
-        );
-        assert_eq!(
-            (config.training.batch, config.training.lr_g, config.training.beta1),
-            (64, 2e-4, 0.5)
-        );
+        assert_eq!((config.networks.preset.as_str(), config.data.source.as_str()), ("dcgan-28-small", "builtin:digits"));
+        assert_eq!((config.training.batch, config.training.lr_g, config.training.beta1), (32, 2e-4, 0.5));
         assert_eq!(config.last_step(0, 0), 1200);
-        assert_eq!(
-            config.last_step(700, 700 * 64),
-            1200,
-            "the length counts from the first step, wherever the run stands"
-        );
-        assert_eq!(config.tick_steps(), 50);
+        assert_eq!(config.last_step(700, 700 * 32), 1200, "the length counts from the first step, wherever the run stands");
+        assert_eq!(config.tick_steps(), 100);
     }
 
     #[test]
@@ -726,24 +644,9 @@ mod tests {
         let mut flags = Given::default();
         flags.training.batch = Some(16);
         flags.run.steps = Some(Some(7));
-        let config = Layers {
-            flags,
-            file: Some(ConfigFile {
-                path: path.into(),
-                given: file,
-            }),
-        }
-        .resolve(None)
-        .unwrap();
-        assert_eq!(
-            (config.training.batch, config.training.lr_g, config.training.lr_d),
-            (16, 0.01, 2e-4)
-        );
-        assert_eq!(
-            (config.run.kimg, config.run.steps),
-            (None, Some(7)),
-            "a length given by flag hides the file's other form"
-        );
+        let config = Layers { flags, file: Some(ConfigFile { path: path.into(), given: file }) }.resolve(None).unwrap();
+        assert_eq!((config.training.batch, config.training.lr_g, config.training.lr_d), (16, 0.01, 2e-4));
+        assert_eq!((config.run.kimg, config.run.steps), (None, Some(7)), "a length given by flag hides the file's other form");
         assert_eq!(config.last_step(0, 0), 7);
     }
 
@@ -755,15 +658,9 @@ mod tests {
             "{text}"
         );
         let text = refused("[trianing]\nbatch = 3\n");
-        assert!(
-            text.contains("some/config.toml:1:2: unknown key trianing; did you mean training?"),
-            "{text}"
-        );
+        assert!(text.contains("some/config.toml:1:2: unknown key trianing; did you mean training?"), "{text}");
         let text = refused("[training]\nbatch = \"many\"\n");
-        assert!(
-            text.contains(":2:9: training.batch: invalid type: string \"many\", expected a whole number, 0 or more"),
-            "{text}"
-        );
+        assert!(text.contains(":2:9: training.batch: invalid type: string \"many\", expected a whole number, 0 or more"), "{text}");
         let text = refused("[training]\nbatch = -3\n");
         assert!(text.contains("training.batch") && text.contains("-3"), "{text}");
         let text = refused("[training\n");
@@ -773,10 +670,7 @@ mod tests {
     #[test]
     fn bad_values_name_the_file_the_key_and_what_was_expected() {
         for (text, needles) in [
-            (
-                "[training]\nlr_g = nan",
-                &["some/config.toml: training.lr_g: got NaN", "finite number above 0"][..],
-            ),
+            ("[training]\nlr_g = nan", &["some/config.toml: training.lr_g: got NaN", "finite number above 0"][..]),
             ("[training]\nlr_d = inf", &["training.lr_d: got inf"]),
             ("[training]\nlr_g = 0", &["training.lr_g: got 0,"]),
             ("[training]\nlr_g = -1e-4", &["got -0.0001"]),
@@ -797,17 +691,10 @@ mod tests {
             ("[run]\ntick_kimg = -1", &["run.tick_kimg: got -1"]),
             ("[run]\nsnap_ticks = 0", &["run.snap_ticks: got 0"]),
             ("[run]\nkeep = 0", &["run.keep: got 0"]),
-            (
-                "[run]\nbackend = \"cuda\"",
-                &["run.backend: got \"cuda\", expected vulkan, metal or dx12"],
-            ),
+            ("[run]\nbackend = \"cuda\"", &["run.backend: got \"cuda\", expected vulkan, metal or dx12"]),
             (
                 "[networks]\npreset = \"dcgan28\"",
-                &[
-                    "networks.preset",
-                    "no preset \"dcgan28\"; did you mean dcgan-28?",
-                    "mlp, dcgan-28-small",
-                ],
+                &["networks.preset", "no preset \"dcgan28\"; did you mean dcgan-28?", "mlp, dcgan-28-small"],
             ),
         ] {
             let message = refused(text);
@@ -828,12 +715,9 @@ mod tests {
     #[test]
     fn a_batch_must_fit_into_the_data() {
         let config = resolve("").unwrap();
-        config.check_data(64).unwrap();
-        let message = config.check_data(63).unwrap_err().to_string();
-        assert!(
-            message.contains("--batch") && message.contains("64") && message.contains("only 63 images"),
-            "{message}"
-        );
+        config.check_data(32).unwrap();
+        let message = config.check_data(31).unwrap_err().to_string();
+        assert!(message.contains("--batch") && message.contains("32") && message.contains("only 31 images"), "{message}");
     }
 
     #[test]
@@ -848,29 +732,23 @@ mod tests {
             layers.check_unchanged(&resolved, &stored, run, Some(Path::new("x.safetensors")))
         };
         check(&|_| ()).unwrap();
-        check(&|f| f.training.batch = Some(64)).unwrap();
+        check(&|f| f.training.batch = Some(32)).unwrap();
         check(&|f| {
             (f.run.kimg, f.run.tick_kimg, f.run.snap_ticks, f.run.keep) = (Some(Some(500.0)), Some(1.0), Some(2), Some(9));
             (f.run.outdir, f.run.adapter, f.run.checked) = (Some("elsewhere".into()), Some(Some("0".into())), Some(true));
         })
         .unwrap();
-        let text = check(&|f| f.training.batch = Some(32)).unwrap_err().to_string();
+        let text = check(&|f| f.training.batch = Some(64)).unwrap_err().to_string();
         assert!(
-            text.contains("--batch is 32, but runs/00000-digits was trained with 64") && text.contains("--fork x.safetensors"),
+            text.contains("--batch is 64, but runs/00000-digits was trained with 32") && text.contains("--fork x.safetensors"),
             "{text}"
         );
         let text = check(&|f| f.training.lr_d = Some(1e-3)).unwrap_err().to_string();
         assert!(text.contains("--lr is 0.001") && text.contains("0.0002"), "{text}");
         let text = check(&|f| f.training.lr_horizon_kimg = Some(Some(9.0))).unwrap_err().to_string();
-        assert!(
-            text.contains("training.lr_horizon_kimg is 9.0") && text.contains("trained with nothing"),
-            "{text}"
-        );
+        assert!(text.contains("training.lr_horizon_kimg is 9.0") && text.contains("trained with nothing"), "{text}");
         let text = check(&|f| f.data.source = Some("builtin:shapes".into())).unwrap_err().to_string();
-        assert!(
-            text.contains("--data is builtin:shapes") && text.contains("builtin:digits"),
-            "{text}"
-        );
+        assert!(text.contains("--data is builtin:shapes") && text.contains("builtin:digits"), "{text}");
     }
 
     #[test]

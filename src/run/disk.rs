@@ -55,11 +55,7 @@ pub fn plain(error: &io::Error) -> String {
 pub(crate) fn remove_temporaries(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp"))
-        {
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp")) {
             fs::remove_file(&path)?;
         }
     }

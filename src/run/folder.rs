@@ -72,21 +72,12 @@ impl RunFolder {
         let Some(lock) = lock(&lock_path, Wait::No)? else {
             let owner = fs::read_to_string(&lock_path).unwrap_or_default();
             let owner = owner.trim();
-            let owner = if owner.is_empty() {
-                "another ganymede process".to_string()
-            } else {
-                format!("another ganymede (process {owner})")
-            };
-            return Err(Error::input(format!(
-                "{} is in use by {owner}; wait for it to end, or stop it with Ctrl-C there",
-                path.display()
-            )));
+            let owner =
+                if owner.is_empty() { "another ganymede process".to_string() } else { format!("another ganymede (process {owner})") };
+            return Err(Error::input(format!("{} is in use by {owner}; wait for it to end, or stop it with Ctrl-C there", path.display())));
         };
         disk::remove_temporaries(path).map_err(|error| disk::cannot_write(path, &error))?;
-        Ok(RunFolder {
-            path: path.to_path_buf(),
-            lock,
-        })
+        Ok(RunFolder { path: path.to_path_buf(), lock })
     }
 
     /// Where it is.
@@ -122,11 +113,7 @@ impl RunFolder {
     /// [`Error::Environment`].
     pub fn rewind(&self, images_seen: u64) -> Result<Vec<PathBuf>> {
         let mut moved = Vec::new();
-        for newer in self
-            .checkpoints()?
-            .into_iter()
-            .filter(|checkpoint| checkpoint.images_seen > images_seen)
-        {
+        for newer in self.checkpoints()?.into_iter().filter(|checkpoint| checkpoint.images_seen > images_seen) {
             let shelf = self.path.join("superseded");
             let target = shelf.join(checkpoint::file_name(newer.images_seen));
             fs::create_dir_all(&shelf)
@@ -136,12 +123,7 @@ impl RunFolder {
         }
         for entry in fs::read_dir(&self.path).map_err(|error| disk::cannot_write(&self.path, &error))? {
             let path = entry.map_err(|error| disk::cannot_write(&self.path, &error))?.path();
-            if path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .and_then(fakes_number)
-                .is_some_and(|number| number > images_seen)
-            {
+            if path.file_name().and_then(|name| name.to_str()).and_then(fakes_number).is_some_and(|number| number > images_seen) {
                 fs::remove_file(&path).map_err(|error| disk::cannot_write(&path, &error))?;
             }
         }
@@ -183,12 +165,7 @@ pub fn read_config(folder: &Path) -> Result<Option<TrainConfig>> {
 pub fn prepare_outdir(outdir: &Path) -> Result<()> {
     fs::create_dir_all(outdir).map_err(|error| disk::cannot_write(outdir, &error))?;
     let probe = outdir.join(".lock");
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&probe)
-        .map(drop)
-        .map_err(|error| disk::cannot_write(outdir, &error))
+    OpenOptions::new().create(true).append(true).open(&probe).map(drop).map_err(|error| disk::cannot_write(outdir, &error))
 }
 
 /// The path that the next run folder in `outdir` gets.
@@ -240,12 +217,8 @@ pub fn find(outdir: &Path, what: &str) -> Result<Found> {
     let begun = |(_, path): &(u64, PathBuf)| config_path(path).exists();
     if what == "latest" {
         let run = runs(outdir)?.into_iter().rfind(begun);
-        let (_, folder) = run.ok_or_else(|| {
-            Error::input(format!(
-                "there is no run in {} yet; start one with `ganymede train`",
-                outdir.display()
-            ))
-        })?;
+        let (_, folder) =
+            run.ok_or_else(|| Error::input(format!("there is no run in {} yet; start one with `ganymede train`", outdir.display())))?;
         return in_run(folder);
     }
     let path = Path::new(what);
@@ -254,10 +227,7 @@ pub fn find(outdir: &Path, what: &str) -> Result<Found> {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
-        return Ok(Found {
-            folder,
-            checkpoint: Some(path.to_path_buf()),
-        });
+        return Ok(Found { folder, checkpoint: Some(path.to_path_buf()) });
     }
     if path.is_dir() {
         return in_run(path.to_path_buf());
@@ -268,17 +238,9 @@ pub fn find(outdir: &Path, what: &str) -> Result<Found> {
     match runs.iter().find(|run| matches(run)) {
         Some((_, folder)) => in_run(folder.clone()),
         None => {
-            let there: Vec<String> = runs
-                .iter()
-                .rev()
-                .take(5)
-                .filter_map(|(_, path)| Some(path.file_name()?.to_string_lossy().into_owned()))
-                .collect();
-            let there = if there.is_empty() {
-                "no runs".to_string()
-            } else {
-                there.join(", ")
-            };
+            let there: Vec<String> =
+                runs.iter().rev().take(5).filter_map(|(_, path)| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+            let there = if there.is_empty() { "no runs".to_string() } else { there.join(", ") };
             Err(Error::input(format!(
                 "{what} is neither a run folder, nor a checkpoint file, nor the name or number of a run in {} (which holds {there})",
                 outdir.display()
@@ -290,10 +252,7 @@ pub fn find(outdir: &Path, what: &str) -> Result<Found> {
 fn in_run(folder: PathBuf) -> Result<Found> {
     let checkpoint = checkpoint::list(&folder)?.pop().map(|checkpoint| checkpoint.path);
     if checkpoint.is_none() && !config_path(&folder).exists() {
-        return Err(Error::input(format!(
-            "{} is not a run folder: it has neither a config.toml nor a checkpoint",
-            folder.display()
-        )));
+        return Err(Error::input(format!("{} is not a run folder: it has neither a config.toml nor a checkpoint", folder.display())));
     }
     Ok(Found { folder, checkpoint })
 }
@@ -309,13 +268,7 @@ enum Wait {
 fn lock(path: &Path, wait: Wait) -> Result<Option<Option<File>>> {
     let failed = |error: &std::io::Error| disk::cannot_write(path, error);
     // Not truncated: until the lock is held, the process number in it is another's.
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|error| failed(&error))?;
+    let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(|error| failed(&error))?;
     let locked = match wait {
         Wait::Yes => file.lock().map_err(TryLockError::Error),
         Wait::No => file.try_lock(),
@@ -326,10 +279,7 @@ fn lock(path: &Path, wait: Wait) -> Result<Option<Option<File>>> {
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => return Ok(Some(None)),
         Err(TryLockError::Error(error)) => return Err(failed(&error)),
     }
-    let noted = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     noted.map_err(|error| failed(&error))?;
     Ok(Some(Some(file)))
 }
@@ -340,11 +290,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::environment(format!(
-            "cannot read {}: {}",
-            path.display(),
-            disk::plain(&error)
-        ))),
+        Err(error) => Err(Error::environment(format!("cannot read {}: {}", path.display(), disk::plain(&error)))),
     }
 }
 
@@ -391,10 +337,7 @@ mod tests {
                     scope.spawn(move || {
                         barrier.wait();
                         let names: Vec<_> = (0..10).map(|_| create(outdir, &format!("t{i}")).path().to_path_buf()).collect();
-                        names
-                            .iter()
-                            .map(|p| run_number(p.file_name().unwrap().to_str().unwrap()).unwrap())
-                            .collect::<Vec<_>>()
+                        names.iter().map(|p| run_number(p.file_name().unwrap().to_str().unwrap()).unwrap()).collect::<Vec<_>>()
                     })
                 })
                 .collect();
@@ -438,33 +381,14 @@ mod tests {
         fs::write(b.join(checkpoint::file_name(64)), b"").unwrap();
         fs::write(&file, b"").unwrap();
 
-        let newest_b = Found {
-            folder: b.clone(),
-            checkpoint: Some(file.clone()),
-        };
-        for what in [
-            "latest",
-            "1",
-            "00001",
-            "00001-digits-mlp-b64-b",
-            b.to_str().unwrap(),
-            file.to_str().unwrap(),
-        ] {
+        let newest_b = Found { folder: b.clone(), checkpoint: Some(file.clone()) };
+        for what in ["latest", "1", "00001", "00001-digits-mlp-b64-b", b.to_str().unwrap(), file.to_str().unwrap()] {
             assert_eq!(find(outdir, what).unwrap(), newest_b, "{what}");
         }
-        assert_eq!(
-            find(outdir, "0").unwrap(),
-            Found {
-                folder: a,
-                checkpoint: None
-            }
-        );
+        assert_eq!(find(outdir, "0").unwrap(), Found { folder: a, checkpoint: None });
         assert!(refused(empty.to_str().unwrap()).contains("neither a config.toml nor a checkpoint"));
         let text = refused("7");
-        assert!(
-            text.contains("7 is neither a run folder") && text.contains("00001-digits-mlp-b64-b"),
-            "{text}"
-        );
+        assert!(text.contains("7 is neither a run folder") && text.contains("00001-digits-mlp-b64-b"), "{text}");
     }
 
     #[test]
@@ -479,10 +403,7 @@ mod tests {
         let moved = folder.rewind(64).unwrap();
         assert_eq!(moved.len(), 2);
         assert_eq!(fs::read(&moved[1]).unwrap(), b"192");
-        assert_eq!(
-            folder.checkpoints().unwrap().iter().map(|c| c.images_seen).collect::<Vec<_>>(),
-            [64]
-        );
+        assert_eq!(folder.checkpoints().unwrap().iter().map(|c| c.images_seen).collect::<Vec<_>>(), [64]);
         assert!(folder.fakes_path(64).exists() && folder.path().join("fakes_init.png").exists());
         assert!(!folder.fakes_path(128).exists() && !folder.fakes_path(192).exists());
         assert!(folder.rewind(64).unwrap().is_empty());
@@ -498,10 +419,7 @@ mod tests {
             places.push("/proc/ganymede-runs".into());
         }
         for place in places {
-            for error in [
-                prepare_outdir(&place).unwrap_err(),
-                RunFolder::create(&place, "digits", "mlp", 64, "").unwrap_err(),
-            ] {
+            for error in [prepare_outdir(&place).unwrap_err(), RunFolder::create(&place, "digits", "mlp", 64, "").unwrap_err()] {
                 assert_eq!(error.exit_code(), 3, "{error}");
                 let text = error.to_string();
                 assert!(text.contains(place.to_str().unwrap()) && text.contains("--outdir"), "{text}");

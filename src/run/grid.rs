@@ -25,11 +25,7 @@ pub fn near_square(n: usize) -> (usize, usize) {
 /// RGB.
 pub fn write(path: &Path, images: &Images, rows: usize, columns: usize) -> Result<()> {
     let (pixels, width, height) = compose(images, rows, columns)?;
-    let color = if images.c == 1 {
-        ExtendedColorType::L8
-    } else {
-        ExtendedColorType::Rgb8
-    };
+    let color = if images.c == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
         .write_image(&pixels, width, height, color)
@@ -41,10 +37,7 @@ pub fn write(path: &Path, images: &Images, rows: usize, columns: usize) -> Resul
 fn compose(images: &Images, rows: usize, columns: usize) -> Result<(Vec<u8>, u32, u32)> {
     let Images { n, c, h, w, ref data } = *images;
     if !matches!(c, 1 | 3) || data.len() != n * c * h * w || n > rows * columns {
-        return Err(Error::internal(format!(
-            "{} values are not {n} pictures of {c}x{h}x{w} for a {rows}x{columns} grid",
-            data.len()
-        )));
+        return Err(Error::internal(format!("{} values are not {n} pictures of {c}x{h}x{w} for a {rows}x{columns} grid", data.len())));
     }
     let gap = if rows * columns == 1 { 0 } else { GAP };
     let (width, height) = (columns * (w + gap) + gap, rows * (h + gap) + gap);
@@ -73,16 +66,7 @@ mod tests {
 
     #[test]
     fn bytes() {
-        let all = [
-            (-1.0, 0),
-            (1.0, 255),
-            (0.0, 128),
-            (-2.0, 0),
-            (2.0, 255),
-            (f32::NAN, 0),
-            (f32::INFINITY, 255),
-            (-0.5, 64),
-        ];
+        let all = [(-1.0, 0), (1.0, 255), (0.0, 128), (-2.0, 0), (2.0, 255), (f32::NAN, 0), (f32::INFINITY, 255), (-0.5, 64)];
         for (value, byte) in all {
             assert_eq!(Images::byte(value), byte, "{value}");
         }
@@ -133,38 +117,9 @@ mod tests {
 
     #[test]
     fn images_that_do_not_fit_are_refused() {
-        let images = Images {
-            n: 5,
-            c: 1,
-            h: 1,
-            w: 1,
-            data: vec![0.0; 5],
-        };
+        let images = Images { n: 5, c: 1, h: 1, w: 1, data: vec![0.0; 5] };
         assert!(compose(&images, 2, 2).is_err());
-        assert!(
-            compose(
-                &Images {
-                    data: vec![0.0; 4],
-                    ..images.clone()
-                },
-                3,
-                3
-            )
-            .is_err()
-        );
-        assert!(
-            compose(
-                &Images {
-                    n: 1,
-                    c: 2,
-                    h: 1,
-                    w: 1,
-                    data: vec![0.0; 2]
-                },
-                1,
-                1
-            )
-            .is_err()
-        );
+        assert!(compose(&Images { data: vec![0.0; 4], ..images.clone() }, 3, 3).is_err());
+        assert!(compose(&Images { n: 1, c: 2, h: 1, w: 1, data: vec![0.0; 2] }, 1, 1).is_err());
     }
 }

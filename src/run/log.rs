@@ -31,21 +31,12 @@ pub struct Log {
 impl Log {
     /// A log that prints to standard output.
     pub fn stdout() -> Self {
-        Log {
-            printing: true,
-            step: 0,
-            file: None,
-            pending: String::new(),
-            progress: Progress::default(),
-        }
+        Log { printing: true, step: 0, file: None, pending: String::new(), progress: Progress::default() }
     }
 
     /// A log that prints nothing.
     pub fn quiet() -> Self {
-        Log {
-            printing: false,
-            ..Log::stdout()
-        }
+        Log { printing: false, ..Log::stdout() }
     }
 
     /// Sets the step that following lines belong to.
@@ -91,8 +82,7 @@ impl Log {
     pub fn open(&mut self, path: &Path, step: u64) -> Result<()> {
         let (mut file, _) = open_cut(path, |line| log_step(line).is_none_or(|s| s <= step))?;
         let pending = std::mem::take(&mut self.pending);
-        file.write_all(pending.as_bytes())
-            .map_err(|error| disk::cannot_write(path, &error))?;
+        file.write_all(pending.as_bytes()).map_err(|error| disk::cannot_write(path, &error))?;
         self.file = Some((path.to_path_buf(), file));
         Ok(())
     }
@@ -130,11 +120,7 @@ impl Stats {
         let stamp = |line: &str| serde_json::from_str::<Stamp>(line).ok();
         let (file, last) = open_cut(path, |line| stamp(line).is_some_and(|stamp| stamp.step <= step && !stamp.partial))?;
         let seconds = last.and_then(|line| stamp(&line)).map_or(0.0, |stamp| stamp.seconds);
-        Ok(Stats {
-            path: path.to_path_buf(),
-            file,
-            seconds,
-        })
+        Ok(Stats { path: path.to_path_buf(), file, seconds })
     }
 
     /// Appends a line.
@@ -194,10 +180,7 @@ mod tests {
         }
         drop(log);
         let whole = fs::read_to_string(&path).unwrap();
-        assert!(
-            whole.starts_with("       0 | starting\n       0 |   two lines\n      50 | tick a | b 50\n"),
-            "{whole}"
-        );
+        assert!(whole.starts_with("       0 | starting\n       0 |   two lines\n      50 | tick a | b 50\n"), "{whole}");
         fs::write(&path, format!("{whole}     100 | torn by a ki")).unwrap();
         let mut log = Log::quiet();
         log.set_step(100);

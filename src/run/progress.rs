@@ -89,11 +89,7 @@ impl Tick {
         format!(
             "tick {:<4} kimg {:<8} time {:<9} s/kimg {:<7} mem {:<9} loss D {:.3} G {:.3}  \
              D(x) {:.3}  D(G(z)) {:.3} / {:.3}  grad D {:.2e} G {:.2e}",
-            if self.partial {
-                format!("{}*", self.tick)
-            } else {
-                self.tick.to_string()
-            },
+            if self.partial { format!("{}*", self.tick) } else { self.tick.to_string() },
             format_kimg(self.images_seen),
             format_seconds(self.seconds),
             format!("{:.3}", self.seconds_per_kimg),
@@ -144,14 +140,8 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0, 64, 1000, 76_800].map(format_kimg), ["0", "0.064", "1", "76.8"]);
-        assert_eq!(
-            [0.4, 59.4, 187.0, 18_540.0, 176_400.0].map(format_seconds),
-            ["0s", "59s", "3m 07s", "5h 09m 00s", "2d 01h 00m"]
-        );
-        assert_eq!(
-            [12, 2048, 3_355_443, 1_879_048_192].map(format_bytes),
-            ["12 B", "2.0 KiB", "3.2 MiB", "1.75 GiB"]
-        );
+        assert_eq!([0.4, 59.4, 187.0, 18_540.0, 176_400.0].map(format_seconds), ["0s", "59s", "3m 07s", "5h 09m 00s", "2d 01h 00m"]);
+        assert_eq!([12, 2048, 3_355_443, 1_879_048_192].map(format_bytes), ["12 B", "2.0 KiB", "3.2 MiB", "1.75 GiB"]);
     }
 
     #[test]
@@ -194,10 +184,7 @@ mod tests {
             assert!(line.contains(part), "no {part:?} in {line}");
         }
         let json = serde_json::to_string(&tick).unwrap();
-        assert!(
-            json.starts_with(r#"{"step":50,"images_seen":3200,"tick":1,"kimg":3.2,"#) && json.contains(r#""loss_d":1.25"#),
-            "{json}"
-        );
+        assert!(json.starts_with(r#"{"step":50,"images_seen":3200,"tick":1,"kimg":3.2,"#) && json.contains(r#""loss_d":1.25"#), "{json}");
         tick.partial = true;
         assert!(tick.line().starts_with("tick 1* ") && serde_json::to_string(&tick).unwrap().contains(r#""partial":true"#));
     }

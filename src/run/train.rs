@@ -223,17 +223,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Brings engine and folder to the point where the first step can be done.
     fn begin(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Result<Self> {
-        let Session {
-            folder,
-            config,
-            data,
-            origin,
-            reals,
-            log,
-            stop,
-            stop_after,
-            checkpoint_every,
-        } = session;
+        let Session { folder, config, data, origin, reals, log, stop, stop_after, checkpoint_every } = session;
         if let Some((path, state)) = origin.state() {
             state.check_tensors(&engine.state()?, &path.display())?;
             engine.load(state)?;
@@ -245,10 +235,7 @@ impl<'a> Run<'a> {
         log.open(&folder.path().join("log.txt"), start.0)?;
         let stats = Stats::open(&folder.path().join("stats.jsonl"), start.0)?;
         for path in moved {
-            log.line(&format!(
-                "Set aside: {}, which is newer than the checkpoint that the run goes on from",
-                path.display()
-            ))?;
+            log.line(&format!("Set aside: {}, which is newer than the checkpoint that the run goes on from", path.display()))?;
         }
         let now = Instant::now();
         let mut run = Run {
@@ -290,10 +277,7 @@ impl<'a> Run<'a> {
         let tick_steps = self.config.tick_steps();
         let snap_steps = tick_steps.saturating_mul(u64::from(self.config.run.snap_ticks));
         let last = self.config.last_step(self.start.0, self.start.1);
-        self.log.line(&format!(
-            "Training to {} kimg (step {last})",
-            format_kimg(self.images_seen_at(last))
-        ))?;
+        self.log.line(&format!("Training to {} kimg (step {last})", format_kimg(self.images_seen_at(last))))?;
         self.log.progress.start(self.start.0, last);
         self.begun = Instant::now();
         (self.tick_begun.0, self.saved.0) = (self.begun, self.begun);
@@ -303,8 +287,7 @@ impl<'a> Run<'a> {
             if self.stop_at.is_some_and(|stop| step >= stop) {
                 self.save()?;
                 self.log.progress.end();
-                self.log
-                    .line(&format!("Stopped at step {step} as --stop-after asks; {}", self.how_to_resume()))?;
+                self.log.line(&format!("Stopped at step {step} as --stop-after asks; {}", self.how_to_resume()))?;
                 return Ok(Outcome::Stopped);
             }
             if self.stop.requested() {
@@ -447,11 +430,7 @@ impl Submit {
 
 /// Adds to an error what is left of the run and what to do.
 fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) -> Error {
-    let last = folder
-        .checkpoints()
-        .ok()
-        .and_then(|mut all| all.pop())
-        .map(|checkpoint| checkpoint.path);
+    let last = folder.checkpoints().ok().and_then(|mut all| all.pop()).map(|checkpoint| checkpoint.path);
     match (error, last) {
         (Error::Diverged(what), Some(path)) => Error::Diverged(format!(
             "training diverged: {what}; the last good checkpoint is {}; to go on from it would end the same way, so \
@@ -476,11 +455,7 @@ fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) 
 /// A path as it is typed in a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    if text.contains(char::is_whitespace) {
-        format!("\"{text}\"")
-    } else {
-        text
-    }
+    if text.contains(char::is_whitespace) { format!("\"{text}\"") } else { text }
 }
 
 /// Writes the images of [`Engine::sample`] one file each, as `seed-000000.png`.

@@ -1,6 +1,6 @@
 //! The one inner product behind matrix products and convolutions, in all directions.
 //!
-//! Two cores: [`rows`] for operands A whose k is contiguous (`matmul` nn and nt, `conv2d_forward`, `conv2d_backward_input`) and [`cols`] for
+//! Two cores: `rows` for operands A whose k is contiguous (`matmul` nn and nt, `conv2d_forward`, `conv2d_backward_input`) and `cols` for
 //! operands A whose m is contiguous (`matmul` tn, `conv2d_backward_weight`). Each exists in variants, and which one runs follows from the
 //! adapter and the shape alone, so that a run's bits cannot depend on timing. In order of preference:
 //!
