@@ -52,9 +52,11 @@ fn state(images_seen: u64) -> TrainState {
 
 /// A run of 1,200 steps that was stopped after 10, in `folder/runs`; returns its checkpoint.
 fn stopped_run(folder: &Path) -> PathBuf {
-    let run = RunFolder::create(&folder.join("runs"), "digits", "dcgan-28-small", 32, "").unwrap();
-    run.write_config(&settings()).unwrap();
-    checkpoint::write(run.path(), &state(320), 3).unwrap()
+    // Without the lock of a `RunFolder`: a process that another test is starting would hold a copy of it for a moment.
+    let run = folder.join(RUN);
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("config.toml"), settings().to_toml().unwrap()).unwrap();
+    checkpoint::write(&run, &state(320), 3).unwrap()
 }
 
 const RUN: &str = "runs/00000-digits-dcgan-28-small-b32";
@@ -308,4 +310,101 @@ fn a_run_of_full_length_is_left_alone() {
         assert_eq!(fs::read(&file).unwrap(), before);
     }
     refused(dir.path(), &["train", "--fork", "latest", "--steps", "10"], &["nothing to train: the checkpoint is at step 10"]);
+}
+
+#[test]
+fn data_sets_that_do_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = "--batch (training.batch) is 64, but builtin:digits?n=10 has only 10 images; give --batch 10 or less, or more data";
+    for verb in [&["train"][..], &["train", "-n"], &["plan"]] {
+        let with = |args: &[&'static str], needles: &[&str]| refused(dir.path(), &[verb, args].concat(), needles);
+        with(&["--data", "builtin:digits?n=10", "--batch", "64"], &[few]);
+        with(&["--data", "builtin:digits?n=10"], &[&format!("--batch (training.batch) is {}, but", settings().training.batch)]);
+        with(
+            &["--data", "builtin:digts"],
+            &[
+                "there is no built-in data set 'builtin:digts'",
+                "builtin:digits, builtin:shapes, builtin:shapes-64",
+                "did you mean builtin:digits?",
+            ],
+        );
+        with(&["--data", "digits"], &["'", "does not exist", "did you mean builtin:digits?"]);
+        with(
+            &["--data", "builtin:shapes-64", "--preset", "dcgan-32"],
+            &["--data builtin:shapes-64: images are 64x64, and preset dcgan-32 takes at most 32x32", "`ganymede presets`"],
+        );
+        with(&["--data", "builtin:digits?n=0"], &["'n=0' is not a number of images, at least 1"]);
+        with(&["--data", "builtin:digits?size=3"], &["'size=3' is not a setting of a built-in set (n, seed)"]);
+    }
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    refused(dir.path(), &["train", "--data", "empty"], &["empty' ", "expected an IDX images file such as train-images-idx3-ubyte"]);
+    let left: Vec<_> = fs::read_dir(dir.path().join("runs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".lock"], "a run that cannot begin takes no number");
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let dry = |args: &[&str]| {
+        let output = ganymede(dir.path(), &[&["train", "--dry-run"], args].concat());
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let default = dry(&[]);
+    let (training, kimg) = (settings().training, settings().run.kimg.unwrap());
+    for line in [
+        "source = \"builtin:digits\"",
+        "preset = \"dcgan-28-small\"",
+        &format!("batch = {}", training.batch),
+        "lr_g = 0.0002",
+        "beta1 = 0.5",
+        &format!("kimg = {kimg}"),
+        &format!("Run folder: runs/00000-digits-dcgan-28-small-b{}", training.batch),
+        "Data: builtin:digits?n=10000&seed=0 (generator 1, train): 10000 images, 28 x 28 grey, 10 classes",
+        "Dry run: nothing was trained or written",
+    ] {
+        assert!(default.lines().any(|l| l == line), "no line {line:?} in {default}");
+    }
+    for network in ["G: 100 ->", "D: 1x28x28 ->"] {
+        assert!(default.contains(network), "{default}");
+    }
+    assert_eq!(default.matches(" parameters\n").count(), 2, "{default}");
+    // Flags show in what would be done; smaller images are padded, and that is said.
+    let other = dry(&["--preset", "dcgan-32", "--batch", "16", "--steps", "7", "--seed", "3", "--desc", "my test", "--outdir", "a/b"]);
+    for line in [
+        "batch = 16",
+        "seed = 3",
+        "steps = 7",
+        "Run folder: a/b/00000-digits-dcgan-32-b16-my-test",
+        "Images of 28x28 are padded to 32x32 with black, which this preset needs",
+    ] {
+        assert!(other.lines().any(|l| l == line), "no line {line:?} in {other}");
+    }
+    assert!(!other.contains("\nkimg = "), "a length in steps is no length in kimg: {other}");
+    let colour = dry(&["--preset", "dcgan-32", "--batch", "64", "--data", "builtin:shapes?n=100"]);
+    assert!(colour.contains("Run folder: runs/00000-shapes-dcgan-32-b64") && colour.contains("D: 3x32x32 ->"), "{colour}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of this writes anything");
+}
+
+/// Hides every Vulkan driver from the command.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_an_adapter_the_advice_is_how_to_get_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [&["train"][..], &["train", "--adapter", "0"], &["plan"], &["check"], &["devices"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ganymede"));
+        for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+            command.env(name, "/nonexistent");
+        }
+        command.env_remove("VK_ADD_DRIVER_FILES");
+        let output = command.args(args).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {text}");
+        assert!(text.starts_with("ganymede: error: no GPU adapter was found. ") && text.matches("error:").count() == 1, "{args:?}: {text}");
+        for package in ["libvulkan1", "mesa-vulkan-drivers", "vulkan-swrast"] {
+            assert!(text.contains(package), "{args:?}: no {package} in {text}");
+        }
+    }
+    let left: Vec<_> = fs::read_dir(dir.path().join("runs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".lock"], "a run that cannot begin takes no number");
 }

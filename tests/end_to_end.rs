@@ -625,10 +625,10 @@ fn verbs_that_look_at_the_adapter() {
         let total = plan.trim_end().lines().last().unwrap_or_default();
         total.split(" GFLOP").next().and_then(|t| t.rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{total}"))
     };
-    let (at_32, at_64) = (gflop(&bench.ok(&["plan"])), gflop(&bench.ok(&["plan", "--batch", "64"])));
+    let (at_32, at_64) = (gflop(&bench.ok(&["plan", "--batch", "32"])), gflop(&bench.ok(&["plan", "--batch", "64"])));
     assert!((1.9..2.1).contains(&(at_64 / at_32)) && (2.0..3.0).contains(&at_64), "{at_32} and {at_64} GFLOP");
 
-    let text = bench.fails(&["plan", "--data", "builtin:digits?n=10"], 2);
+    let text = bench.fails(&["plan", "--data", "builtin:digits?n=10", "--batch", "64"], 2);
     assert!(text.contains("--batch (training.batch) is 32, but builtin:digits?n=10 has only 10 images"), "{text}");
     assert_eq!(fs::read_dir(bench.dir.path()).expect("a folder").count(), 0, "nothing of this writes anything");
 }

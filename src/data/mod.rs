@@ -371,8 +371,8 @@ fn load_path(spec: &str, options: &LoadOptions) -> Result<DataSet> {
         if error.kind() != std::io::ErrorKind::NotFound {
             return Error::input(format!("cannot open the data path '{spec}': {error}"));
         }
-        // `--data digits` most likely means the built-in set.
-        let wanted = format!("builtin:{spec}");
+        // `--data digits` most likely means the built-in set; the command has made a path of it by now.
+        let wanted = format!("builtin:{}", path.file_name().unwrap_or_default().to_string_lossy());
         let hint = if BUILTIN_NAMES.contains(&wanted.split('?').next().unwrap_or_default()) {
             format!("; did you mean {wanted}?")
         } else {

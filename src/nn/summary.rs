@@ -24,7 +24,7 @@ pub fn table(network: &Network) -> Result<String> {
             let prefix = format!("{index}.");
             let own = tensors.iter().filter(|t| t.role == Role::Parameter && t.name.starts_with(&prefix));
             let parameters = own.map(|t| t.shape.len()).sum();
-            (format!("{index} {}", layer), sample(&shape), parameters)
+            (format!("{index:>2} {layer}"), sample(&shape), parameters)
         })
         .collect();
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
