@@ -629,7 +629,7 @@ fn verbs_that_look_at_the_adapter() {
     assert!((1.9..2.1).contains(&(at_64 / at_32)) && (2.0..3.0).contains(&at_64), "{at_32} and {at_64} GFLOP");
 
     let text = bench.fails(&["plan", "--data", "builtin:digits?n=10", "--batch", "64"], 2);
-    assert!(text.contains("--batch (training.batch) is 32, but builtin:digits?n=10 has only 10 images"), "{text}");
+    assert!(text.contains("--batch (training.batch) is 64, but builtin:digits?n=10 has only 10 images"), "{text}");
     assert_eq!(fs::read_dir(bench.dir.path()).expect("a folder").count(), 0, "nothing of this writes anything");
 }
 
