@@ -57,18 +57,15 @@ fn main() -> Result<()> {
         left -= tick;
     }
 
+    // Where a step's time goes, if the adapter has timestamps.
     if let Some(spans) = trainer.time_step()? {
-        let plan = trainer.plan();
-        for (span, (_, d)) in spans.iter().zip(&plan.dispatches) {
-            let ms = span.ns.unwrap_or(0.0) / 1e6;
-            println!(
-                "{ms:8.3} ms {:7.1} GF/s {:7.2} GB/s {:>6} {:?} {}",
-                d.cost.flops as f64 / ms / 1e6,
-                d.cost.bytes as f64 / ms / 1e6,
-                d.kernel.variant,
-                d.workgroups,
-                span.label
-            );
+        let costs = trainer.plan().dispatches.iter().map(|(_, d)| (d.cost.flops, d.kernel.variant));
+        let mut times: Vec<_> = spans.iter().zip(costs).filter_map(|(span, cost)| Some((span.ns?, &span.label, cost))).collect();
+        times.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let total: f64 = times.iter().map(|(ns, ..)| ns).sum();
+        println!("{} dispatches in {:.1} ms; the slowest:", times.len(), total / 1e6);
+        for (ns, label, (flops, variant)) in times.iter().take(12) {
+            println!("{:9.3} ms {:7.1} GFLOP/s  {label} {variant}", ns / 1e6, *flops as f64 / ns);
         }
     }
 
