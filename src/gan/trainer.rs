@@ -189,11 +189,10 @@ impl Trainer {
         self.gpu.write(&self.rows, 0, bytemuck::cast_slice(rows))?;
         // The first step compiles pipelines; the second is timed, to choose how many go into one submit.
         let timed = self.steps_per_submit.is_none() && self.measured.is_none() && self.position.step > 0;
-        let start = Instant::now();
         if timed {
             self.gpu.wait()?;
         }
-        let start = if timed { Instant::now() } else { start };
+        let start = Instant::now();
         self.executor.submit(&self.gpu, 0..rows.len() as u32)?;
         self.position = self.position.after(rows.len() as u64, self.config.batch);
         if timed {
