@@ -1,6 +1,7 @@
 //! Statistics of training: they accumulate on the device and are read once a tick.
 //!
-//! Two small buffers hold them. The *stats* buffer ([`StatsLayout`]) has one entry per [`Stat`] and is cleared by `fill` at the start of a tick.
+//! Two small buffers hold them. The *stats* buffer ([`StatsLayout`]) has one entry per [`Stat`] and is cleared by
+//! the host when it has read it, once a tick.
 //! The *events* buffer (four words) keeps the first bad event of the run ([`BadEvent`]) and is never cleared: what follows a NaN is noise.
 
 use crate::error::{Error, Result};
@@ -255,15 +256,6 @@ struct ScalarStatsParams {
     store: u32,
 }
 
-/// Parameters of `fill`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct FillParams {
-    items: u32,
-    bits: u32,
-    reserved: [u32; 2],
-}
-
 const GRAD_BLOCKS_BINDINGS: &[Bind] = &[Bind::Params, Bind::In, Bind::Out, Bind::Out];
 
 /// `grad_blocks`, loads of four floats.
@@ -326,49 +318,14 @@ pub static SCALAR_STATS: Kernel = Kernel {
     features: &[],
 };
 
-/// `fill`.
-pub static FILL: Kernel = Kernel {
-    name: "fill",
-    variant: "",
-    parts: &[part!("fill")],
-    bindings: &[Bind::Params, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
 /// Kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&GRAD_BLOCKS, &GRAD_BLOCKS_U64, &TENSOR_NORMS, &NORM_STATS, &SCORE_STATS, &SCALAR_STATS, &FILL];
+pub static KERNELS: &[&Kernel] = &[&GRAD_BLOCKS, &GRAD_BLOCKS_U64, &TENSOR_NORMS, &NORM_STATS, &SCORE_STATS, &SCALAR_STATS];
 
 /// Words of a block of `grad_blocks`; tensors of a store start at multiples of it.
 pub const BLOCK: usize = 64;
 
 /// Most partial sums that one invocation of `tensor_norms` adds.
 const RUN: usize = 64;
-
-/// Sets `words` words to the pattern `bits`.
-///
-/// # Errors
-/// [`Error::Internal`] if `words` is not a multiple of 4 or more than one binding holds.
-pub fn lower_fill(l: &mut Lowering, output: Operand, words: usize, bits: u32) -> Result<()> {
-    let (kernel, items) = items(&l.caps, words, &FILL, None)?;
-    push(
-        l,
-        kernel,
-        &FillParams { items: items as u32, bits, reserved: [0; 2] },
-        vec![output],
-        items,
-        Cost { flops: 0, bytes: 4 * words as u64 },
-    );
-    Ok(())
-}
-
-/// Clears a tick's statistics.
-///
-/// # Errors
-/// None today; the signature is that of all lowering functions.
-pub fn lower_clear_stats(l: &mut Lowering, tick: TickBuffers) -> Result<()> {
-    lower_fill(l, tick.stats, StatsLayout::WORDS, 0)
-}
 
 /// Adds the norm of a network's whole gradient to `stat`, and latches the first tensor whose gradient is not finite, or whose sum of squares is
 /// not. Tensors are numbered through the segments in order. A norm that is not finite is not counted.
@@ -622,12 +579,6 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
             }
             assert_eq!(BadEvent::read(tick.events).is_some(), k > 0, "a case of its own kind");
         }));
-    }
-    for words in [4, 64, 252, 260, 1000] {
-        let mut b = CaseBuilder::new(caps);
-        let output = b.words(vec![1; words], vec![0xc0ff_ee00; words]);
-        lower_fill(&mut b.lowering, output, words, 0xc0ff_ee00).expect(VALID);
-        cases.push(b.finish(format!("fill {words} words")));
     }
     cases
 }

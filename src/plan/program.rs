@@ -1,7 +1,7 @@
 //! What is to be computed: a graph, the buffers that outlive a step, and an ordered list of items (values to compute, state to update).
 
 use crate::error::{Error, Result};
-use crate::graph::lower::{BufferId, Lowering, Operand, Place};
+use crate::graph::lower::{BufferId, Lowering, Place};
 use crate::graph::shape::Shape;
 use crate::graph::{Graph, NodeId};
 use crate::ops;
@@ -138,10 +138,5 @@ impl Program {
     /// Notes a cross-entropy, so that compilation can use its fused kernel.
     pub fn note_loss(&mut self, loss: Bce) {
         self.losses.push(loss);
-    }
-
-    /// An operand for a node, for use in effects.
-    pub fn operand(&self, node: NodeId) -> Operand {
-        Operand::Node(node)
     }
 }
