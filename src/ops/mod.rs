@@ -179,7 +179,8 @@ mod tests {
         if !gpu.caps().software || !gpu.caps().int64 {
             return;
         }
-        let mut first: HashMap<(String, Vec<Vec<u8>>), (Vec<String>, Vec<Vec<u8>>)> = HashMap::new();
+        type Bytes = Vec<Vec<u8>>;
+        let mut first: HashMap<(String, Bytes), (Vec<String>, Bytes)> = HashMap::new();
         let mut compared = HashSet::new();
         for case in own_cases(&gpu.caps()) {
             let inputs = case.buffers.iter().filter_map(|b| if let CaseBuffer::Input(bytes) = b { Some(bytes.clone()) } else { None });
