@@ -54,28 +54,17 @@ class Ours:
             spec = workload.spec
             arguments = ["step", "--preset", spec["preset"], "--batch", str(spec["batch"]), "--seconds", str(seconds)]
         else:
-            arguments = ["kernels", "--filter", workload.name]
+            arguments = ["kernels", "--filter", workload.name, "--seconds", str(seconds)]
         text = self.run("bench", *arguments, "--json", "-")
         try:
             report = json.loads(text)
             self.adapter = report["adapter"]
-            results = [r for r in report["results"] if r["unit"] == workload.unit]
-            rates = {self._variant(workload, r["name"]): [float(rate) for rate in r["samples"]] for r in results}
+            results = {r["name"]: [float(rate) for rate in r["samples"]] for r in report["results"] if r["unit"] == workload.unit}
         except (ValueError, KeyError, TypeError) as error:
             raise EnvironmentTrouble(f"`bench {' '.join(arguments)}` gave something else than its JSON report: {error!r}") from error
-        rates.pop("", None)
-        if not rates:
-            raise PeerFailed(
-                f"there is no such result of ours in {workload.unit}; `bench {' '.join(arguments)}` gave {[r['name'] for r in results]}"
-            )
-        return rates
-
-    @staticmethod
-    def _variant(workload: Workload, name: str) -> str:
-        """What a result adds to the workload (a fused epilogue, say); empty for a result of something else."""
-        if workload.group == "step" or name == workload.name:
-            return "default"
-        return name.removeprefix(workload.name).strip() if name.startswith(f"{workload.name} ") else ""
+        if workload.name not in results:
+            raise PeerFailed(f"there is no such result in {workload.unit}; `bench {' '.join(arguments)}` gave {list(results)}")
+        return {"default": results[workload.name]}
 
     def facts(self, preset: str, batch: int) -> tuple[dict[str, int], float]:
         """Number of parameters of G and D, and floating-point operations of the products of a step."""

@@ -12,7 +12,7 @@ BATCH = 64
 class Workload:
     """One thing to time."""
 
-    # Name in the tables and, for operations, the name of our own result.
+    # Name in the tables, and of our own result in `ganymede bench`.
     name: str
     # "step" or "kernels".
     group: str
@@ -29,7 +29,7 @@ class Workload:
 
 
 def _step(preset: str) -> Workload:
-    return Workload(f"{preset} batch {BATCH}", "step", "images/s", BATCH, {"kind": "step", "preset": preset, "batch": BATCH})
+    return Workload(f"{preset}, batch {BATCH}", "step", "images/s", BATCH, {"kind": "step", "preset": preset, "batch": BATCH})
 
 
 def _matmul(size: int) -> Workload:
@@ -53,8 +53,8 @@ def _elementwise(kind: str, name: str, elements: int, bytes_each: int) -> Worklo
     return Workload(name, "kernels", "GB/s", elements * bytes_each / 1e9, {"kind": kind, "elements": elements})
 
 
-# (inputs, side, outputs): the inner layers of dcgan-32 and dcgan-64, then D's first layers. Their input gradients are the forward passes of G's last
-# layers.
+# (inputs, side, outputs): the inner layers of dcgan-32 and dcgan-64, then first layers. Input gradients of first layers are the forward
+# passes of G's last layers.
 _CONVOLUTIONS = [(64, 16, 128), (128, 8, 256), (64, 32, 128), (1, 32, 64), (3, 64, 64)]
 
 WORKLOADS: list[Workload] = [
@@ -63,11 +63,11 @@ WORKLOADS: list[Workload] = [
     _matmul(512),
     _matmul(1024),
     *(_conv2d(direction, *shape) for shape in _CONVOLUTIONS for direction in ("forward", "input", "weight")),
-    # One read and one write of four bytes.
-    _elementwise("leaky_relu", "leaky_relu 1048576", 1 << 20, 8),
-    _elementwise("leaky_relu", "leaky_relu 4194304", 1 << 22, 8),
-    # Reads of parameter, gradient and both moments, writes of all but the gradient.
-    _elementwise("adam", "adam 1066880", 1_066_880, 28),
+    # Each element is read and written; the backward pass reads two.
+    _elementwise("leaky_relu", "leaky_relu (256, 12544)", 256 * 12544, 8),
+    _elementwise("leaky_relu_backward", "leaky_relu_backward (256, 12544)", 256 * 12544, 12),
+    # dcgan-32's generator, padding included: reads of parameter, gradient and both moments, writes of all but the gradient.
+    _elementwise("adam", "adam 1069952 words", 1_069_952, 28),
 ]
 
 

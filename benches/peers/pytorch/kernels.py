@@ -50,6 +50,11 @@ def _leaky_relu(spec: dict[str, Any], device: torch.device) -> dict[str, Run]:
     return {"leaky_relu": lambda: functional.leaky_relu(x, 0.2)}
 
 
+def _leaky_relu_backward(spec: dict[str, Any], device: torch.device) -> dict[str, Run]:
+    x, grad = torch.randn(spec["elements"], device=device), torch.randn(spec["elements"], device=device)
+    return {"leaky_relu_backward": lambda: torch.ops.aten.leaky_relu_backward(grad, x, 0.2, False)}
+
+
 def _adam(spec: dict[str, Any], device: torch.device) -> dict[str, Run]:
     def run(**how: bool) -> Run:
         parameter = torch.randn(spec["elements"], device=device).requires_grad_()
@@ -63,5 +68,6 @@ _KINDS: dict[str, Callable[[dict[str, Any], torch.device], dict[str, Run]]] = {
     "matmul": _matmul,
     "conv2d": _conv2d,
     "leaky_relu": _leaky_relu,
+    "leaky_relu_backward": _leaky_relu_backward,
     "adam": _adam,
 }

@@ -115,8 +115,9 @@ class Trainer:
         self.optimiser_g = torch.optim.Adam(self.generator.parameters(), LEARNING_RATE, BETAS, fused=True)
         self.optimiser_d = torch.optim.Adam(self.discriminator.parameters(), LEARNING_RATE, BETAS, fused=True)
         compiled = mode.startswith("compile")
-        self.run_g = torch.compile(self.generator) if compiled else self.generator
-        self.run_d = torch.compile(self.discriminator) if compiled else self.discriminator
+        # Shapes never change.
+        self.run_g = torch.compile(self.generator, dynamic=False) if compiled else self.generator
+        self.run_d = torch.compile(self.discriminator, dynamic=False) if compiled else self.discriminator
         self.loss = nn.BCEWithLogitsLoss()
         self.ones = torch.ones(batch, 1, device=device)
         self.zeros = torch.zeros(batch, 1, device=device)
@@ -156,7 +157,8 @@ class Trainer:
     def timed_step(self) -> Callable[[], object]:
         """A step on the next batch of a resident data set, with z drawn on the device."""
         images = self.place(hashed_images(RESIDENT_BATCHES * self.batch, self.preset.side, 1000))
-        batches = torch.split(images, self.batch)
+        # Tensors of their own, not views: compiled code would be specialised to the first one's offset.
+        batches = [batch.clone(memory_format=self.layout) for batch in torch.split(images, self.batch)]
         done = 0
 
         def run() -> object:

@@ -9,9 +9,10 @@ use burn::tensor::module::{conv2d, conv2d_weight_backward};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 use serde_json::Value;
+use std::any::Any;
 
 /// One run of an operation; what it returns lives until the device is idle, so that nothing is optimised away.
-pub type Run = Box<dyn FnMut() -> Vec<Tensor<1>>>;
+pub type Run = Box<dyn FnMut() -> Box<dyn Any>>;
 
 /// What to time for a workload of run.py.
 ///
@@ -23,8 +24,9 @@ pub fn build(spec: &Value, device: &Device) -> Result<Run, String> {
         "conv2d" => convolution(spec, device),
         "leaky_relu" => {
             let x = random([number(spec, "elements")?], device);
-            Ok(Box::new(move || vec![leaky_relu(x.clone(), 0.2)]))
+            Ok(Box::new(move || Box::new(leaky_relu(x.clone(), 0.2))))
         }
+        "leaky_relu_backward" => Err("burn has no backward pass of LeakyReLU by itself".into()),
         "adam" => adam(spec, device),
         kind => Err(format!("no workload of kind {kind:?}")),
     }
@@ -48,7 +50,7 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
 fn matmul(spec: &Value, device: &Device) -> Result<Run, String> {
     let [m, n, k] = [number(spec, "m")?, number(spec, "n")?, number(spec, "k")?];
     let (a, b) = (random([m, k], device), random([k, n], device));
-    Ok(Box::new(move || vec![a.clone().matmul(b.clone()).flatten(0, 1)]))
+    Ok(Box::new(move || Box::new(a.clone().matmul(b.clone()))))
 }
 
 fn convolution(spec: &Value, device: &Device) -> Result<Run, String> {
@@ -63,15 +65,13 @@ fn convolution(spec: &Value, device: &Device) -> Result<Run, String> {
     };
     let grad = random(forward().dims(), device);
     match text(spec, "pass")? {
-        "forward" => Ok(Box::new(move || vec![forward().flatten(0, 3)])),
+        "forward" => Ok(Box::new(move || Box::new(forward()))),
         "input" => Ok(Box::new(move || {
             let [x, weight, grad] = [&x, &weight, &grad].map(|t| t.clone().into_dispatch());
             let result = Dispatch::conv2d_x_backward(x, weight, grad, options.clone());
-            vec![Tensor::<4>::from_dispatch(result).flatten(0, 3)]
+            Box::new(Tensor::<4>::from_dispatch(result))
         })),
-        "weight" => {
-            Ok(Box::new(move || vec![conv2d_weight_backward(x.clone(), weight.clone(), grad.clone(), options.clone()).flatten(0, 3)]))
-        }
+        "weight" => Ok(Box::new(move || Box::new(conv2d_weight_backward(x.clone(), weight.clone(), grad.clone(), options.clone())))),
         pass => Err(format!("no pass {pass:?} of a convolution")),
     }
 }
@@ -89,12 +89,12 @@ fn adam(spec: &Value, device: &Device) -> Result<Run, String> {
     let mut optimiser = AdamConfig::new().with_beta_1(0.5).with_beta_2(0.999).with_epsilon(1e-8).init();
     Ok(Box::new(move || {
         // The module goes through the optimiser by value and comes back.
-        let Some(old) = module.take() else { return Vec::new() };
-        let mut grads = GradientsParams::new();
-        grads.register(old.value.id, gradient.clone());
-        let new = optimiser.step(2e-4, old, grads);
-        let value = new.value.val();
-        module = Some(new);
-        vec![value]
+        if let Some(old) = module.take() {
+            let mut grads = GradientsParams::new();
+            grads.register(old.value.id, gradient.clone());
+            module = Some(optimiser.step(2e-4, old, grads));
+        }
+        // Not the parameter itself: a second reference to it would keep the update from happening in place.
+        Box::new(())
     }))
 }

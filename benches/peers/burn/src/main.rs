@@ -59,7 +59,7 @@ impl Worker {
             let mut trainer = self.trainer(spec)?;
             Box::new(move || {
                 trainer.step();
-                Vec::new()
+                Box::new(())
             })
         } else {
             kernels::build(spec, &self.device)?

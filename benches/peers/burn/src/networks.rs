@@ -56,7 +56,7 @@ impl Block {
             Product::Conv(conv) => conv.forward(x),
             Product::Transposed(conv) => conv.forward(x),
             Product::Linear(linear) => {
-                let rows: Tensor<2> = linear.forward(x.flatten::<4>(1, 3).flatten::<2>(1, 3));
+                let rows: Tensor<2> = linear.forward(x.flatten::<2>(1, 3));
                 let [batch, features] = rows.dims();
                 rows.reshape([batch, features, 1, 1])
             }
