@@ -142,7 +142,7 @@ def burn_command(arguments: argparse.Namespace, backend: str) -> list[str]:
     binary = Path(arguments.burn) if arguments.burn else target / "release" / f"ganymede-peer-burn{EXE}"
     if not binary.is_file():
         build = f"cargo build --release --locked --manifest-path {HERE / 'burn' / 'Cargo.toml'}"
-        raise PeerFailed(f"{binary} is not there; build it with `{build}` (ten minutes and 4 GB) or name it by --burn")
+        raise PeerFailed(f"{binary} is not there; build it with `{build}` (ten quiet minutes and 4 GB) or name it by --burn")
     return [str(binary.resolve()), backend]
 
 

@@ -112,15 +112,22 @@ class Peer:
             line = self.process.stdout.readline()
             answer: dict[str, Any] | None = json.loads(line) if line else None
         except (OSError, ValueError) as error:
-            raise PeerFailed(f"the worker does not answer ({error}); see {self.log}") from error
+            raise PeerFailed(f"the worker does not answer ({error}){self._last_words()}") from error
         finally:
             late.cancel()
         if answer is None:
             status = self.process.wait()
-            raise PeerFailed(f"the worker ended with status {status}, or took longer than --patience {self.patience:.0f} s; see {self.log}")
+            raise PeerFailed(
+                f"the worker ended with status {status}, or took longer than --patience {self.patience:.0f} s{self._last_words()}"
+            )
         if "error" in answer:
             raise PeerFailed(f"{answer['error']} (see {self.log})")
         return answer
+
+    def _last_words(self) -> str:
+        """The last line of the worker's log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"; its last words: {lines[-1]} (all in {self.log})" if lines else ""
 
     @property
     def alive(self) -> bool:
