@@ -98,8 +98,10 @@ fn convolutions(conv: Conv2d, x: [usize; 4], w: [usize; 4], without: [usize; 2])
 fn problems() -> Vec<Problem> {
     let mut all = Vec::new();
     let sizes = [[1, 1, 1], [5, 7, 3], [33, 21, 70], [17, 40, 64], [40, 16, 136], [100, 100, 12], [9, 64, 1], [37, 24, 5], [3, 130, 8]];
+    // Several tiles of every kernel, and sums long enough to be split.
+    let sizes = sizes.into_iter().chain([[130, 300, 140], [6, 1500, 10], [21, 700, 3]]);
     for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
-        all.extend(sizes.map(|size| matmul(ta, tb, size)));
+        all.extend(sizes.clone().map(|size| matmul(ta, tb, size)));
     }
     let conv = |stride, padding, dilation, groups| Conv2d { stride, padding, dilation, groups };
     let plain = Conv2d::default();
@@ -123,6 +125,10 @@ fn problems() -> Vec<Problem> {
         (conv([2, 2], [1, 1], [1, 1], 1), [3, 1, 8, 10], [16, 1, 4, 4]),
         (conv([2, 2], [1, 1], [1, 1], 1), [2, 3, 12, 8], [32, 3, 4, 4]),
         (conv([1, 1], [3, 3], [1, 1], 1), [2, 32, 6, 7], [3, 32, 7, 7]),
+        // Several tiles of every kernel, in all directions; segments that are no multiple of a step; sums long enough to be split.
+        (conv([2, 2], [1, 1], [1, 1], 1), [2, 20, 20, 18], [136, 20, 4, 4]),
+        (conv([2, 1], [2, 2], [1, 1], 1), [3, 12, 15, 13], [70, 12, 5, 5]),
+        (conv([2, 2], [1, 1], [1, 1], 1), [2, 66, 14, 14], [3, 66, 4, 4]),
         // First and last layers: the kernel is the input, so that they are matrix products.
         (plain, [9, 20, 4, 3], [1, 20, 4, 3]),
         (plain, [5, 6, 3, 5], [100, 6, 3, 5]),

@@ -18,9 +18,11 @@
 //! waste less on networks with 32 channels.)
 
 mod cases;
+mod choice;
 pub(super) mod cols;
 mod kernels;
 pub(super) mod rows;
+mod split;
 
 pub use cases::cases;
 pub use kernels::kernels;
@@ -160,6 +162,14 @@ macro_rules! gemm_op {
     };
 }
 pub(super) use gemm_op;
+
+/// Moves the first of the kernels that is a candidate to the front.
+fn prefer(candidates: &mut [&'static Kernel], kernels: [&'static Kernel; 2]) {
+    let place = |kernel: &&'static Kernel| candidates.iter().position(|c| std::ptr::eq(*c, *kernel));
+    if let Some(at) = kernels.iter().find_map(place) {
+        candidates[..=at].rotate_right(1);
+    }
+}
 
 /// The kernel to use: the forced one if it is a candidate, else the first.
 fn choose(candidates: &[&'static Kernel], forced: Option<&Kernel>) -> Result<&'static Kernel> {
