@@ -39,45 +39,31 @@ fn eight_on(pixel: Pixel) -> Pixel {
     return Pixel(image, y - select(0u, params.grid_height, next_image), x - select(0u, params.grid_width, next_line));
 }
 
-// Four rows of A at pixel k, zero from `end` on.
-fn a_rows(a_row: u32, k: u32, end: u32) -> vec4<f32> {
-    let exists = k < end;
-    return select(vec4<f32>(), a4(select(0u, k, exists) * params.a_pixel + a_row), exists);
-}
-
-// Four columns of B at a pixel, zero where `exists` is false or the tap falls outside.
-fn b_columns(column: Column, pixel: Pixel, exists: bool) -> vec4<f32> {
-    let origin = origin_of(pixel);
-    let inside = exists && is_inside(origin, column);
-    return select(vec4<f32>(), b4(u32(select(0, origin.start + column.offset, inside))), inside);
-}
-
-// What an invocation stages of the step at k, where `pixel` is its first: column j is j pixels further.
-fn block_of(stager: Stager, pixel: Pixel, step_k: u32, end: u32) -> mat4x4<f32> {
-    let k = step_k + stager.k;
-    if stager.is_a {
-        return mat4x4<f32>(
-            a_rows(stager.a_row, k, end),
-            a_rows(stager.a_row, k + 1u, end),
-            a_rows(stager.a_row, k + 2u, end),
-            a_rows(stager.a_row, k + 3u, end),
-        );
+// Loads for the step at k, of which pixels from `end` on do not exist; `pixel` is the invocation's first.
+fn load(stager: Stager, pixel: Pixel, step_k: u32, end: u32) -> Loaded {
+    let k = vec4<u32>(0u, 1u, 2u, 3u) + (step_k + stager.k);
+    var exists = k < vec4<u32>(end);
+    var address = select(vec4<u32>(), k, exists) * params.a_pixel + stager.a_row;
+    if !stager.is_a {
+        let column = stager.column;
+        let pixel1 = next_of(pixel);
+        let pixel2 = next_of(pixel1);
+        let origin0 = origin_of(pixel);
+        let origin1 = origin_of(pixel1);
+        let origin2 = origin_of(pixel2);
+        let origin3 = origin_of(next_of(pixel2));
+        exists &= vec4<bool>(is_inside(origin0, column), is_inside(origin1, column), is_inside(origin2, column), is_inside(origin3, column));
+        let start = vec4<i32>(origin0.start, origin1.start, origin2.start, origin3.start);
+        // Where the tap sees nothing, any address that exists will do.
+        address = bitcast<vec4<u32>>(select(vec4<i32>(), start + column.offset, exists));
     }
-    let pixel1 = next_of(pixel);
-    let pixel2 = next_of(pixel1);
-    let pixel3 = next_of(pixel2);
-    return mat4x4<f32>(
-        b_columns(stager.column, pixel, k < end),
-        b_columns(stager.column, pixel1, k + 1u < end),
-        b_columns(stager.column, pixel2, k + 2u < end),
-        b_columns(stager.column, pixel3, k + 3u < end),
-    );
+    return loaded_from(stager.is_a, address, exists);
 }
 
-fn stage(stager: Stager, block: mat4x4<f32>) {
+fn stage(stager: Stager, loaded: Loaded) {
     if stager.is_a {
-        stage_a(stager.slot, block);
+        stage_a(stager.slot, masked(loaded));
     } else {
-        stage_b(stager.slot, block);
+        stage_b(stager.slot, masked(loaded));
     }
 }

@@ -40,7 +40,7 @@ fn gemm_cols_tile_large(
     var k = split * p.split_pixels;
     let end = min(k + p.split_pixels, p.pixels);
     var pixel = pixel_at(k + stager.k);
-    var block = block_of(stager, pixel, k, end);
+    var loaded = load(stager, pixel, k, end);
 
     var top_left = mat4x4<f32>();
     var top_right = mat4x4<f32>();
@@ -48,12 +48,11 @@ fn gemm_cols_tile_large(
     var bottom_right = mat4x4<f32>();
     for (; k < end; k += 16u) {
         workgroupBarrier();
-        stage(stager, block);
+        stage(stager, loaded);
         workgroupBarrier();
-        if k + 16u < end {
-            pixel = eight_on(eight_on(pixel));
-            block = block_of(stager, pixel, k + 16u, end);
-        }
+        // Behind the last step too: a branch around the loads would have registers merged, and wait for them.
+        pixel = eight_on(eight_on(pixel));
+        loaded = load(stager, pixel, k + 16u, end);
         for (var q = 0u; q < 4u; q++) {
             let at_a = slot_at(q, row_quad);
             let at_b = slot_at(q, column_quad);

@@ -40,18 +40,17 @@ fn gemm_cols_tile_small(
     var k = split * p.split_pixels;
     let end = min(k + p.split_pixels, p.pixels);
     var pixel = pixel_at(k + stager.k);
-    var block = block_of(stager, pixel, k, end);
+    var loaded = load(stager, pixel, k, end);
 
     var upper = mat4x4<f32>();
     var lower = mat4x4<f32>();
     for (; k < end; k += 16u) {
         workgroupBarrier();
-        stage(stager, block);
+        stage(stager, loaded);
         workgroupBarrier();
-        if k + 16u < end {
-            pixel = eight_on(eight_on(pixel));
-            block = block_of(stager, pixel, k + 16u, end);
-        }
+        // Behind the last step too: a branch around the loads would have registers merged, and wait for them.
+        pixel = eight_on(eight_on(pixel));
+        loaded = load(stager, pixel, k + 16u, end);
         for (var q = 0u; q < 4u; q++) {
             let at_a = slot_at(q, row_quad);
             let at_b = slot_at(q, column_quad);

@@ -10,9 +10,9 @@
 //   saved  as c                                    in     read only if params.mask
 //   c      [pixels][N]                             out
 //
-// Work: one workgroup computes 16 rows by four columns in steps of 64 k. Lane l of sixteen owns k = 4 l to 4 l + 3 of each step for four rows, so that
-// sixteen lanes load 256 bytes of each row in a piece; their sums are added by a tree in shared memory, whose order is fixed. Workgroup (x, y) is a tile,
-// columns fastest; z is the phase. Steps go on over segments, and may be split, as in gemm_rows_tile_small.
+// Work: one workgroup computes 16 rows by four columns in steps of 64 k. Lane l of sixteen owns k = 4 l to 4 l + 3 of each step for four rows, so
+// that sixteen lanes load 256 bytes of each row in a piece; their sums are added by a tree in shared memory, whose order is fixed. Workgroup (x, y)
+// is a tile, columns fastest; z is the phase. Steps go on over segments, and may be split, as in gemm_rows_tile_small.
 // Host: src/ops/gemm/rows.rs.  Twins: matmul, conv2d_forward, conv2d_backward_input.
 // Variants: the form of B, and whether the sum is split.
 

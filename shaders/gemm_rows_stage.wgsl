@@ -1,7 +1,7 @@
 // gemm_rows_stage: from memory to the tiles. A part of the gemm_rows_tile_* kernels; gemm_stage_n and gemm_stage_t know how B is stored.
 //
-// An invocation loads four vec4s a step: four rows by four k of A, which it turns over in registers (k is contiguous in memory, rows are in the tile), or
-// four k by four columns of B. Lanes that are neighbours load neighbouring vec4s. Rows are found by division once per segment, not per step.
+// An invocation loads four vec4s a step: four rows by four k of A, which it turns over in registers (k is contiguous in memory, rows are in the
+// tile), or four k by four columns of B. Lanes that are neighbours load neighbouring vec4s. Rows are found by division once per segment, not per step.
 
 // Which part of the tiles an invocation stages: rows or columns from `first`, k from `k`.
 struct Stager {
@@ -17,16 +17,18 @@ fn stager_at(local: u32, m: u32, n: u32) -> Stager {
     return Stager(is_a, select(n, m, is_a) + 4u * part.x, 4u * part.y, slot_at(part.y, part.x));
 }
 
-// The four lines that an invocation loads in one segment: spans of A, or what the form of B makes of them.
+// The four lines that an invocation loads in one segment, in floats: at k, what is at `line + start + k * stride`, if `start + k * stride < limit`
+// (unsigned), else zero. Of A they are spans, of B rows k or columns n.
 struct Lines {
     line: vec4<u32>,
-    start: vec4<i32>,
+    start: vec4<u32>,
     limit: vec4<u32>,
+    stride: u32,
 }
 
 fn lines_of(stager: Stager, phase: Phase, segment: vec4<i32>) -> Lines {
     if !stager.is_a {
-        return Lines(b_lines(u32(segment.z), stager.first), vec4<i32>(), vec4<u32>());
+        return b_lines(u32(segment.z), stager.first);
     }
     let span0 = span_of(row_at(phase, stager.first), phase, segment);
     let span1 = span_of(row_at(phase, stager.first + 1u), phase, segment);
@@ -34,31 +36,23 @@ fn lines_of(stager: Stager, phase: Phase, segment: vec4<i32>) -> Lines {
     let span3 = span_of(row_at(phase, stager.first + 3u), phase, segment);
     return Lines(
         vec4<u32>(span0.line, span1.line, span2.line, span3.line),
-        vec4<i32>(span0.start, span1.start, span2.start, span3.start),
+        bitcast<vec4<u32>>(vec4<i32>(span0.start, span1.start, span2.start, span3.start)),
         vec4<u32>(span0.limit, span1.limit, span2.limit, span3.limit),
+        1u,
     );
 }
 
-// What an invocation stages of the step at k: column j is at its k + j.
-fn block_of(stager: Stager, lines: Lines, k: u32) -> mat4x4<f32> {
-    if !stager.is_a {
-        return b_block(lines.line, k + stager.k);
-    }
-    let at = bitcast<vec4<u32>>(lines.start) + (k + stager.k);
+// Loads for the step at k.
+fn load(stager: Stager, lines: Lines, k: u32) -> Loaded {
+    let at = lines.start + (k + stager.k) * lines.stride;
     let exists = at < lines.limit;
-    let address = lines.line + select(vec4<u32>(), at, exists);
-    return transpose(mat4x4<f32>(
-        select(vec4<f32>(), a4(address.x), exists.x),
-        select(vec4<f32>(), a4(address.y), exists.y),
-        select(vec4<f32>(), a4(address.z), exists.z),
-        select(vec4<f32>(), a4(address.w), exists.w),
-    ));
+    return loaded_from(stager.is_a, lines.line + select(vec4<u32>(), at, exists), exists);
 }
 
-fn stage(stager: Stager, block: mat4x4<f32>) {
+fn stage(stager: Stager, loaded: Loaded) {
     if stager.is_a {
-        stage_a(stager.slot, block);
+        stage_a(stager.slot, transpose(masked(loaded)));
     } else {
-        stage_b(stager.slot, block);
+        stage_b(stager.slot, b_block(masked(loaded)));
     }
 }

@@ -43,10 +43,10 @@ fn gemm_rows_tile_large(
     var s = phase.first_step / segment_steps;
     var k = (phase.first_step - s * segment_steps) * 16u;
     var lines: Lines;
-    var block: mat4x4<f32>;
+    var loaded: Loaded;
     if phase.steps > 0u {
         lines = lines_of(stager, phase, walk[phase.first_segment + s]);
-        block = block_of(stager, lines, k);
+        loaded = load(stager, lines, k);
     }
 
     var top_left = mat4x4<f32>();
@@ -55,17 +55,16 @@ fn gemm_rows_tile_large(
     var bottom_right = mat4x4<f32>();
     for (var step = 1u; step <= phase.steps; step++) {
         workgroupBarrier();
-        stage(stager, block);
+        stage(stager, loaded);
         workgroupBarrier();
-        if step < phase.steps {
-            k += 16u;
-            if k >= depth {
-                k = 0u;
-                s++;
-                lines = lines_of(stager, phase, walk[phase.first_segment + s]);
-            }
-            block = block_of(stager, lines, k);
+        // Behind the last step too: a branch around the loads would have registers merged, and wait for them.
+        k += 16u;
+        if k >= depth && step < phase.steps {
+            k = 0u;
+            s++;
+            lines = lines_of(stager, phase, walk[phase.first_segment + s]);
         }
+        loaded = load(stager, lines, k);
         for (var q = 0u; q < 4u; q++) {
             let at_a = slot_at(q, row_quad);
             let at_b = slot_at(q, column_quad);

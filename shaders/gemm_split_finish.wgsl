@@ -8,8 +8,8 @@
 //   saved     as c                    in     read only if params.mask
 //   c         [pixels][N]             out
 //
-// Work: one workgroup finishes eight vec4s. Row r of its eight rows of invocations adds splits r, r + 8, and so on, and the first row adds the rows, in
-// order: with hundreds of splits and few sums, one invocation a sum would wait for memory in line.
+// Work: one workgroup finishes eight vec4s. Row r of its eight rows of invocations adds splits r, r + 8, and so on, and the first row adds the rows,
+// in order: with hundreds of splits and few sums, one invocation a sum would wait for memory in line.
 // Host: src/ops/gemm/split.rs.  Twins: matmul, conv2d_forward, conv2d_backward_input, conv2d_backward_weight.
 
 struct GemmSplitFinishParams {

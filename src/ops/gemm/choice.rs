@@ -3,7 +3,7 @@
 //! | constant | value | reason |
 //! |---|---|---|
 //! | [`FEW`] | 8 | a narrower product would waste seven eighths and more of a tile's arithmetic in that direction |
-//! | [`LARGE_TILES`] | 128 | a large tile loads half as much per multiply-add, but only if every multiprocessor of a large GPU (128 to 144 of them) has one |
+//! | [`LARGE_TILES`] | 128 | a large tile loads half as much per multiply-add, if each multiprocessor of a large GPU (128 to 144) has one |
 //! | [`LARGE_WASTE`] | 5/4 | arithmetic on rows and columns that do not exist costs more than the loads that a large tile saves |
 //! | [`SPLIT_TILES`] | 64 | with fewer tiles, at least half of a large GPU idles, and a second dispatch is worth its cost |
 //! | [`SPLIT_STEPS`] | 32 | a sum of fewer steps is over before the second dispatch would be |
