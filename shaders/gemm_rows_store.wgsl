@@ -1,4 +1,4 @@
-// gemm_rows_store: epilogue and store of four columns of C. A part of gemm_rows_broadcast, gemm_rows_narrow and gemm_rows_plain.
+// gemm_rows_store: epilogue and store of four columns of C. A part of the gemm_rows_* kernels.
 
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> c: array<vec4<f32>>;

@@ -170,6 +170,20 @@ impl Gpu {
         self.caps.clone()
     }
 
+    /// The same device, with the kernels that an adapter with other capabilities would run: so that a software adapter can prove the plans of
+    /// GPUs, and the other way round.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `caps` promise what this adapter does not have.
+    pub fn choosing_for(mut self, caps: Caps) -> Result<Gpu> {
+        let own = &self.caps;
+        if caps.fixed_subgroup && !own.fixed_subgroup || caps.int64 && !own.int64 || caps.max_binding > own.max_binding {
+            return Err(Error::input(format!("{} has {own:?}, so it cannot run the kernels chosen for {caps:?}", self.info.name)));
+        }
+        self.caps = caps;
+        Ok(self)
+    }
+
     /// Whether the kernel's features are all there.
     pub fn supports(&self, kernel: &Kernel) -> bool {
         kernel.features.iter().all(|feature| match feature {

@@ -653,8 +653,15 @@ mod tests {
         let gpu = Caps { software: false, ..software.clone() };
         let conv = Conv2d { stride: [2, 2], padding: [1, 1], ..Conv2d::default() };
         let layer = ([4, 16, 8, 8], [32, 16, 4, 4]);
-        assert_eq!(best(&Caps::minimal(), conv, layer.0, layer.1), "gemm_rows_plain/t");
-        assert_eq!(best(&gpu, conv, layer.0, layer.1), "gemm_rows_plain/t");
+        for gpu in [&Caps::minimal(), &gpu] {
+            assert_eq!(best(gpu, conv, layer.0, layer.1), "gemm_rows_tile_small/t");
+            assert_eq!(best(gpu, conv, [64, 64, 32, 32], [128, 64, 4, 4]), "gemm_rows_tile_large/t");
+            assert_eq!(best(gpu, conv, [64, 64, 8, 8], [128, 64, 4, 4]), "gemm_rows_tile_small/t_split");
+            assert_eq!(best(gpu, conv, [4, 16, 8, 8], [3, 16, 4, 4]), "gemm_rows_reduce/t");
+            assert_eq!(best(gpu, Conv2d::default(), [64, 512, 4, 4], [1, 512, 4, 4]), "gemm_rows_reduce/t_split");
+            assert_eq!(best(gpu, Conv2d { groups: 2, ..conv }, [4, 64, 8, 8], [64, 32, 4, 4]), "gemm_rows_tile_small/t");
+            assert_eq!(best(gpu, Conv2d { groups: 16, ..conv }, [4, 16, 8, 8], [16, 1, 4, 4]), "gemm_rows_scalar");
+        }
         assert_eq!(best(&software, conv, layer.0, layer.1), "gemm_rows_broadcast/t_texture");
         assert_eq!(best(&software, conv, [4, 16, 8, 8], [3, 16, 4, 4]), "gemm_rows_narrow/t_texture");
         // Operands of more than 128 MiB do not fit a texture.

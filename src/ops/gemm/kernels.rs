@@ -66,6 +66,35 @@ macro_rules! rows_loaders {
     };
 }
 
+/// The kernels of the rows core for GPUs in one form of B. A split kernel is the same text over a walk with several phases for each.
+pub(super) struct Tiles {
+    pub large: Kernel,
+    pub small: Kernel,
+    pub small_split: Kernel,
+    pub reduce: Kernel,
+    pub reduce_split: Kernel,
+}
+
+/// [`Tiles`]: the variants, and the parts that know how B is stored.
+macro_rules! rows_tiles {
+    ($whole:literal, $split:literal, $stage:literal, $quad:literal) => {
+        Tiles {
+            large: rows_tile!("gemm_rows_tile_large", $whole, ["gemm_tile_large", "gemm_tile", $stage, "gemm_rows_stage"], 256),
+            small: rows_tile!("gemm_rows_tile_small", $whole, ["gemm_tile_small", "gemm_tile", $stage, "gemm_rows_stage"], 128),
+            small_split: rows_tile!("gemm_rows_tile_small", $split, ["gemm_tile_small", "gemm_tile", $stage, "gemm_rows_stage"], 128),
+            reduce: rows_tile!("gemm_rows_reduce", $whole, [$quad], 64),
+            reduce_split: rows_tile!("gemm_rows_reduce", $split, [$quad], 64),
+        }
+    };
+}
+
+/// A kernel of the rows core that needs no feature and reads buffers.
+macro_rules! rows_tile {
+    ($name:literal, $variant:literal, [$($part:literal),*], $lanes:expr) => {
+        rows!($name, $variant, ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], [$($part),*], ROWS, $lanes, &[])
+    };
+}
+
 /// A kernel of the cols core.
 macro_rules! cols {
     ($name:literal, $variant:literal, [$($loader:literal),*], $bindings:expr, $lanes:expr, $features:expr) => {
@@ -77,6 +106,13 @@ macro_rules! cols {
             workgroup: [$lanes, 1, 1],
             features: $features,
         }
+    };
+}
+
+/// A kernel of the cols core for GPUs: the tiles' size is a part.
+macro_rules! cols_tile {
+    ($name:literal, $variant:literal, $size:literal, $lanes:expr) => {
+        cols!($name, $variant, ["gemm_a_vec4", "gemm_b_vec4", $size, "gemm_tile", "gemm_cols_stage"], COLS, $lanes, &[])
     };
 }
 
@@ -96,16 +132,39 @@ pub(super) static ROWS_SCALAR: Kernel = Kernel {
     workgroup: [64, 1, 1],
     features: &[],
 };
+pub(super) static ROWS_TILES_N: Tiles = rows_tiles!("n", "n_split", "gemm_stage_n", "gemm_quad_n");
+pub(super) static ROWS_TILES_T: Tiles = rows_tiles!("t", "t_split", "gemm_stage_t", "gemm_quad_t");
 pub(super) static COLS_BROADCAST: Loaders = Loaders {
     texture: cols!("gemm_cols_broadcast", "texture", ["gemm_a_texture", "gemm_b_texture"], COLS_TEXTURES, 8, LANES),
     vec4: cols!("gemm_cols_broadcast", "vec4", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 8, LANES),
 };
 pub(super) static COLS_PLAIN: Kernel = cols!("gemm_cols_plain", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 64, &[]);
+pub(super) static COLS_TILE_LARGE: Kernel = cols_tile!("gemm_cols_tile_large", "", "gemm_tile_large", 256);
+pub(super) static COLS_TILE_SMALL: Kernel = cols_tile!("gemm_cols_tile_small", "", "gemm_tile_small", 128);
+/// The same text, given parts of the pixels.
+pub(super) static COLS_TILE_SMALL_SPLIT: Kernel = cols_tile!("gemm_cols_tile_small", "split", "gemm_tile_small", 128);
 pub(super) static COLS_SCALAR: Kernel = cols!("gemm_cols_scalar", "", [], COLS, 64, &[]);
+
+pub(super) static SPLIT_FINISH: Kernel = Kernel {
+    name: "gemm_split_finish",
+    variant: "",
+    parts: &[part!("gemm_epilogue"), part!("gemm_split_finish")],
+    bindings: &[Params, In, In, In, Out],
+    workgroup: [64, 1, 1],
+    features: &[],
+};
+
+/// Whether a kernel sums parts of k apart.
+pub(super) fn is_split(kernel: &Kernel) -> bool {
+    kernel.variant.ends_with("split")
+}
 
 /// Every kernel of the family.
 pub fn kernels() -> Vec<&'static Kernel> {
     let software = [&ROWS_BROADCAST_N, &ROWS_BROADCAST_T, &ROWS_NARROW_N, &ROWS_NARROW_T, &COLS_BROADCAST];
     let software = software.into_iter().flat_map(|loaders| [&loaders.texture, &loaders.vec4]);
-    software.chain([&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &COLS_PLAIN, &COLS_SCALAR]).collect()
+    let tiles = [&ROWS_TILES_N, &ROWS_TILES_T].into_iter();
+    let tiles = tiles.flat_map(|t| [&t.large, &t.small, &t.small_split, &t.reduce, &t.reduce_split]);
+    let cols = [&COLS_TILE_LARGE, &COLS_TILE_SMALL, &COLS_TILE_SMALL_SPLIT, &COLS_PLAIN, &COLS_SCALAR];
+    software.chain(tiles).chain([&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH]).chain(cols).collect()
 }
