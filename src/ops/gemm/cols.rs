@@ -97,7 +97,7 @@ impl Cols {
             return vec![&kernels::COLS_SCALAR];
         }
         let mut found: Vec<&'static Kernel> = Vec::new();
-        if caps.fixed_subgroup {
+        if caps.fixed_subgroup && caps.int64 {
             found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
         // As for the rows: a GPU wants many small invocations.
@@ -152,9 +152,9 @@ impl Cols {
             dilation_y: self.dilation[0] as u32,
             dilation_x: self.dilation[1] as u32,
             kernel_width: self.kernel[1] as u32,
-            step_image: (8 / grid) as u32,
-            step_y: (8 % grid / self.a.width) as u32,
-            step_x: (8 % self.a.width) as u32,
+            step_image: (4 / grid) as u32,
+            step_y: (4 % grid / self.a.width) as u32,
+            step_x: (4 % self.a.width) as u32,
             reserved0: 0,
             reserved1: 0,
         }

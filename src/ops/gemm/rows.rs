@@ -162,7 +162,9 @@ impl Rows {
         };
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            found.extend(broadcast.fitting(self.size.largest));
+            if caps.int64 {
+                found.extend(broadcast.fitting(self.size.largest));
+            }
             // With few columns the lanes of a broadcast tile would idle.
             let at = if columns <= 8 { 0 } else { found.len() };
             found.splice(at..at, narrow.fitting(self.size.largest));
