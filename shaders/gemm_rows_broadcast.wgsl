@@ -126,7 +126,7 @@ fn gemm_rows_broadcast(
 
     // Four rows at a time, the others moving up: this compiles the epilogue four times and not sixteen, and an array of sums would be read from
     // memory, lane by lane.
-    let octet = octet_at(phase, n);
+    let octet = octet_at(phase, n, lane);
     var place0 = place_of(row0);
     var place1 = place_of(row1);
     var place2 = place_of(row2);

@@ -18,18 +18,20 @@ struct Octet {
     right: Quad,
 }
 
-fn quad_at(phase: Phase, n: u32) -> Quad {
-    let channel = n % params.period;
+// Columns n to n + 7. Each quad of lanes loads the bias of one half.
+fn octet_at(phase: Phase, n: u32, lane: u32) -> Octet {
+    let half = n + (lane & 4u);
     var shift = vec4<f32>();
-    if params.bias != 0u && n < params.columns {
-        shift = bias[(phase.out_channel + channel) >> 2u];
+    if params.bias != 0u && half < params.columns {
+        shift = bias[(phase.out_channel + half % params.period) >> 2u];
     }
-    let exists = vec4<u32>(channel, channel + 1u, channel + 2u, channel + 3u) < vec4<u32>(params.channels);
-    return Quad(n, n < params.columns, exists, shift);
+    return Octet(quad_at(n, first_quad(shift, lane)), quad_at(n + 4u, second_quad(shift, lane)));
 }
 
-fn octet_at(phase: Phase, n: u32) -> Octet {
-    return Octet(quad_at(phase, n), quad_at(phase, n + 4u));
+fn quad_at(n: u32, shift: vec4<f32>) -> Quad {
+    let channel = n % params.period;
+    let exists = vec4<u32>(channel, channel + 1u, channel + 2u, channel + 3u) < vec4<u32>(params.channels);
+    return Quad(n, n < params.columns, exists, shift);
 }
 
 // Where a row starts in C, in floats; NOWHERE if it does not exist.
@@ -47,7 +49,7 @@ fn word(low: f32, high: f32) -> u64 {
 fn store4(sum: vec4<f32>, quad: Quad, place: u32) {
     if quad.is_stored && place != NOWHERE {
         var value = activate(sum + quad.bias, params.activation, params.slope);
-        if params.mask != 0u {
+        if MASKED && params.mask != 0u {
             value *= derivative_from_output(saved4(place + quad.n), params.mask, params.mask_slope);
         }
         value = select(vec4<f32>(), value, quad.exists);

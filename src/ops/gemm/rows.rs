@@ -200,7 +200,7 @@ impl Rows {
         let saved = epilogue.mask.map_or(unread, |(saved, _)| saved);
         lowering.push(Dispatch {
             kernel,
-            overrides: Vec::new(),
+            overrides: epilogue.overrides(),
             params: bytemuck::bytes_of(&self.params(epilogue)).to_vec(),
             operands: vec![a, b, walk, bias, saved, out],
             workgroups: [x, y, self.phases.len() as u32],
