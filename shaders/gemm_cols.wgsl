@@ -27,7 +27,7 @@ struct GemmColsParams {
     dilation_y: u32,
     dilation_x: u32,
     kernel_width: u32,
-    step_image: u32,   // eight pixels as (image, y, x), for the kernels that go on by eight
+    step_image: u32,   // four pixels as (image, y, x), for the kernel that goes on by four
     step_y: u32,
     step_x: u32,
     splits: u32,       // parts of the pixels that the gemm_cols_tile_* kernels sum apart; elsewhere 1

@@ -25,7 +25,7 @@ fn quad_at(phase: Phase, n: u32) -> Quad {
 fn store4(sum: vec4<f32>, quad: Quad, row: u32) {
     if quad.is_stored {
         var value = activate(sum + quad.bias, params.activation, params.slope);
-        if params.mask != 0u {
+        if MASKED && params.mask != 0u {
             value *= derivative_from_output(saved4(row + quad.n), params.mask, params.mask_slope);
         }
         c[(row + quad.n) >> 2u] = select(vec4<f32>(), value, quad.exists);

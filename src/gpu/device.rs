@@ -352,7 +352,7 @@ impl Gpu {
     /// Whether a workgroup of [`Kernel::LANES`] is one subgroup with its lanes in invocation order, by features and by trial.
     fn lane_test(&self) -> Result<bool> {
         const GROUPS: u32 = 64;
-        const WORDS: u32 = 10;
+        const WORDS: u32 = 16;
         let fixed = self.info.subgroup_min_size == Kernel::LANES && self.info.subgroup_max_size == Kernel::LANES;
         if !self.features.contains(Features::SUBGROUP) || !fixed {
             return Ok(false);
@@ -373,8 +373,12 @@ impl Gpu {
         self.submit(&sequence, 0..1)?;
         let got: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(&words, 0, words.size())?);
         let expected = (0..GROUPS).flat_map(|group| {
-            (0..Kernel::LANES)
-                .flat_map(move |lane| [lane, Kernel::LANES].into_iter().chain((0..Kernel::LANES).map(move |k| group * 64 + 7 * k + 1)))
+            let value = move |lane: u32| group * 64 + 7 * lane + 1;
+            (0..Kernel::LANES).flat_map(move |lane| {
+                let own = [lane, Kernel::LANES];
+                let broadcasts = (0..Kernel::LANES).chain((lane & 4)..(lane & 4) + 4).chain([lane & 3, lane | 4]);
+                own.into_iter().chain(broadcasts.map(value))
+            })
         });
         Ok(expected.eq(got))
     }

@@ -99,7 +99,7 @@ impl Cols {
             return vec![&kernels::COLS_SCALAR];
         }
         let mut found: Vec<&'static Kernel> = Vec::new();
-        if caps.fixed_subgroup {
+        if caps.fixed_subgroup && caps.int64 {
             found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
         found.extend([&kernels::COLS_PLAIN, &kernels::COLS_TILE_LARGE, &kernels::COLS_TILE_SMALL]);
@@ -194,9 +194,9 @@ impl Cols {
             dilation_y: self.dilation[0] as u32,
             dilation_x: self.dilation[1] as u32,
             kernel_width: self.kernel[1] as u32,
-            step_image: (8 / grid) as u32,
-            step_y: (8 % grid / self.a.width) as u32,
-            step_x: (8 % self.a.width) as u32,
+            step_image: (4 / grid) as u32,
+            step_y: (4 % grid / self.a.width) as u32,
+            step_x: (4 % self.a.width) as u32,
             splits: splits as u32,
             split_pixels: (self.pixels().div_ceil(choice::TILE_STEP).div_ceil(splits) * choice::TILE_STEP) as u32,
         }

@@ -65,6 +65,13 @@ impl Epilogue {
     pub fn is_none(&self) -> bool {
         self.bias.is_none() && self.activation == Activation::None && self.mask.is_none()
     }
+
+    /// The pipeline overrides of `shaders/gemm_epilogue.wgsl`.
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        let mask = self.mask.map(|(_, activation)| activation);
+        let is_smooth = |a: Activation| matches!(a, Activation::Tanh | Activation::Sigmoid);
+        vec![("MASKED", f64::from(mask.is_some())), ("SMOOTH", f64::from(is_smooth(self.activation)))]
+    }
 }
 
 /// What an op comes down to: a core's product, and which of the op's inputs are its A and B.

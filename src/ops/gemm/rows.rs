@@ -164,7 +164,9 @@ impl Rows {
         };
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            found.extend(broadcast.fitting(self.size.largest));
+            if caps.int64 {
+                found.extend(broadcast.fitting(self.size.largest));
+            }
             // With few columns the lanes of a broadcast tile would idle.
             let at = if columns <= 8 { 0 } else { found.len() };
             found.splice(at..at, narrow.fitting(self.size.largest));
@@ -257,7 +259,7 @@ impl Rows {
         let saved = epilogue.mask.map_or(unread, |(saved, _)| saved);
         lowering.push(Dispatch {
             kernel,
-            overrides: Vec::new(),
+            overrides: epilogue.overrides(),
             params: bytemuck::bytes_of(&self.params(epilogue)).to_vec(),
             operands: vec![a, b, walk, bias, saved, out],
             workgroups: [x, y, (self.phases.len() * splits) as u32],
