@@ -14,13 +14,15 @@
 //! 6. [`gan::trainer::Trainer`] owns the state, reads statistics once a tick, samples the averaged generator, and loads and gives checkpoints' tensors.
 //! 7. [`run`] keeps the run folder, [`cli`] the command line.
 //!
-//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `cli`; `data` and `eval` stand beside `gan`.
+//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `cli`; `data` and `eval` stand beside `gan`, `bench`
+//! beside `run`.
 //!
 //! # Why the numbers can be trusted
 //!
 //! PyTorch fixtures and finite differences prove the f64 CPU twin of every op; the twins prove the kernels on whatever adapter is present
 //! (`ganymede check` does it for users); ten steps of a DCGAN against PyTorch prove the whole step.
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod error;

@@ -39,9 +39,10 @@ impl Display for Specialisation {
     }
 }
 
-/// Every kernel: those of the ops, and the start-up test of the lanes.
+/// Every kernel: those of the ops, those that only benchmarks run, and the start-up test of the lanes.
 fn kernels() -> Vec<&'static Kernel> {
     let mut kernels = ganymede::ops::kernels();
+    kernels.extend(ganymede::bench::KERNELS);
     kernels.push(&ganymede::gpu::LANE_TEST);
     kernels
 }

@@ -29,6 +29,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// List the presets
     Presets,
+    /// Measure kernels, training steps and overheads on this machine's adapter
+    Bench(Box<BenchArgs>),
 }
 
 /// Which adapter to use, and how.
@@ -138,6 +140,87 @@ pub struct SampleArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BenchArgs {
+    /// What to measure [default: all]
+    #[command(subcommand)]
+    pub what: Option<BenchCommand>,
+    #[command(flatten)]
+    pub options: BenchOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Every kernel on the presets' shapes and some published ones, next to this adapter's ceilings
+    Kernels(BenchOptions),
+    /// Whole training steps of the presets on built-in data
+    Step(BenchOptions),
+    /// Empty dispatches, submits and readbacks
+    Overhead(BenchOptions),
+    /// From process start to the end of the first training step, with empty and with filled caches
+    Start(StartArgs),
+    /// All of these
+    All(BenchOptions),
+    /// Compare two reports; exit code 1 if a result is worse beyond its spread
+    Compare(CompareArgs),
+}
+
+/// What is measured, and for how long.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BenchOptions {
+    /// Write the results as JSON to a file, or to standard output for `-` (the table then goes to standard error)
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+    /// Only this preset, and of the kernels only its shapes
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Images in a batch [default: the preset's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub batch: Option<u32>,
+    /// Seconds for each result [default: 0.4 for a kernel, 10 for a training step, 1 for an overhead]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true)]
+    pub seconds: Option<f64>,
+    /// Samples of each result [default: as the seconds allow; 3 for `start`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), allow_negative_numbers = true)]
+    pub runs: Option<u32>,
+    /// Only results whose name or kernel contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Every kernel that can run a product, not only the one that this adapter gets by default
+    #[arg(long)]
+    pub all_variants: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub options: BenchOptions,
+    /// Be the process that is measured
+    #[arg(long, hide = true, requires = "preset")]
+    pub child: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Report to compare with
+    #[arg(value_name = "OLD.json")]
+    pub old: PathBuf,
+    /// Report that is judged
+    #[arg(value_name = "NEW.json")]
+    pub new: PathBuf,
+}
+
+/// A positive number of seconds, up to an hour.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
+        _ => Err("expected seconds above 0, up to 3600".to_string()),
+    }
 }
 
 /// A list of seeds.

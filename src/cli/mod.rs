@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | a self-test found a wrong result, or a defect in Ganymede |
+//! | 1 | a self-test found a wrong result, a benchmark is worse than its baseline, or a defect in Ganymede |
 //! | 2 | the input is at fault: a flag, a file, a field |
 //! | 3 | the machine is at fault: no adapter, out of memory, device lost, disk full |
 //! | 4 | training produced a non-finite number |
@@ -12,6 +12,7 @@
 //! Each verb is one file; what they need of the engine goes through `wiring`, so that this module knows flags and texts only.
 
 mod args;
+mod bench;
 mod check;
 mod devices;
 mod plan;
@@ -41,6 +42,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Presets => presets::run(),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => 0,

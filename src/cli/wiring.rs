@@ -115,7 +115,11 @@ pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
     Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
 }
 
-fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
+/// The adapter that the flags name, opened.
+///
+/// # Errors
+/// As [`Gpu::open`].
+pub fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
     let backend = backend.map(str::parse::<Backend>).transpose()?;
     Gpu::open(&GpuOptions { adapter, backend, checked, ..GpuOptions::default() })
 }

@@ -122,6 +122,11 @@ impl Trainer {
         self.executor.own_bytes() + self.sampler.own_bytes()
     }
 
+    /// Bytes of the textures that mirror operands, which [`Trainer::memory`] does not count.
+    pub fn texture_bytes(&self) -> u64 {
+        self.executor.sequence().texture_bytes()
+    }
+
     fn initialise(&mut self) -> Result<()> {
         let seed = self.config.seed;
         let mut writes = Vec::new();

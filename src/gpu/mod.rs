@@ -10,6 +10,7 @@ mod fault;
 pub mod kernel;
 mod mirror;
 mod pipeline;
+mod probe;
 mod sequence;
 pub mod step;
 #[doc(hidden)]

@@ -209,19 +209,24 @@ impl Gpu {
         self.faults.check()?;
         sequence.check_rows(&rows)?;
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&sequence.label) });
+        self.encode_rows(&mut encoder, sequence, rows);
+        let commands = encoder.finish();
+        self.throttle(|| self.queue.submit([commands]))
+    }
+
+    /// Encodes the sequence once for each step row.
+    pub(super) fn encode_rows(&self, encoder: &mut wgpu::CommandEncoder, sequence: &Sequence, rows: Range<u32>) {
         for row in rows {
             // Copies need the encoder, so the dispatches between two of them share a pass.
             let mut rest = sequence.dispatches.as_slice();
             while let [first, others @ ..] = rest {
-                first.copies.iter().for_each(|copy| copy.encode(&mut encoder));
+                first.copies.iter().for_each(|copy| copy.encode(encoder));
                 let next = others.iter().position(|d| !d.copies.is_empty()).unwrap_or(others.len());
                 let mut pass = encoder.begin_compute_pass(&pass_descriptor(&sequence.label));
                 rest[..=next].iter().for_each(|dispatch| self.encode(&mut pass, dispatch, row));
                 rest = &others[next..];
             }
         }
-        let commands = encoder.finish();
-        self.throttle(|| self.queue.submit([commands]))
     }
 
     /// Runs the sequence once with this step row, waits, and returns what every dispatch took; `None` if the adapter has no timestamps.
@@ -307,7 +312,7 @@ impl Gpu {
 }
 
 impl Sequence {
-    fn check_rows(&self, rows: &Range<u32>) -> Result<()> {
+    pub(super) fn check_rows(&self, rows: &Range<u32>) -> Result<()> {
         let uses_step = self.dispatches.iter().any(|d| d.uses_step);
         match self.step_rows {
             Some(there) if uses_step && rows.end > there => {

@@ -258,6 +258,16 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     cases
 }
 
+/// The cases of the kernel called `kernel` on stores of `words` words, a multiple of 4: benchmarks validate at the size that they time.
+pub(crate) fn cases_of_size(caps: &Caps, kernel: &str, words: usize) -> Vec<Case> {
+    match kernel {
+        "adam" => vec![adam_case(caps, words, 0)],
+        "sgd" => vec![sgd_case(caps, words, 0, false)],
+        "ema" => vec![ema_case(caps, words, 0, 0.999)],
+        _ => Vec::new(),
+    }
+}
+
 const VALID: &str = "case sizes are multiples of 4";
 
 /// Two updates with their own gradients and scalars: the second sees the first one's state.

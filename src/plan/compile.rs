@@ -50,8 +50,27 @@ pub struct Plan {
 /// [`Error::Input`] if a tensor is larger than the adapter can bind; [`Error::Internal`] if the program is inconsistent (a stale leaf, an op without
 /// kernels).
 pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
+    let Builder { lowering, placed, .. } = build(program, caps)?;
+    for (label, dispatch) in &lowering.dispatches {
+        let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
+        if storage != dispatch.operands.len() {
+            return Err(Error::internal(format!("{label} has {} operands for {storage} storage bindings", dispatch.operands.len())));
+        }
+    }
+    let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
+    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+}
+
+/// What [`compile`] chooses for the values of a program, in order of use.
+pub(super) fn covers(program: &mut Program, caps: &Caps) -> Result<Vec<Cover>> {
+    Ok(build(program, caps)?.covers)
+}
+
+/// Chooses kernels and puts them in order.
+fn build<'a>(program: &'a mut Program, caps: &Caps) -> Result<Builder<'a>> {
     let roots = effect_operands(program, caps)?;
     let fusions = Fusions::find(program, &roots)?;
+    let program: &'a Program = program;
     let mut builder = Builder {
         graph: &program.graph,
         leaf_made_at: &program.leaf_made_at,
@@ -60,6 +79,7 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
         done: HashSet::new(),
         placed: HashMap::new(),
         writes: Vec::new(),
+        covers: Vec::new(),
         item: 0,
     };
     for (index, item) in program.items.iter().enumerate() {
@@ -74,15 +94,7 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
             Item::Effect { label, lower } => builder.effect(label, lower)?,
         }
     }
-    let Builder { lowering, placed, .. } = builder;
-    for (label, dispatch) in &lowering.dispatches {
-        let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
-        if storage != dispatch.operands.len() {
-            return Err(Error::internal(format!("{label} has {} operands for {storage} storage bindings", dispatch.operands.len())));
-        }
-    }
-    let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
-    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+    Ok(builder)
 }
 
 /// Nodes that effects name as operands; together with the computed nodes they are the roots of the graph.
@@ -120,6 +132,7 @@ struct Builder<'a> {
     placed: HashMap<NodeId, (usize, Place)>,
     /// Places overwritten so far: (item, place).
     writes: Vec<(usize, Place)>,
+    covers: Vec<Cover>,
     item: usize,
 }
 
@@ -196,6 +209,7 @@ impl Builder<'_> {
         }
         self.lowering.label = self.graph.node(node).label.clone();
         cover.lower(self.graph, &mut self.lowering)?;
+        self.covers.push(cover.clone());
         self.done.extend(cover.writes().iter().map(|&n| self.graph.storage(n)));
         if !self.done.contains(&node) {
             return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label)));

@@ -6,9 +6,11 @@ mod compile;
 mod cover;
 mod executor;
 mod memory;
+mod parts;
 mod print;
 mod program;
 
 pub use compile::{Plan, PlanBuffer, Slot, compile};
 pub use executor::Executor;
+pub use parts::{Part, Work, parts};
 pub use program::{BufferDecl, NormSite, Program};
