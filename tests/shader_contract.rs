@@ -93,6 +93,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 ema_half_life_kimg: 10.0,
                 ema_ramp: 0.05,
                 seed: 0,
+                variants: Default::default(),
             };
             // What draws z and gathers batches on the device has no overrides, and comes with the kernel cases.
             let plan = trainer::plan(&config, &Inputs::Given, caps)?;

@@ -3,13 +3,16 @@
 use super::cover::{Cover, Fusions};
 use super::memory;
 use super::program::{Item, Program};
+use super::variants::{check_kernels, check_products};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Dispatch};
 use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
+use crate::graph::variants::Variants;
 use crate::graph::{Graph, Kind, NodeId};
 use crate::ops::elementwise::Affine;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// A range of a plan's buffer, in 32-bit words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,16 +53,46 @@ pub struct Plan {
 /// [`Error::Input`] if a tensor is larger than the adapter can bind; [`Error::Internal`] if the program is inconsistent (a stale leaf, an op without
 /// kernels).
 pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
+    compile_with(program, caps, &Variants::default())
+}
+
+/// [`compile`] with the kernels of a table in place of the ops' own choice.
+///
+/// # Errors
+/// As [`compile`]; also [`Error::Input`], naming the entry, if the table has a product that the program has not, or a kernel that does not exist or
+/// cannot run its product on this adapter.
+pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Plan> {
+    let Builder { lowering, placed, .. } = build(program, caps, variants)?;
+    for (label, dispatch) in &lowering.dispatches {
+        let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
+        if storage != dispatch.operands.len() {
+            return Err(Error::internal(format!("{label} has {} operands for {storage} storage bindings", dispatch.operands.len())));
+        }
+    }
+    let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
+    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+}
+
+/// What [`compile`] chooses for the values of a program, in order of use.
+pub(super) fn covers(program: &mut Program, caps: &Caps) -> Result<Vec<Cover>> {
+    Ok(build(program, caps, &Variants::default())?.covers)
+}
+
+/// Chooses kernels and puts them in order.
+fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Result<Builder<'a>> {
+    check_kernels(variants)?;
     let roots = effect_operands(program, caps)?;
     let fusions = Fusions::find(program, &roots)?;
+    let program: &'a Program = program;
     let mut builder = Builder {
         graph: &program.graph,
         leaf_made_at: &program.leaf_made_at,
         fusions,
-        lowering: Lowering::new(caps.clone()),
+        lowering: Lowering::with_variants(caps.clone(), Arc::new(variants.clone())),
         done: HashSet::new(),
         placed: HashMap::new(),
         writes: Vec::new(),
+        covers: Vec::new(),
         item: 0,
     };
     for (index, item) in program.items.iter().enumerate() {
@@ -74,15 +107,8 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
             Item::Effect { label, lower } => builder.effect(label, lower)?,
         }
     }
-    let Builder { lowering, placed, .. } = builder;
-    for (label, dispatch) in &lowering.dispatches {
-        let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
-        if storage != dispatch.operands.len() {
-            return Err(Error::internal(format!("{label} has {} operands for {storage} storage bindings", dispatch.operands.len())));
-        }
-    }
-    let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
-    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+    check_products(variants, &builder.lowering.choices)?;
+    Ok(builder)
 }
 
 /// Nodes that effects name as operands; together with the computed nodes they are the roots of the graph.
@@ -120,6 +146,7 @@ struct Builder<'a> {
     placed: HashMap<NodeId, (usize, Place)>,
     /// Places overwritten so far: (item, place).
     writes: Vec<(usize, Place)>,
+    covers: Vec<Cover>,
     item: usize,
 }
 
@@ -196,6 +223,7 @@ impl Builder<'_> {
         }
         self.lowering.label = self.graph.node(node).label.clone();
         cover.lower(self.graph, &mut self.lowering)?;
+        self.covers.push(cover.clone());
         self.done.extend(cover.writes().iter().map(|&n| self.graph.storage(n)));
         if !self.done.contains(&node) {
             return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label)));

@@ -7,8 +7,11 @@ mod cover;
 mod executor;
 mod memory;
 mod print;
+mod products;
 mod program;
+mod variants;
 
-pub use compile::{Plan, PlanBuffer, Slot, compile};
+pub use compile::{Plan, PlanBuffer, Slot, compile, compile_with};
 pub use executor::Executor;
+pub use products::{ProductSite, Trial, products};
 pub use program::{BufferDecl, NormSite, Program};
