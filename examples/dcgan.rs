@@ -38,6 +38,7 @@ fn main() -> Result<()> {
         ema_half_life_kimg: 20.0,
         ema_ramp: 0.05,
         seed: 0,
+        variants: Default::default(),
     };
 
     let gpu = Arc::new(Gpu::open(&GpuOptions::default())?);

@@ -14,8 +14,11 @@
 //! 6. [`gan::trainer::Trainer`] owns the state, reads statistics once a tick, samples the averaged generator, and loads and gives checkpoints' tensors.
 //! 7. [`run`] keeps the run folder, [`cli`] the command line.
 //!
-//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `cli`; `data` and `eval` stand beside `gan`, `bench`
-//! beside `run`.
+//! Which of several kernels computes a product follows from adapter and shape; [`tune`] times them and writes a table ([`graph::variants`]) that a run
+//! may use instead, and then keeps.
+//!
+//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `tune`, `cli`; `data` and `eval` stand beside `gan`,
+//! `bench` beside `run`.
 //!
 //! # Why the numbers can be trusted
 //!
@@ -35,3 +38,4 @@ pub mod ops;
 pub mod plan;
 pub mod run;
 pub mod suggest;
+pub mod tune;

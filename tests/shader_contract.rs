@@ -42,7 +42,7 @@ impl Display for Specialisation {
 /// Every kernel: those of the ops, those that only benchmarks run, and the start-up test of the lanes.
 fn kernels() -> Vec<&'static Kernel> {
     let mut kernels = ganymede::ops::kernels();
-    kernels.extend(ganymede::bench::KERNELS);
+    kernels.extend(ganymede::bench::kernels());
     kernels.push(&ganymede::gpu::LANE_TEST);
     kernels
 }
@@ -94,6 +94,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 ema_half_life_kimg: 10.0,
                 ema_ramp: 0.05,
                 seed: 0,
+                variants: Default::default(),
             };
             // What draws z and gathers batches on the device has no overrides, and comes with the kernel cases.
             let plan = trainer::plan(&config, &Inputs::Given, caps)?;

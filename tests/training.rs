@@ -75,6 +75,7 @@ fn config() -> GanConfig {
         ema_half_life_kimg: 0.01,
         ema_ramp: 1.0,
         seed: 5,
+        variants: Default::default(),
     }
 }
 

@@ -54,6 +54,7 @@ impl Trajectory {
             ema_half_life_kimg: 1.0,
             ema_ramp: 0.05,
             seed: 0,
+            variants: Default::default(),
         };
         Trajectory { end: Fixture::load(&format!("{name}_final")), real, start, config }
     }

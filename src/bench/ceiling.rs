@@ -21,47 +21,28 @@ pub static MULTIPLY_ADD: Kernel = Kernel {
     features: &[],
 };
 
-const COPY: &[Bind] = &[Bind::Params, Bind::In, Bind::Out];
+/// A copy of items of so many floats from buffers or textures.
+macro_rules! copy_kernel {
+    ($variant:literal, [$($part:literal),*], $source:expr, $features:expr) => {
+        Kernel {
+            name: "ceiling_copy",
+            variant: $variant,
+            parts: &[$(part!($part),)* part!("ceiling_copy")],
+            bindings: &[Bind::Params, $source, Bind::Out],
+            workgroup: [64, 1, 1],
+            features: $features,
+        }
+    };
+}
 
-/// A copy, one float per invocation.
-pub static COPY_F32: Kernel = Kernel {
-    name: "ceiling_copy",
-    variant: "f32",
-    parts: &[part!("ceiling_item_f32"), part!("ceiling_copy")],
-    bindings: COPY,
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// A copy, four floats per invocation.
-pub static COPY_VEC4: Kernel = Kernel {
-    name: "ceiling_copy",
-    variant: "vec4",
-    parts: &[part!("items_vec4"), part!("ceiling_copy")],
-    bindings: COPY,
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// A copy, eight floats per invocation.
-pub static COPY_U64: Kernel = Kernel {
-    name: "ceiling_copy",
-    variant: "u64",
-    parts: &[part!("items_u64"), part!("ceiling_copy")],
-    bindings: COPY,
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
-
-/// A copy from a texture, four floats per invocation.
-pub static COPY_TEXTURE: Kernel = Kernel {
-    name: "ceiling_copy_texture",
-    variant: "",
-    parts: &[part!("ceiling_copy_texture")],
-    bindings: &[Bind::Params, Bind::Texture, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+/// Copies, each with the floats of an item. The fastest is the ceiling.
+pub static COPIES: [(Kernel, usize); 5] = [
+    (copy_kernel!("f32", ["ceiling_item_f32", "in1_buffer"], Bind::In, &[]), 1),
+    (copy_kernel!("vec4", ["item_vec4", "in1_buffer"], Bind::In, &[]), 4),
+    (copy_kernel!("u64", ["item_u64", "in1_buffer"], Bind::In, &[Feature::Int64]), 8),
+    (copy_kernel!("vec4_texture", ["item_vec4", "texel", "in1_texel"], Bind::Texture, &[]), 4),
+    (copy_kernel!("u64_texture", ["item_u64", "texel", "in1_texture"], Bind::Texture, &[Feature::Int64]), 8),
+];
 
 /// `CeilingMultiplyAddParams` of `ceiling_multiply_add.wgsl`.
 #[repr(C)]
@@ -106,25 +87,19 @@ fn multiply_add(items: usize, accumulators: u32, fused: bool) -> Subject {
     subject(name, dispatch, vec![CaseBuffer::Output(expected)], 1e-4, true)
 }
 
-fn copy(kernel: &'static Kernel, floats: usize) -> Subject {
-    let width = match kernel.variant {
-        "f32" => 1,
-        "u64" => 8,
-        _ => 4,
-    };
+fn copy((kernel, width): &'static (Kernel, usize), floats: usize) -> Subject {
     let values: Vec<f32> = (0..floats).map(|i| (i % 16_777_213) as f32 + 0.5).collect();
     let dispatch = Dispatch {
         kernel,
         overrides: Vec::new(),
-        params: bytemuck::bytes_of(&[(floats / width) as u32, 0, 0, 0]).to_vec(),
+        params: bytemuck::bytes_of(&[(floats / *width) as u32, 0, 0, 0]).to_vec(),
         operands: vec![0, 1],
-        workgroups: grid(floats / width, 64),
+        workgroups: grid(floats / *width, 64),
         cost: Cost { flops: 0, bytes: 8 * floats as u64 },
     };
-    let what = if kernel.variant.is_empty() { "texture" } else { kernel.variant };
     let buffers =
         vec![CaseBuffer::Input(bytemuck::cast_slice(&values).to_vec()), CaseBuffer::Output(values.iter().map(|v| f64::from(*v)).collect())];
-    subject(format!("ceiling copy {what} {} MiB", floats >> 18), dispatch, buffers, 0.0, false)
+    subject(format!("ceiling copy {} {} MiB", kernel.variant, floats >> 18), dispatch, buffers, 0.0, false)
 }
 
 fn subject(name: String, dispatch: Dispatch<usize>, buffers: Vec<CaseBuffer>, rtol: f64, is_product: bool) -> Subject {
@@ -144,8 +119,8 @@ pub fn measure(gpu: &Gpu, options: &Options, budget: &Budget, add: &mut Add) -> 
     let arithmetic = counts.iter().map(|n| multiply_add(items, *n, false)).chain([multiply_add(items, fused, true)]);
     let gflops = best(gpu, options, budget, arithmetic, add)?;
 
-    let copies = [&COPY_F32, &COPY_VEC4, &COPY_U64, &COPY_TEXTURE].into_iter().filter(|k| gpu.supports(k));
-    let copies = copies.flat_map(|kernel| [1 << 20, 1 << 24].map(|floats| copy(kernel, floats)));
+    let copies = COPIES.iter().filter(|(kernel, _)| gpu.supports(kernel));
+    let copies = copies.flat_map(|entry| [1 << 20, 1 << 24].map(|floats| copy(entry, floats)));
     let gigabytes = best(gpu, options, budget, copies, add)?;
 
     for mib in [4u64, 64] {
@@ -191,8 +166,8 @@ mod tests {
         for accumulators in [1, 2, 3, 4, 8, 12, 16] {
             run(multiply_add(100, accumulators, accumulators % 2 == 1));
         }
-        for kernel in [&COPY_F32, &COPY_VEC4, &COPY_U64, &COPY_TEXTURE].into_iter().filter(|k| gpu.supports(k)) {
-            run(copy(kernel, 1000));
+        for entry in COPIES.iter().filter(|(kernel, _)| gpu.supports(kernel)) {
+            run(copy(entry, 1000));
         }
     }
 
@@ -201,7 +176,7 @@ mod tests {
     fn wrong_numbers_are_not_timed() {
         let Some(gpu) = testing::gpu() else { return };
         let budget = Budget { time: Duration::ZERO, runs: Some(1), sample: Duration::ZERO };
-        let mut subject = copy(&COPY_VEC4, 1000);
+        let mut subject = copy(&COPIES[1], 1000);
         let CaseBuffer::Output(expected) = &mut subject.case.buffers[1] else { panic!("a copy writes its second buffer") };
         expected[999] += 1.0;
         let sample = Sample { buffer: 1, indices: vec![3, 999], expected: vec![expected[3], expected[999]] };

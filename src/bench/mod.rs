@@ -46,8 +46,10 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 /// The kernels that only benchmarks run.
-pub const KERNELS: &[&Kernel] =
-    &[&ceiling::MULTIPLY_ADD, &ceiling::COPY_F32, &ceiling::COPY_VEC4, &ceiling::COPY_U64, &ceiling::COPY_TEXTURE, &overhead::COUNT];
+pub fn kernels() -> Vec<&'static Kernel> {
+    let copies = ceiling::COPIES.iter().map(|(kernel, _)| kernel);
+    copies.chain([&ceiling::MULTIPLY_ADD, &overhead::COUNT]).collect()
+}
 
 /// What to run, and how long.
 #[derive(Debug, Clone)]
@@ -139,5 +141,6 @@ fn config(preset: &Preset, channels: usize, batch: usize) -> GanConfig {
         ema_half_life_kimg: 20.0,
         ema_ramp: 0.05,
         seed: 0,
+        variants: Default::default(),
     }
 }

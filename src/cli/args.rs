@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Result;
 use crate::run::config::{ConfigFile, Given, Layers};
+use crate::tune::file;
 
 /// Trains GANs on any GPU: the whole training step runs in hand-written compute shaders
 #[derive(Debug, Parser)]
@@ -27,6 +28,8 @@ pub enum Command {
     Check(DeviceArgs),
     /// Print what a training step dispatches, and the memory it takes
     Plan(PlanArgs),
+    /// Time the kernels of a training step on this adapter, and write the fastest ones to a file for --variants
+    Tune(TuneArgs),
     /// List the presets
     Presets,
     /// Measure kernels, training steps and overheads on this machine's adapter
@@ -73,10 +76,20 @@ pub struct ModelArgs {
     pub device: DeviceArgs,
 }
 
+/// Which kernels to use.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VariantsArgs {
+    /// Use the kernels of a file that `ganymede tune` wrote, which the run then keeps; `default` for the built-in choice
+    #[arg(long, value_name = "FILE|default")]
+    pub variants: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub variants: VariantsArgs,
     /// Folder in which run folders are made
     #[arg(long, value_name = "DIR")]
     pub outdir: Option<PathBuf>,
@@ -140,6 +153,20 @@ pub struct SampleArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub variants: VariantsArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// File to write
+    #[arg(long, value_name = "FILE.toml", default_value = "variants.toml")]
+    pub out: PathBuf,
+    /// Seconds of measuring, without those that drivers compile in [default: 0.8, or 30 on a software adapter]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -305,10 +332,25 @@ impl ModelArgs {
     }
 }
 
+impl VariantsArgs {
+    /// `layers` with the table that the flag gives.
+    fn onto(&self, mut layers: Layers) -> Result<Layers> {
+        layers.flags.variants = self.variants.as_deref().map(file::setting).transpose()?;
+        Ok(layers)
+    }
+}
+
+impl PlanArgs {
+    /// The settings that the flags give, and the `--config` file.
+    pub fn layers(&self) -> Result<Layers> {
+        self.variants.onto(self.model.layers()?)
+    }
+}
+
 impl TrainArgs {
     /// The settings that the flags give, and the `--config` file.
     pub fn layers(&self) -> Result<Layers> {
-        let mut layers = self.model.layers()?;
+        let mut layers = self.variants.onto(self.model.layers()?)?;
         let flags = &mut layers.flags;
         flags.training.seed = self.seed;
         (flags.training.lr_g, flags.training.lr_d) = (self.lr, self.lr);

@@ -19,6 +19,7 @@ mod plan;
 mod presets;
 mod sample;
 mod train;
+mod tune;
 mod wiring;
 
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Presets => presets::run(),
         Command::Bench(args) => bench::run(&args),
     };

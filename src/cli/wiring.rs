@@ -13,10 +13,12 @@ use crate::nn::presets::preset;
 use crate::nn::summary;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
-use crate::run::config::TrainConfig;
+use crate::run::config::{TrainConfig, VariantsConfig};
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
 use crate::run::train::{Engine, TickStats};
+use crate::tune::file::VariantsFile;
+use crate::tune::{self, Outcome};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -130,6 +132,8 @@ pub struct Built {
     pub engine: Box<dyn Engine>,
     /// The adapter that was chosen, with driver and, if it is a software one, a word on that.
     pub adapter: String,
+    /// Whose choice of kernels is used, if not the built-in one.
+    pub variants: Option<String>,
 }
 
 /// Chooses the adapter, compiles the plan, uploads data and initial weights.
@@ -142,7 +146,19 @@ pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
-    Ok(Built { adapter: gpu.adapter_summary(), engine: Box::new(Training { trainer, gpu }) })
+    Ok(Built { adapter: gpu.adapter_summary(), variants: describe_variants(config, &gpu), engine: Box::new(Training { trainer, gpu }) })
+}
+
+/// A line on the table of kernels in use, if there is one: where it is from, and whether it was made for this adapter.
+fn describe_variants(config: &TrainConfig, gpu: &Gpu) -> Option<String> {
+    let VariantsConfig { adapter, kernels } = &config.variants;
+    let here = gpu.adapter_name();
+    let stranger = match adapter {
+        Some(adapter) if adapter != here => format!("; they were timed on {adapter}, and may not be the fastest ones on {here}"),
+        _ => String::new(),
+    };
+    let count = kernels.kernels.len();
+    (count > 0).then(|| format!("Kernels: {count} products as {} chooses{stranger}", kernels.origin))
 }
 
 struct Training {
@@ -299,7 +315,24 @@ pub fn plan(config: &TrainConfig, data: &Data) -> Result<String> {
     let gan = config.recipe().gan_config(data.set.channels)?;
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
-    Ok(format!("{}\n{plan}", gpu.adapter_summary()))
+    let variants = describe_variants(config, &gpu).map(|line| line + "\n").unwrap_or_default();
+    Ok(format!("{}\n{variants}{plan}", gpu.adapter_summary()))
+}
+
+/// Times the kernels of a training step. `seconds` says how long, for a software adapter or another; `print` takes lines as they come.
+pub fn tune(
+    config: &TrainConfig,
+    data: &Data,
+    seconds: &dyn Fn(bool) -> f64,
+    print: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<(VariantsFile, Outcome)> {
+    let gan = config.recipe().gan_config(data.set.channels)?;
+    let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
+    print(&gpu.adapter_summary())?;
+    let sites = trainer::step_products(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    let outcome = tune::tune(&gpu, sites, seconds(gpu.caps().software), print)?;
+    gpu.save_pipeline_cache();
+    Ok((VariantsFile::new(&gpu, &config.networks.preset, config.training.batch, &outcome), outcome))
 }
 
 #[cfg(test)]

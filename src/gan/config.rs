@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
+use crate::graph::variants::Variants;
 use crate::nn::network::Network;
 use crate::ops::optimiser::Adam;
 
@@ -33,6 +34,8 @@ pub struct GanConfig {
     pub ema_ramp: f64,
     /// Seed of parameters, noise and data order.
     pub seed: u64,
+    /// Kernels of the training step in place of the built-in choice. Samplers, which have other shapes, take no part.
+    pub variants: Variants,
 }
 
 impl GanConfig {

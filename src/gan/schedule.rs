@@ -73,6 +73,7 @@ mod tests {
             ema_half_life_kimg: 20.0,
             ema_ramp: 0.05,
             seed: 0,
+            variants: Default::default(),
         }
     }
 

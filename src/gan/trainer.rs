@@ -14,7 +14,7 @@ use crate::graph::tensor::Tensor;
 use crate::nn::state::{HostData, HostTensor};
 use crate::nn::store::{Layout, Store, pack_segment};
 use crate::ops::stats::{BadEvent, Culprit, Stat, StatsLayout, Summary};
-use crate::plan::{Executor, Plan, compile};
+use crate::plan::{Executor, Plan, ProductSite, compile_with, products};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +47,13 @@ pub struct Trainer {
 /// Compiles the training step without touching a GPU, for `ganymede plan` and dry runs.
 pub fn plan(config: &GanConfig, inputs: &Inputs, caps: &crate::graph::lower::Caps) -> Result<Plan> {
     let mut step = step::build(config, inputs, caps.max_binding)?;
-    compile(&mut step.program, caps)
+    compile_with(&mut step.program, caps, &config.variants)
+}
+
+/// The products of the training step with all kernels that could compute them, for `ganymede tune`.
+pub fn step_products(config: &GanConfig, inputs: &Inputs, caps: &crate::graph::lower::Caps) -> Result<Vec<ProductSite>> {
+    let mut step = step::build(config, inputs, caps.max_binding)?;
+    products(&mut step.program, caps)
 }
 
 impl Trainer {
@@ -65,7 +71,7 @@ impl Trainer {
 
     /// A trainer for a step that was put together by hand.
     pub fn from_step(gpu: Arc<Gpu>, config: GanConfig, mut step: Step, images: usize) -> Result<Self> {
-        let plan = compile(&mut step.program, &gpu.caps())?;
+        let plan = compile_with(&mut step.program, &gpu.caps(), &config.variants)?;
         let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT as usize * StepRow::BYTES) as u64)?;
         let executor = Executor::new(&gpu, "step", &plan, &HashMap::new(), Some(&rows))?;
         let mut shared = HashMap::new();

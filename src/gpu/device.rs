@@ -192,6 +192,16 @@ impl Gpu {
         })
     }
 
+    /// Name of the adapter, as its driver gives it.
+    pub fn adapter_name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Name and version of the adapter's driver, as far as it tells.
+    pub fn driver(&self) -> String {
+        adapter::driver(&self.info)
+    }
+
     /// Name, type, API and driver of the adapter, in one line.
     pub fn adapter_summary(&self) -> String {
         adapter::one_line(&self.info)

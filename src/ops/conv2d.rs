@@ -11,7 +11,7 @@
 
 use super::gemm::cols::Cols;
 use super::gemm::rows::{Form, Phase, Pixels, Rows, Segment};
-use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op};
+use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op, key};
 use crate::error::{Error, Result};
 use crate::graph::lower::{Lowering, Operand};
 use crate::graph::op::{Application, Op};
@@ -123,6 +123,22 @@ impl Conv2d {
             Some(padded.checked_sub(reach)? / self.stride[axis] + 1)
         };
         Some([along(0)?, along(1)?])
+    }
+
+    /// Stride, padding and what is not usual, for [`key`]: `" s2 p1"`, and the pixels of the result where inputs leave them open.
+    fn geometry(&self, result_hw: Option<[usize; 2]>) -> String {
+        let pair = |[y, x]: [usize; 2]| if y == x { y.to_string() } else { format!("{y}x{x}") };
+        let mut text = format!(" s{} p{}", pair(self.stride), pair(self.padding));
+        if self.dilation != [1, 1] {
+            text.push_str(&format!(" d{}", pair(self.dilation)));
+        }
+        if self.groups != 1 {
+            text.push_str(&format!(" g{}", self.groups));
+        }
+        if let Some([h, w]) = result_hw {
+            text.push_str(&format!(" to {h}x{w}"));
+        }
+        text
     }
 
     fn check(&self, op: &str) -> Result<()> {
@@ -414,6 +430,10 @@ impl Conv2dForward {
         let core = Core::Rows(self.family(inputs[0], inputs[1])?.forward());
         Ok(Product { core, operands: [0, 1] })
     }
+
+    fn key(&self, inputs: &[&Shape]) -> String {
+        key(self.name(), inputs, &self.conv.geometry(self.output_hw))
+    }
 }
 
 impl Conv2dBackwardInput {
@@ -421,12 +441,20 @@ impl Conv2dBackwardInput {
         let core = Core::Rows(self.family(inputs[0], inputs[1])?.backward_input());
         Ok(Product { core, operands: [0, 1] })
     }
+
+    fn key(&self, inputs: &[&Shape]) -> String {
+        key(self.name(), inputs, &self.conv.geometry(Some(self.input_hw)))
+    }
 }
 
 impl Conv2dBackwardWeight {
     fn product(&self, inputs: &[&Shape]) -> Result<Product> {
         let core = Core::Cols(self.family(inputs[0], inputs[1])?.backward_weight());
         Ok(Product { core, operands: [1, 0] })
+    }
+
+    fn key(&self, inputs: &[&Shape]) -> String {
+        key(self.name(), inputs, &self.conv.geometry(Some(self.kernel_hw)))
     }
 }
 

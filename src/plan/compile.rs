@@ -3,13 +3,16 @@
 use super::cover::{Cover, Fusions};
 use super::memory;
 use super::program::{Item, Program};
+use super::variants::{check_kernels, check_products};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Dispatch};
 use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
+use crate::graph::variants::Variants;
 use crate::graph::{Graph, Kind, NodeId};
 use crate::ops::elementwise::Affine;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// A range of a plan's buffer, in 32-bit words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +53,16 @@ pub struct Plan {
 /// [`Error::Input`] if a tensor is larger than the adapter can bind; [`Error::Internal`] if the program is inconsistent (a stale leaf, an op without
 /// kernels).
 pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
-    let Builder { lowering, placed, .. } = build(program, caps)?;
+    compile_with(program, caps, &Variants::default())
+}
+
+/// [`compile`] with the kernels of a table in place of the ops' own choice.
+///
+/// # Errors
+/// As [`compile`]; also [`Error::Input`], naming the entry, if the table has a product that the program has not, or a kernel that does not exist or
+/// cannot run its product on this adapter.
+pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Plan> {
+    let Builder { lowering, placed, .. } = build(program, caps, variants)?;
     for (label, dispatch) in &lowering.dispatches {
         let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
         if storage != dispatch.operands.len() {
@@ -63,11 +75,12 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
 
 /// What [`compile`] chooses for the values of a program, in order of use.
 pub(super) fn covers(program: &mut Program, caps: &Caps) -> Result<Vec<Cover>> {
-    Ok(build(program, caps)?.covers)
+    Ok(build(program, caps, &Variants::default())?.covers)
 }
 
 /// Chooses kernels and puts them in order.
-fn build<'a>(program: &'a mut Program, caps: &Caps) -> Result<Builder<'a>> {
+fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Result<Builder<'a>> {
+    check_kernels(variants)?;
     let roots = effect_operands(program, caps)?;
     let fusions = Fusions::find(program, &roots)?;
     let program: &'a Program = program;
@@ -75,7 +88,7 @@ fn build<'a>(program: &'a mut Program, caps: &Caps) -> Result<Builder<'a>> {
         graph: &program.graph,
         leaf_made_at: &program.leaf_made_at,
         fusions,
-        lowering: Lowering::new(caps.clone()),
+        lowering: Lowering::with_variants(caps.clone(), Arc::new(variants.clone())),
         done: HashSet::new(),
         placed: HashMap::new(),
         writes: Vec::new(),
@@ -94,6 +107,7 @@ fn build<'a>(program: &'a mut Program, caps: &Caps) -> Result<Builder<'a>> {
             Item::Effect { label, lower } => builder.effect(label, lower)?,
         }
     }
+    check_products(variants, &builder.lowering.choices)?;
     Ok(builder)
 }
 

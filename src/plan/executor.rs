@@ -66,6 +66,11 @@ impl Executor {
         &self.buffers[id.0]
     }
 
+    /// A buffer by its index in [`Plan::buffers`].
+    pub fn plan_buffer(&self, index: usize) -> &Buffer {
+        &self.buffers[index]
+    }
+
     /// Reads a range of a declared buffer as f32.
     pub fn read(&self, gpu: &Gpu, place: Place) -> Result<Vec<f32>> {
         let bytes = gpu.read(self.buffer(place.buffer), place.offset as u64 * 4, place.len as u64 * 4)?;

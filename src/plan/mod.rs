@@ -8,9 +8,12 @@ mod executor;
 mod memory;
 mod parts;
 mod print;
+mod products;
 mod program;
+mod variants;
 
-pub use compile::{Plan, PlanBuffer, Slot, compile};
+pub use compile::{Plan, PlanBuffer, Slot, compile, compile_with};
 pub use executor::Executor;
 pub use parts::{Part, Work, parts};
+pub use products::{ProductSite, Trial, products};
 pub use program::{BufferDecl, NormSite, Program};

@@ -99,6 +99,7 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
                 ema_half_life_kimg: 1.0,
                 ema_ramp: 0.05,
                 seed: 0,
+                variants: Default::default(),
             };
             let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
             used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));

@@ -238,6 +238,31 @@ mod tests {
     use crate::gpu::{Gpu, GpuOptions};
     use crate::ops::case::run;
 
+    /// Tables of variants tell products apart by their names.
+    #[test]
+    fn products_have_names_of_their_own() {
+        let conv = Conv2dForward { conv: Conv2d::square(2, 1), output_hw: None };
+        let name = |op: &dyn Member, inputs: [&[usize]; 2]| {
+            let [a, b] = inputs.map(shape);
+            let y = op.shape(&[&a, &b]).unwrap();
+            let mut lowering = Lowering::new(Caps::minimal());
+            let [x, w, out] = [0, 1, 2].map(|i| Operand::Node(NodeId(i)));
+            op.lower(&mut lowering, &[(x, a), (w, b)], (out, y)).unwrap();
+            let choice = lowering.choices.pop().unwrap();
+            assert_eq!(choice.kernel.label(), choice.candidates[0].label());
+            choice.product
+        };
+        assert_eq!(name(&conv, [&[64, 3, 16, 16], &[8, 3, 4, 4]]), "conv2d_forward 64x3x16x16 8x3x4x4 s2 p1");
+        assert_eq!(name(&Matmul { transpose_a: false, transpose_b: true }, [&[2, 3], &[5, 3]]), "matmul_nt 2x3 5x3");
+        let mut names: Vec<(String, String)> =
+            problems().iter().map(|p| (name(p.op.as_ref(), [&p.inputs[0], &p.inputs[1]]), format!("{:?} {:?}", p.op, p.inputs))).collect();
+        names.sort();
+        names.dedup();
+        for pair in names.windows(2) {
+            assert_ne!(pair[0].0, pair[1].0, "{} and {}", pair[0].1, pair[1].1);
+        }
+    }
+
     fn failures(gpu: &Gpu) -> Vec<String> {
         let cases = cases(&gpu.caps());
         assert!(cases.len() > 100, "{} cases", cases.len());

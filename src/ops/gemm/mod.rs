@@ -171,7 +171,12 @@ macro_rules! gemm_op {
                 kernel: Option<&$crate::gpu::kernel::Kernel>,
             ) -> $crate::error::Result<()> {
                 let shapes: Vec<&$crate::graph::shape::Shape> = inputs.iter().map(|(_, shape)| shape).collect();
-                self.product(&shapes)?.lower(lowering, inputs, output.0, epilogue, kernel)
+                let product = self.product(&shapes)?;
+                let kernel = match kernel {
+                    Some(kernel) => kernel,
+                    None => lowering.choose(self.key(&shapes), product.candidates(&lowering.caps))?,
+                };
+                product.lower(lowering, inputs, output.0, epilogue, Some(kernel))
             }
         }
     };
@@ -184,6 +189,13 @@ fn prefer(candidates: &mut [&'static Kernel], kernels: [&'static Kernel; 2]) {
     if let Some(at) = kernels.iter().find_map(place) {
         candidates[..=at].rotate_right(1);
     }
+}
+
+/// How tables of variants name a product: its op, the shapes of its inputs, and what else decides what is summed.
+pub(super) fn key(op: &str, inputs: &[&Shape], geometry: &str) -> String {
+    let by = |dims: &[usize]| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+    let shapes: Vec<String> = inputs.iter().map(|shape| by(shape.dims())).collect();
+    format!("{op} {}{geometry}", shapes.join(" "))
 }
 
 /// The kernel to use: the forced one if it is a candidate, else the first.
