@@ -295,7 +295,14 @@ pub fn plan(config: &TrainConfig, data: &Data) -> Result<String> {
     let gan = config.recipe().gan_config(data.set.channels)?;
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
-    Ok(format!("{}\n{plan}", gpu.adapter_summary()))
+    let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
+    let total = plan.memory().total() + sampler;
+    Ok(format!(
+        "{}\n{plan}Sampler for pictures: {:.1} MB; together {:.1} MB",
+        gpu.adapter_summary(),
+        sampler as f64 / 1e6,
+        total as f64 / 1e6
+    ))
 }
 
 #[cfg(test)]

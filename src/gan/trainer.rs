@@ -8,7 +8,7 @@ use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::gpu::{Buffer, Gpu, Span};
-use crate::graph::lower::Place;
+use crate::graph::lower::{Caps, Place};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::state::{HostData, HostTensor};
@@ -45,9 +45,14 @@ pub struct Trainer {
 }
 
 /// Compiles the training step without touching a GPU, for `ganymede plan` and dry runs.
-pub fn plan(config: &GanConfig, inputs: &Inputs, caps: &crate::graph::lower::Caps) -> Result<Plan> {
+pub fn plan(config: &GanConfig, inputs: &Inputs, caps: &Caps) -> Result<Plan> {
     let mut step = step::build(config, inputs, caps.max_binding)?;
     compile(&mut step.program, caps)
+}
+
+/// Bytes of device memory that the sampler of a trainer will take on top of [`plan`].
+pub fn sampler_bytes(config: &GanConfig, caps: &Caps) -> Result<u64> {
+    Sampler::planned_bytes(&config.generator, SAMPLE_BATCH, caps)
 }
 
 impl Trainer {
@@ -117,7 +122,7 @@ impl Trainer {
         self.position
     }
 
-    /// Planned device memory in bytes, sampler included.
+    /// Device memory of the trainer's buffers and textures in bytes, sampler included: as planned by [`plan`] and [`sampler_bytes`].
     pub fn memory(&self) -> u64 {
         self.executor.own_bytes() + self.sampler.own_bytes()
     }

@@ -13,10 +13,29 @@ const TEXEL: u64 = 16;
 /// Bytes of a row of texels.
 const ROW: u64 = Kernel::TEXTURE_WIDTH as u64 * TEXEL;
 
+/// A range of a buffer, bound or still planned, as far as mirrors depend on it.
+pub trait Region: Clone + PartialEq {
+    /// Its length in bytes.
+    fn bytes(&self) -> u64;
+
+    /// Whether writing to `other` changes it.
+    fn overlaps(&self, other: &Self) -> bool;
+}
+
+impl Region for BufferRange {
+    fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer && self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
+}
+
 /// A state of an operand that kernels read from a texture: copied before one dispatch, and valid until its last use.
 #[derive(Debug)]
-struct Mirror {
-    range: BufferRange,
+struct Mirror<R> {
+    range: R,
     first: usize,
     last: usize,
 }
@@ -46,13 +65,13 @@ pub(super) struct Textures {
 ///
 /// A mirror serves later dispatches until one writes to its range. What was written before the list starts is unknown, so that every range is copied before
 /// its first use.
-fn plan(dispatches: &[(String, Dispatch<BufferRange>)]) -> (Vec<Mirror>, Vec<Vec<usize>>) {
-    let mut mirrors: Vec<Mirror> = Vec::new();
+fn plan<R: Region>(dispatches: &[(String, Dispatch<R>)]) -> (Vec<Mirror<R>>, Vec<Vec<usize>>) {
+    let mut mirrors: Vec<Mirror<R>> = Vec::new();
     let mut valid: Vec<usize> = Vec::new();
     let mut uses = Vec::with_capacity(dispatches.len());
     for (index, (_, dispatch)) in dispatches.iter().enumerate() {
         let binds = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step));
-        let operands: Vec<(&Bind, &BufferRange)> = binds.zip(&dispatch.operands).collect();
+        let operands: Vec<(&Bind, &R)> = binds.zip(&dispatch.operands).collect();
         let mut used = Vec::new();
         for (_, range) in operands.iter().filter(|(bind, _)| **bind == Bind::Texture) {
             let found = valid.iter().copied().find(|&m| mirrors[m].range == **range);
@@ -65,24 +84,20 @@ fn plan(dispatches: &[(String, Dispatch<BufferRange>)]) -> (Vec<Mirror>, Vec<Vec
             used.push(mirror);
         }
         for (_, written) in operands.iter().filter(|(bind, _)| matches!(bind, Bind::Out | Bind::InOut)) {
-            valid.retain(|&m| !overlap(&mirrors[m].range, written));
+            valid.retain(|&m| !mirrors[m].range.overlaps(written));
         }
         uses.push(used);
     }
     (mirrors, uses)
 }
 
-fn overlap(a: &BufferRange, b: &BufferRange) -> bool {
-    a.buffer == b.buffer && a.offset < b.offset + b.len && b.offset < a.offset + a.len
-}
-
 /// Gives each mirror a texture that no other mirror needs at the time: the smallest that is large enough, else a new one.
-fn share(mirrors: &[Mirror]) -> (Vec<Place>, Vec<usize>) {
+fn share<R: Region>(mirrors: &[Mirror<R>]) -> (Vec<Place>, Vec<usize>) {
     let mut places: Vec<Place> = Vec::new();
     let chosen = mirrors
         .iter()
         .map(|mirror| {
-            let rows = mirror.range.len.div_ceil(ROW);
+            let rows = mirror.range.bytes().div_ceil(ROW);
             let fitting = places.iter().enumerate().filter(|(_, p)| p.rows >= rows && p.free_after < mirror.first);
             let place = fitting.min_by_key(|(_, p)| p.rows).map(|(i, _)| i).unwrap_or_else(|| {
                 places.push(Place { rows, free_after: 0 });
@@ -93,6 +108,15 @@ fn share(mirrors: &[Mirror]) -> (Vec<Place>, Vec<usize>) {
         })
         .collect();
     (places, chosen)
+}
+
+fn total_bytes(places: &[Place]) -> u64 {
+    places.iter().map(|place| place.rows * ROW).sum()
+}
+
+/// Bytes of the textures that a sequence of these dispatches will allocate.
+pub fn texture_bytes<R: Region>(dispatches: &[(String, Dispatch<R>)]) -> u64 {
+    total_bytes(&share(&plan(dispatches).0).0)
 }
 
 impl Gpu {
@@ -144,7 +168,7 @@ impl Gpu {
                 }
             })
             .collect();
-        Ok((needs, places.iter().map(|place| place.rows * ROW).sum()))
+        Ok((needs, total_bytes(&places)))
     }
 }
 

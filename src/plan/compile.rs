@@ -4,6 +4,7 @@ use super::cover::{Cover, Fusions};
 use super::memory;
 use super::program::{Item, Program};
 use crate::error::{Error, Result};
+use crate::gpu::Region;
 use crate::gpu::kernel::{Bind, Dispatch};
 use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
@@ -20,6 +21,16 @@ pub struct Slot {
     pub offset: usize,
     /// Number of words.
     pub len: usize,
+}
+
+impl Region for Slot {
+    fn bytes(&self) -> u64 {
+        self.len as u64 * 4
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer && self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
 }
 
 /// A buffer of a plan.

@@ -21,10 +21,14 @@ impl Executor {
     /// [`crate::gpu::step::StepRow`] that [`Executor::submit`] refers to.
     pub fn new(gpu: &Gpu, label: &str, plan: &Plan, shared: &HashMap<String, Buffer>, step_rows: Option<&Buffer>) -> Result<Self> {
         let mut own_bytes = 0;
-        let mut buffers = Vec::with_capacity(plan.buffers.len());
-        for decl in &plan.buffers {
+        let mut buffers: Vec<Option<Buffer>> = vec![None; plan.buffers.len()];
+        // The largest first: the driver's blocks of memory are then filled with the least left over.
+        let mut order: Vec<usize> = (0..plan.buffers.len()).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(plan.buffers[i].words));
+        for i in order {
+            let decl = &plan.buffers[i];
             if let Some(buffer) = shared.get(&decl.name).filter(|_| decl.declared) {
-                buffers.push(buffer.clone());
+                buffers[i] = Some(buffer.clone());
                 continue;
             }
             let bytes = decl.words as u64 * 4;
@@ -33,8 +37,9 @@ impl Executor {
             if let Some(content) = &decl.constant {
                 gpu.write(&buffer, 0, content)?;
             }
-            buffers.push(buffer);
+            buffers[i] = Some(buffer);
         }
+        let buffers: Vec<Buffer> = buffers.into_iter().flatten().collect();
         let dispatches = plan
             .dispatches
             .iter()
@@ -77,8 +82,8 @@ impl Executor {
         gpu.write(self.buffer(place.buffer), place.offset as u64 * 4, bytemuck::cast_slice(values))
     }
 
-    /// Bytes that this executor allocated itself (shared buffers are not counted).
+    /// Bytes of buffers and textures that this executor allocated itself (shared buffers are not counted).
     pub fn own_bytes(&self) -> u64 {
-        self.own_bytes
+        self.own_bytes + self.sequence.texture_bytes()
     }
 }

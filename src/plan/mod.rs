@@ -11,4 +11,5 @@ mod program;
 
 pub use compile::{Plan, PlanBuffer, Slot, compile};
 pub use executor::Executor;
+pub use print::Memory;
 pub use program::{BufferDecl, NormSite, Program};

@@ -9,21 +9,58 @@ impl Plan {
         self.dispatches.iter().map(|(_, d)| d.cost.flops).sum()
     }
 
-    /// Device memory of the plan in bytes: declared buffers, tables and transients.
-    pub fn memory(&self) -> u64 {
-        self.buffers.iter().map(|b| b.words as u64 * 4).sum()
+    /// Device memory that an executor of the plan will allocate.
+    pub fn memory(&self) -> Memory {
+        let mut memory = Memory { textures: crate::gpu::texture_bytes(&self.dispatches), ..Memory::default() };
+        for buffer in &self.buffers {
+            let kind = match (buffer.declared, buffer.constant.is_some()) {
+                (true, _) => &mut memory.declared,
+                (_, true) => &mut memory.tables,
+                _ => &mut memory.transients,
+            };
+            *kind += buffer.words as u64 * 4;
+        }
+        memory
+    }
+}
+
+/// Device memory of a plan by kind, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Declared buffers: parameter stores, inputs, state, the resident data set.
+    pub declared: u64,
+    /// Constant tables.
+    pub tables: u64,
+    /// Activations, gradients on their way and scratch.
+    pub transients: u64,
+    /// Textures that operands are mirrored into.
+    pub textures: u64,
+}
+
+impl Memory {
+    /// Bytes of all buffers.
+    pub fn buffers(&self) -> u64 {
+        self.declared + self.tables + self.transients
     }
 
-    /// Memory by kind in bytes: (declared, constant tables, transients).
-    pub fn memory_by_kind(&self) -> (u64, u64, u64) {
-        self.buffers.iter().fold((0, 0, 0), |(declared, tables, transients), b| {
-            let bytes = b.words as u64 * 4;
-            match (b.declared, b.constant.is_some()) {
-                (true, _) => (declared + bytes, tables, transients),
-                (_, true) => (declared, tables + bytes, transients),
-                _ => (declared, tables, transients + bytes),
-            }
-        })
+    /// Bytes of all buffers and textures.
+    pub fn total(&self) -> u64 {
+        self.buffers() + self.textures
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        write!(
+            f,
+            "{:.1} MB on the device: {:.1} MB stores and inputs, {:.1} MB activations and scratch, {:.2} MB tables, {:.1} MB textures",
+            mb(self.total()),
+            mb(self.declared),
+            mb(self.transients),
+            mb(self.tables),
+            mb(self.textures)
+        )
     }
 }
 
@@ -51,16 +88,6 @@ impl fmt::Display for Plan {
                 d.cost.bytes as f64 / 1e6,
             )?;
         }
-        let (declared, tables, transients) = self.memory_by_kind();
-        writeln!(
-            f,
-            "{} dispatches, {:.3} GFLOP; {:.1} MB on the device: {:.1} MB stores and inputs, {:.1} MB activations and scratch, {:.2} MB tables",
-            self.dispatches.len(),
-            self.flops() as f64 / 1e9,
-            self.memory() as f64 / 1e6,
-            declared as f64 / 1e6,
-            transients as f64 / 1e6,
-            tables as f64 / 1e6
-        )
+        writeln!(f, "{} dispatches, {:.3} GFLOP; {}", self.dispatches.len(), self.flops() as f64 / 1e9, self.memory())
     }
 }
