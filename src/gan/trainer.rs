@@ -71,7 +71,7 @@ impl Trainer {
     /// A trainer for a step that was put together by hand.
     pub fn from_step(gpu: Arc<Gpu>, config: GanConfig, mut step: Step, images: usize) -> Result<Self> {
         let plan = compile(&mut step.program, &gpu.caps())?;
-        let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT as usize * StepRow::BYTES) as u64)?;
+        let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT as usize * config.micro_batches() * StepRow::BYTES) as u64)?;
         let executor = Executor::new(&gpu, "step", &plan, &HashMap::new(), Some(&rows))?;
         let mut shared = HashMap::new();
         if let Some((ema, ema_stats)) = &step.generator.ema {
@@ -189,9 +189,14 @@ impl Trainer {
         Ok(())
     }
 
+    fn write_rows(&self, rows: &[StepRow]) -> Result<()> {
+        let split: Vec<StepRow> = rows.iter().flat_map(|row| schedule::micro_batch_rows(&self.config, row)).collect();
+        self.gpu.write(&self.rows, 0, bytemuck::cast_slice(&split))
+    }
+
     /// Runs one step for each of the given rows of per-step scalars.
     pub fn run_rows(&mut self, rows: &[StepRow]) -> Result<()> {
-        self.gpu.write(&self.rows, 0, bytemuck::cast_slice(rows))?;
+        self.write_rows(rows)?;
         // The first step compiles pipelines; the second is timed, to choose how many go into one submit.
         let timed = self.steps_per_submit.is_none() && self.measured.is_none() && self.position.step > 0;
         if timed {
@@ -212,12 +217,12 @@ impl Trainer {
     /// Runs one more step and times each dispatch on the device, where the adapter has timestamps.
     pub fn time_step(&mut self) -> Result<Option<Vec<Span>>> {
         let row = schedule::row(&self.config, self.images, self.position);
-        self.gpu.write(&self.rows, 0, bytemuck::bytes_of(&row))?;
+        self.write_rows(&[row])?;
         self.position = self.position.after(1, self.config.batch);
-        self.gpu.submit_timed(self.executor.sequence(), 0)
+        self.executor.submit_timed(&self.gpu)
     }
 
-    /// Losses of the last step: D on reals, D on fakes, G. Waits for the device.
+    /// Losses of the last step: D on reals, D on fakes, G; where its batch had several micro-batches, of the last one. Waits for the device.
     pub fn losses(&self) -> Result<[f32; 3]> {
         let mut losses = [0.0; 3];
         for (loss, place) in losses.iter_mut().zip(self.step.losses) {

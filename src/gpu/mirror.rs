@@ -44,7 +44,15 @@ struct Mirror<R> {
 #[derive(Debug)]
 struct Place {
     rows: u64,
-    free_after: usize,
+    /// The first dispatch that may use it anew.
+    free_from: usize,
+}
+
+/// Textures that sequences which never run at once take turns in.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    places: Vec<Place>,
+    textures: Vec<wgpu::Texture>,
 }
 
 /// A copy from a buffer to a texture.
@@ -92,36 +100,45 @@ fn plan<R: Region>(dispatches: &[(String, Dispatch<R>)]) -> (Vec<Mirror<R>>, Vec
 }
 
 /// Gives each mirror a texture that no other mirror needs at the time: the smallest that is large enough, else a new one.
-fn share<R: Region>(mirrors: &[Mirror<R>]) -> (Vec<Place>, Vec<usize>) {
-    let mut places: Vec<Place> = Vec::new();
-    let chosen = mirrors
+fn share<R: Region>(mirrors: &[Mirror<R>], places: &mut Vec<Place>) -> Vec<usize> {
+    places.iter_mut().for_each(|place| place.free_from = 0);
+    mirrors
         .iter()
         .map(|mirror| {
             let rows = mirror.range.bytes().div_ceil(ROW);
-            let fitting = places.iter().enumerate().filter(|(_, p)| p.rows >= rows && p.free_after < mirror.first);
+            let fitting = places.iter().enumerate().filter(|(_, p)| p.rows >= rows && p.free_from <= mirror.first);
             let place = fitting.min_by_key(|(_, p)| p.rows).map(|(i, _)| i).unwrap_or_else(|| {
-                places.push(Place { rows, free_after: 0 });
+                places.push(Place { rows, free_from: 0 });
                 places.len() - 1
             });
-            places[place].free_after = mirror.last;
+            places[place].free_from = mirror.last + 1;
             place
         })
-        .collect();
-    (places, chosen)
+        .collect()
 }
 
 fn total_bytes(places: &[Place]) -> u64 {
     places.iter().map(|place| place.rows * ROW).sum()
 }
 
-/// Bytes of the textures that a sequence of these dispatches will allocate.
-pub fn texture_bytes<R: Region>(dispatches: &[(String, Dispatch<R>)]) -> u64 {
-    total_bytes(&share(&plan(dispatches).0).0)
+/// Bytes of the textures that [`Gpu::sequences`] will allocate for these parts.
+pub fn texture_bytes<'a, R: Region + 'a>(parts: impl IntoIterator<Item = &'a [(String, Dispatch<R>)]>) -> u64 {
+    let mut places = Vec::new();
+    for dispatches in parts {
+        share(&plan(dispatches).0, &mut places);
+    }
+    total_bytes(&places)
 }
 
 impl Gpu {
-    /// Makes the textures of a list of dispatches. Returns what each dispatch needs, and the bytes of all textures.
-    pub(super) fn textures(&self, label: &str, dispatches: &[(String, Dispatch<BufferRange>)]) -> Result<(Vec<Textures>, u64)> {
+    /// Finds textures for a list of dispatches in the pool, which grows where it must. Returns what each dispatch needs, and the bytes of
+    /// new textures.
+    pub(super) fn textures(
+        &self,
+        label: &str,
+        dispatches: &[(String, Dispatch<BufferRange>)],
+        pool: &mut Pool,
+    ) -> Result<(Vec<Textures>, u64)> {
         let (mirrors, uses) = plan(dispatches);
         for mirror in &mirrors {
             let BufferRange { buffer, offset, len } = &mirror.range;
@@ -134,24 +151,23 @@ impl Gpu {
                 )));
             }
         }
-        let (places, chosen) = share(&mirrors);
-        let textures: Vec<wgpu::Texture> = places
-            .iter()
-            .map(|place| {
-                self.scoped(&format!("{label}: operand texture"), || {
-                    self.device.create_texture(&wgpu::TextureDescriptor {
-                        label: Some(&format!("{label}: operand texture")),
-                        size: extent(Kernel::TEXTURE_WIDTH.into(), place.rows),
-                        mip_level_count: 1,
-                        sample_count: 1,
-                        dimension: wgpu::TextureDimension::D2,
-                        format: wgpu::TextureFormat::Rgba32Float,
-                        usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
-                        view_formats: &[],
-                    })
+        let Pool { places, textures } = pool;
+        let chosen = share(&mirrors, places);
+        let first_new = textures.len();
+        for place in &places[first_new..] {
+            textures.push(self.scoped(&format!("{label}: operand texture"), || {
+                self.device.create_texture(&wgpu::TextureDescriptor {
+                    label: Some(&format!("{label}: operand texture")),
+                    size: extent(Kernel::TEXTURE_WIDTH.into(), place.rows),
+                    mip_level_count: 1,
+                    sample_count: 1,
+                    dimension: wgpu::TextureDimension::D2,
+                    format: wgpu::TextureFormat::Rgba32Float,
+                    usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
+                    view_formats: &[],
                 })
-            })
-            .collect::<Result<_>>()?;
+            })?);
+        }
         let needs = uses
             .into_iter()
             .enumerate()
@@ -168,7 +184,7 @@ impl Gpu {
                 }
             })
             .collect();
-        Ok((needs, total_bytes(&places)))
+        Ok((needs, total_bytes(&places[first_new..])))
     }
 }
 

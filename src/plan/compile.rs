@@ -11,6 +11,7 @@ use crate::graph::shape::Shape;
 use crate::graph::{Graph, Kind, NodeId};
 use crate::ops::elementwise::Affine;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// A range of a plan's buffer, in 32-bit words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +54,24 @@ pub struct Plan {
     pub dispatches: Vec<(String, Dispatch<Slot>)>,
     /// Buffers: the declared ones first, in order of declaration.
     pub buffers: Vec<PlanBuffer>,
+    /// Parts of the dispatches, in order and without gaps.
+    pub parts: Vec<Part>,
+}
+
+/// Dispatches of a plan that run together, some times over ([`Program::part`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which of [`Plan::dispatches`].
+    pub dispatches: Range<usize>,
+    /// How often they run before the next part does.
+    pub times: u32,
+}
+
+impl Plan {
+    /// The dispatches of each part.
+    pub fn by_part(&self) -> impl Iterator<Item = &[(String, Dispatch<Slot>)]> {
+        self.parts.iter().map(|part| &self.dispatches[part.dispatches.clone()])
+    }
 }
 
 /// Compiles a program for an adapter.
@@ -72,6 +91,8 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
         placed: HashMap::new(),
         writes: Vec::new(),
         item: 0,
+        parts: Vec::new(),
+        times: 1,
     };
     for (index, item) in program.items.iter().enumerate() {
         if let Item::Compute { node, place } = item {
@@ -83,9 +104,11 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
         match item {
             Item::Compute { node, place } => builder.compute(*node, *place)?,
             Item::Effect { label, lower } => builder.effect(label, lower)?,
+            Item::Part { times } => builder.part(*times),
         }
     }
-    let Builder { lowering, placed, .. } = builder;
+    builder.part(1);
+    let Builder { lowering, placed, parts, .. } = builder;
     for (label, dispatch) in &lowering.dispatches {
         let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
         if storage != dispatch.operands.len() {
@@ -93,7 +116,7 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
         }
     }
     let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
-    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+    memory::assign(&program.graph, &program.buffers, lowering, parts, &placed)
 }
 
 /// Nodes that effects name as operands; together with the computed nodes they are the roots of the graph.
@@ -107,6 +130,7 @@ fn effect_operands(program: &Program, caps: &Caps) -> Result<Vec<NodeId>> {
                 lower(&mut trial)?;
                 roots.extend(nodes_of(trial.dispatches.iter().map(|(_, d)| d)));
             }
+            Item::Part { .. } => {}
         }
     }
     Ok(roots)
@@ -132,9 +156,23 @@ struct Builder<'a> {
     /// Places overwritten so far: (item, place).
     writes: Vec<(usize, Place)>,
     item: usize,
+    /// Parts so far, and how often the current one runs.
+    parts: Vec<Part>,
+    times: u32,
 }
 
 impl Builder<'_> {
+    /// Ends the current part and begins one that runs `times` times.
+    fn part(&mut self, times: u32) {
+        let start = self.parts.last().map_or(0, |part| part.dispatches.end);
+        let end = self.lowering.dispatches.len();
+        if end > start {
+            self.parts.push(Part { dispatches: start..end, times: self.times });
+        }
+        self.times = times;
+        self.done.clear();
+    }
+
     fn compute(&mut self, node: NodeId, place: Place) -> Result<()> {
         let storage = self.graph.storage(node);
         self.ensure(node)?;

@@ -1,15 +1,17 @@
 //! Replays a plan on a GPU.
 
-use super::compile::Plan;
+use super::compile::{Plan, Slot};
 use crate::error::Result;
-use crate::gpu::{Buffer, BufferRange, Gpu, Sequence};
+use crate::gpu::kernel::Dispatch;
+use crate::gpu::{Buffer, BufferRange, Gpu, Sequence, Span};
 use crate::graph::lower::{BufferId, Place};
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// A plan bound to buffers.
 pub struct Executor {
-    sequence: Sequence,
+    /// Each part of the plan, and how often it runs.
+    parts: Vec<(Sequence, u32)>,
     buffers: Vec<Buffer>,
     own_bytes: u64,
 }
@@ -40,30 +42,51 @@ impl Executor {
             buffers[i] = Some(buffer);
         }
         let buffers: Vec<Buffer> = buffers.into_iter().flatten().collect();
-        let dispatches = plan
-            .dispatches
-            .iter()
-            .map(|(label, dispatch)| {
-                let dispatch = dispatch.clone().map(|slot| BufferRange {
-                    buffer: buffers[slot.buffer].clone(),
-                    offset: slot.offset as u64 * 4,
-                    len: slot.len as u64 * 4,
-                });
-                (label.clone(), dispatch)
-            })
-            .collect();
-        let sequence = gpu.sequence(label, dispatches, step_rows)?;
-        Ok(Executor { sequence, buffers, own_bytes })
+        let bind = |(label, dispatch): &(String, Dispatch<Slot>)| {
+            let dispatch = dispatch.clone().map(|slot| BufferRange {
+                buffer: buffers[slot.buffer].clone(),
+                offset: slot.offset as u64 * 4,
+                len: slot.len as u64 * 4,
+            });
+            (label.clone(), dispatch)
+        };
+        let sequences = gpu.sequences(label, plan.by_part().map(|dispatches| dispatches.iter().map(bind).collect()), step_rows)?;
+        let parts: Vec<(Sequence, u32)> = sequences.into_iter().zip(plan.parts.iter().map(|part| part.times)).collect();
+        own_bytes += parts.iter().map(|(sequence, _)| sequence.texture_bytes()).sum::<u64>();
+        Ok(Executor { parts, buffers, own_bytes })
     }
 
-    /// Submits one run of the plan for each row of the step table.
-    pub fn submit(&self, gpu: &Gpu, rows: Range<u32>) -> Result<()> {
-        gpu.submit(&self.sequence, rows)
+    /// Rows of the step table that one run of the plan takes: as many as its most frequent part runs.
+    pub fn rows_per_run(&self) -> u32 {
+        self.parts.iter().map(|(_, times)| *times).max().unwrap_or(1)
     }
 
-    /// The bound sequence, for timing.
-    pub fn sequence(&self) -> &Sequence {
-        &self.sequence
+    /// Submits the given runs of the plan. Run r has the rows from r [`Executor::rows_per_run`] on: each time that a part runs it takes the next
+    /// one of them.
+    pub fn submit(&self, gpu: &Gpu, runs: Range<u32>) -> Result<()> {
+        if let [(sequence, 1)] = &self.parts[..] {
+            return gpu.submit(sequence, runs);
+        }
+        // A submit for each time that a part runs: long parts must not add up to what a driver takes for a hang.
+        let first_rows = runs.map(|run| run * self.rows_per_run());
+        for (first, (sequence, times)) in first_rows.flat_map(|first| self.parts.iter().map(move |part| (first, part))) {
+            for row in first..first + times {
+                gpu.submit(sequence, row..row + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Executor::submit`] for the first run, but waits, and returns what every dispatch took; of parts that run several times, the first
+    /// time. `None` if the adapter has no timestamps.
+    pub fn submit_timed(&self, gpu: &Gpu) -> Result<Option<Vec<Span>>> {
+        let mut spans = Some(Vec::new());
+        for (sequence, times) in &self.parts {
+            let timed = gpu.submit_timed(sequence, 0)?;
+            spans = spans.zip(timed).map(|(before, timed)| [before, timed].concat());
+            (1..*times).try_for_each(|row| gpu.submit(sequence, row..row + 1))?;
+        }
+        Ok(spans)
     }
 
     /// A declared buffer.
@@ -84,6 +107,6 @@ impl Executor {
 
     /// Bytes of buffers and textures that this executor allocated itself (shared buffers are not counted).
     pub fn own_bytes(&self) -> u64 {
-        self.own_bytes + self.sequence.texture_bytes()
+        self.own_bytes
     }
 }

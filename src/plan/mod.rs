@@ -9,7 +9,7 @@ mod memory;
 mod print;
 mod program;
 
-pub use compile::{Plan, PlanBuffer, Slot, compile};
+pub use compile::{Part, Plan, PlanBuffer, Slot, compile};
 pub use executor::Executor;
 pub use print::Memory;
 pub use program::{BufferDecl, NormSite, Program};

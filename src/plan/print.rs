@@ -1,17 +1,25 @@
 //! The printed plan: what `ganymede plan` shows.
 
-use super::compile::Plan;
+use super::compile::{Plan, Slot};
+use crate::gpu::kernel::Dispatch;
+use crate::gpu::texture_bytes;
 use std::fmt::{self, Write};
 
 impl Plan {
     /// Useful floating-point operations of one run of the plan.
     pub fn flops(&self) -> u64 {
-        self.dispatches.iter().map(|(_, d)| d.cost.flops).sum()
+        let part = |dispatches: &[(String, Dispatch<Slot>)]| dispatches.iter().map(|(_, d)| d.cost.flops).sum::<u64>();
+        self.by_part().zip(&self.parts).map(|(dispatches, of)| u64::from(of.times) * part(dispatches)).sum()
+    }
+
+    /// Dispatches of one run of the plan.
+    pub fn dispatch_count(&self) -> u64 {
+        self.parts.iter().map(|part| u64::from(part.times) * part.dispatches.len() as u64).sum()
     }
 
     /// Device memory that an executor of the plan will allocate.
     pub fn memory(&self) -> Memory {
-        let mut memory = Memory { textures: crate::gpu::texture_bytes(&self.dispatches), ..Memory::default() };
+        let mut memory = Memory { textures: texture_bytes(self.by_part()), ..Memory::default() };
         for buffer in &self.buffers {
             let kind = match (buffer.declared, buffer.constant.is_some()) {
                 (true, _) => &mut memory.declared,
@@ -64,12 +72,15 @@ impl fmt::Display for Memory {
     }
 }
 
-/// A table with one line a dispatch: number, label, variant, workgroups, MFLOP, MB, and the buffers that it touches.
+/// A table with one line a dispatch, and a line where a part begins if there are several: number, label, variant, workgroups, MFLOP, MB, and the buffers that it touches.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.dispatches.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
         writeln!(f, "{:>4}  {:width$}  {:>9}  {:>15}  {:>10}  {:>8}  buffers", "#", "dispatch", "variant", "workgroups", "MFLOP", "MB")?;
         for (index, (label, d)) in self.dispatches.iter().enumerate() {
+            if let Some(part) = self.parts.iter().find(|part| part.dispatches.start == index).filter(|_| self.parts.len() > 1) {
+                writeln!(f, "----  {}", if part.times == 1 { "once".to_string() } else { format!("{} times", part.times) })?;
+            }
             let [x, y, z] = d.workgroups;
             let mut buffers = String::new();
             for slot in &d.operands {
@@ -88,6 +99,6 @@ impl fmt::Display for Plan {
                 d.cost.bytes as f64 / 1e6,
             )?;
         }
-        writeln!(f, "{} dispatches, {:.3} GFLOP; {}", self.dispatches.len(), self.flops() as f64 / 1e9, self.memory())
+        writeln!(f, "{} dispatches, {:.3} GFLOP; {}", self.dispatch_count(), self.flops() as f64 / 1e9, self.memory())
     }
 }
