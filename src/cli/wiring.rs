@@ -3,6 +3,7 @@
 use super::args::DeviceArgs;
 use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
+use crate::gan::config::GanConfig;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
 use crate::gan::trainer::{self, Trainer};
@@ -14,6 +15,7 @@ use crate::nn::summary;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::run::config::TrainConfig;
+use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
 use crate::run::train::{Engine, TickStats};
@@ -151,10 +153,53 @@ pub struct Built {
 pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
     let gpu = Arc::new(open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?);
     let gan = config.recipe().gan_config(data.set.channels)?;
+    check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
     Ok(Built { adapter: gpu.adapter_summary(), engine: Box::new(Training { trainer, gpu }) })
+}
+
+/// Device memory that training with these settings takes.
+fn training_bytes(gan: &GanConfig, data: &Data, gpu: &Gpu) -> Result<u64> {
+    let plan = trainer::plan(gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    Ok(plan.memory().total() + trainer::sampler_bytes(gan, &gpu.caps())?)
+}
+
+/// Refuses what does not fit on the adapter, with what would. `needs` is what it takes, if that has been planned already.
+fn check_memory(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu, needs: Option<u64>) -> Result<()> {
+    let limit = config.run.memory_limit.map(|mib| u64::from(mib) << 20);
+    let Some(available) = limit.or(gpu.memory_available()) else { return Ok(()) };
+    let needs = needs.map_or_else(|| training_bytes(gan, data, gpu), Ok)?;
+    if needs <= available {
+        return Ok(());
+    }
+    let mut least = needs;
+    let mut fitting = None;
+    for micro_batch in gan.possible_micro_batches().filter(|&m| m < gan.micro_batch) {
+        least = training_bytes(&GanConfig { micro_batch, ..gan.clone() }, data, gpu)?;
+        if least <= available {
+            fitting = Some(micro_batch);
+            break;
+        }
+    }
+    let advice = match fitting {
+        Some(m) => format!(
+            "Give --micro-batch {m}, which does the same batch in parts of {m} images and needs {}; or use a smaller --batch (--batch {m} fits)",
+            format_bytes(least)
+        ),
+        None => format!(
+            "The smallest --micro-batch would still need {}: use a smaller --preset, or fewer images (all of them are kept on the device)",
+            format_bytes(least)
+        ),
+    };
+    let source = if limit.is_some() { "--memory-limit allows" } else { "is available" };
+    Err(Error::environment(format!(
+        "training needs {} of device memory on {}, and {} {source}. {advice}; or choose another adapter with --adapter (see `ganymede devices`)",
+        format_bytes(needs),
+        gpu.adapter_summary(),
+        format_bytes(available)
+    )))
 }
 
 struct Training {
@@ -307,19 +352,24 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
     Ok(())
 }
 
-/// The compiled plan of a training step as text.
-pub fn plan(config: &TrainConfig, data: &Data) -> Result<String> {
+/// Prints the compiled plan of a training step.
+///
+/// # Errors
+/// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
+pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
     let gan = config.recipe().gan_config(data.set.channels)?;
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
     let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
     let total = plan.memory().total() + sampler;
-    Ok(format!(
-        "{}\n{plan}Sampler for pictures: {:.1} MB; together {:.1} MB",
+    print(&format!(
+        "{}\nTraining takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
         gpu.adapter_summary(),
-        sampler as f64 / 1e6,
-        total as f64 / 1e6
-    ))
+        total as f64 / 1e6,
+        plan.memory().total() as f64 / 1e6,
+        sampler as f64 / 1e6
+    ))?;
+    check_memory(config, &gan, data, &gpu, Some(total))
 }
 
 #[cfg(test)]

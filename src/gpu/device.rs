@@ -37,6 +37,7 @@ pub struct Gpu {
     pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(super) cache: Option<Cache>,
     caps: Caps,
+    memory_available: Option<u64>,
     in_flight: Mutex<VecDeque<SubmissionIndex>>,
 }
 
@@ -153,7 +154,6 @@ impl Gpu {
         let mut gpu = Gpu {
             device,
             queue,
-            info,
             features,
             limits,
             options: options.clone(),
@@ -162,6 +162,8 @@ impl Gpu {
             pipelines: Mutex::default(),
             cache,
             caps,
+            memory_available: super::memory::available(adapter, &info),
+            info,
             in_flight: Mutex::default(),
         };
         gpu.caps.fixed_subgroup = gpu.lane_test()?;
@@ -184,6 +186,11 @@ impl Gpu {
     /// Name, type, API and driver of the adapter, in one line.
     pub fn adapter_summary(&self) -> String {
         adapter::one_line(&self.info)
+    }
+
+    /// Bytes of device memory that could be allocated when the adapter was opened, where that can be known (Vulkan, software adapters on Linux).
+    pub fn memory_available(&self) -> Option<u64> {
+        self.memory_available
     }
 
     /// Bytes of device memory in use, where the API's allocator reports it (Vulkan, DX12).

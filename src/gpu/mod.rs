@@ -8,6 +8,7 @@ mod cache;
 mod device;
 mod fault;
 pub mod kernel;
+mod memory;
 mod mirror;
 mod pipeline;
 mod sequence;

@@ -101,7 +101,7 @@ pub(super) fn assign(
     }
     if let Some(large) = buffers.iter().find(|b| b.words as u64 * 4 > caps.max_binding) {
         return Err(Error::input(format!(
-            "{} needs {} MiB in one buffer, and this adapter binds at most {} MiB; use a smaller batch or network",
+            "{} needs {} MiB in one buffer, and this adapter binds at most {} MiB; use a smaller batch, micro-batches or a smaller network",
             large.name,
             (large.words * 4) >> 20,
             caps.max_binding >> 20

@@ -115,6 +115,8 @@ section! {
         adapter: Option<String>,
         /// `vulkan`, `metal` or `dx12`; absent for any.
         backend: Option<String>,
+        /// Device memory in MiB that training may take; absent for what the adapter says it has.
+        memory_limit: Option<u32>,
         /// Compile shaders with all run-time checks.
         checked: bool,
         /// Most training steps in one submit; 0 lets the time of a step decide. The numbers do not depend on it.
@@ -197,6 +199,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("run.desc", "--desc"),
     ("run.adapter", "--adapter"),
     ("run.backend", "--backend"),
+    ("run.memory_limit", "--memory-limit"),
     ("run.checked", "--checked"),
 ];
 
@@ -393,6 +396,7 @@ impl Layers {
                 desc: slug(&run.desc.unwrap_or_default()),
                 adapter: run.adapter.flatten(),
                 backend: run.backend.flatten(),
+                memory_limit: run.memory_limit.flatten(),
                 checked: run.checked.unwrap_or(false),
                 steps_per_submit: run.steps_per_submit.unwrap_or(0),
             },
@@ -537,6 +541,9 @@ impl Layers {
         if r.outdir.is_empty() {
             bad("run.outdir", &"an empty path", "a folder")?;
         }
+        if r.memory_limit == Some(0) {
+            bad("run.memory_limit", &0, "MiB of device memory, at least 1")?;
+        }
         if let Some(backend) = &r.backend
             && !["vulkan", "metal", "dx12"].contains(&backend.as_str())
         {
@@ -670,7 +677,9 @@ mod tests {
     fn mistakes_in_a_file_are_located() {
         let text = refused("# settings\n[training]\n  bacth = 3\n");
         assert!(
-            text.starts_with("some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, micro_batch, seed,"),
+            text.starts_with(
+                "some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, micro_batch, seed,"
+            ),
             "{text}"
         );
         let text = refused("[trianing]\nbatch = 3\n");
@@ -711,6 +720,7 @@ mod tests {
             ("[run]\ntick_kimg = -1", &["run.tick_kimg: got -1"]),
             ("[run]\nsnap_ticks = 0", &["run.snap_ticks: got 0"]),
             ("[run]\nkeep = 0", &["run.keep: got 0"]),
+            ("[run]\nmemory_limit = 0", &["run.memory_limit: got 0, expected MiB of device memory"]),
             ("[run]\nbackend = \"cuda\"", &["run.backend: got \"cuda\", expected vulkan, metal or dx12"]),
             (
                 "[networks]\npreset = \"dcgan28\"",
