@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
-use crate::gan::trainer::{self, Trainer};
+use crate::gan::trainer::{self, PendingStats, Trainer};
 use crate::gpu::{Backend, Gpu, GpuOptions, describe_devices};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -157,7 +157,7 @@ pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
-    Ok(Built { adapter: gpu.adapter_summary(), engine: Box::new(Training { trainer, gpu }) })
+    Ok(Built { adapter: gpu.adapter_summary(), engine: Box::new(Training { trainer, gpu, tick: None }) })
 }
 
 /// Device memory that training with these settings takes.
@@ -205,6 +205,8 @@ fn check_memory(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu, n
 struct Training {
     trainer: Trainer,
     gpu: Arc<Gpu>,
+    /// A tick that has ended, and whose statistics nobody has taken yet.
+    tick: Option<PendingStats>,
 }
 
 impl Drop for Training {
@@ -226,11 +228,21 @@ impl Engine for Training {
         self.trainer.check_finite()
     }
 
-    fn tick_stats(&mut self) -> Result<TickStats> {
-        let stats: HashMap<Stat, _> = self.trainer.tick_stats()?.into_iter().collect();
+    fn end_tick(&mut self) -> Result<()> {
+        self.tick = Some(self.trainer.end_tick()?);
+        Ok(())
+    }
+
+    fn tick_stats(&mut self, wait: bool) -> Result<Option<TickStats>> {
+        let Some(mut pending) = self.tick.take() else { return Ok(None) };
+        if !wait && !self.trainer.is_tick_ready(&mut pending)? {
+            self.tick = Some(pending);
+            return Ok(None);
+        }
+        let stats: HashMap<Stat, _> = self.trainer.finish_tick(pending)?.into_iter().collect();
         let mean = |stat| stats.get(&stat).map_or(0.0, |s| s.mean);
         let (loss_d_real, loss_d_fake) = (mean(Stat::LossDReal), mean(Stat::LossDFake));
-        Ok(TickStats {
+        Ok(Some(TickStats {
             // Once a step, into however many micro-batches it was split.
             steps: stats.get(&Stat::GradNormG).map_or(0, |s| s.count),
             loss_d: loss_d_real + loss_d_fake,
@@ -242,7 +254,7 @@ impl Engine for Training {
             d_g_z2: mean(Stat::DGZ2),
             grad_norm_d: mean(Stat::GradNormD),
             grad_norm_g: mean(Stat::GradNormG),
-        })
+        }))
     }
 
     fn state(&mut self) -> Result<Tensors> {
@@ -258,7 +270,8 @@ impl Engine for Training {
     }
 
     fn memory(&self) -> u64 {
-        self.gpu.memory_allocated().unwrap_or_else(|| self.trainer.memory())
+        // Not what the driver's allocator has at this moment: with statistics and uploads on their way, equal runs would report different numbers.
+        self.trainer.memory()
     }
 }
 

@@ -7,7 +7,7 @@ pub use super::schedule::Position;
 use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::gpu::{Buffer, Gpu, Span};
+use crate::gpu::{Buffer, Gpu, PendingRead, Span};
 use crate::graph::lower::{Caps, Place};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -28,6 +28,14 @@ const SAMPLE_BATCH: usize = 64;
 
 /// Name of the tick accumulators in checkpoints: bit patterns, so that resuming goes on with the same ones.
 const TICK: &str = "tick.stats";
+
+/// Statistics of a tick that are on their way from the device.
+#[derive(Debug)]
+#[must_use = "the statistics are cleared on the device, and lost if nobody takes them"]
+pub struct PendingStats {
+    events: PendingRead,
+    stats: PendingRead,
+}
 
 /// Trains a GAN on one GPU.
 pub struct Trainer {
@@ -236,7 +244,11 @@ impl Trainer {
     /// # Errors
     /// [`Error::Diverged`] naming the first tensor and step.
     pub fn check_finite(&self) -> Result<()> {
-        let events: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(self.step.events)?);
+        self.check_events(&self.read(self.step.events)?)
+    }
+
+    fn check_events(&self, bytes: &[u8]) -> Result<()> {
+        let events: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
         let events: [u32; BadEvent::WORDS] = events.try_into().map_err(|_| Error::internal("an events buffer of another length"))?;
         if let Some(bad) = BadEvent::read(events) {
             let stores = [&self.step.generator, &self.step.discriminator].into_iter().find(|s| s.id == bad.store);
@@ -254,16 +266,42 @@ impl Trainer {
         Ok(())
     }
 
+    /// Orders that the statistics of the steps so far are read and cleared, and returns at once.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] if the device is lost or out of memory.
+    pub fn end_tick(&mut self) -> Result<PendingStats> {
+        let [events, stats] = [self.step.events, self.step.stats]
+            .map(|place| self.gpu.read_later(self.executor.buffer(place.buffer), place.offset as u64 * 4, place.len as u64 * 4));
+        let pending = PendingStats { events: events?, stats: stats? };
+        self.write(self.step.stats, &vec![0; self.step.stats.len * 4])?;
+        Ok(pending)
+    }
+
+    /// Whether [`Trainer::finish_tick`] would return at once.
+    ///
+    /// # Errors
+    /// As [`Trainer::end_tick`].
+    pub fn is_tick_ready(&self, pending: &mut PendingStats) -> Result<bool> {
+        Ok(pending.events.is_ready(&self.gpu)? && pending.stats.is_ready(&self.gpu)?)
+    }
+
+    /// The statistics of a tick, when the device is done with it.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if a non-finite number had turned up by the end of the tick, naming the first tensor and step.
+    pub fn finish_tick(&self, pending: PendingStats) -> Result<Vec<(Stat, Summary)>> {
+        self.check_events(&pending.events.wait(&self.gpu)?)?;
+        StatsLayout::read(&bytemuck::pod_collect_to_vec::<u8, f32>(&pending.stats.wait(&self.gpu)?))
+    }
+
     /// Statistics of the steps since the last call, which are then cleared. Waits for the device.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a non-finite number turned up, naming the first tensor and step.
+    /// As [`Trainer::finish_tick`].
     pub fn tick_stats(&mut self) -> Result<Vec<(Stat, Summary)>> {
-        self.check_finite()?;
-        let words: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(self.step.stats)?);
-        let stats = StatsLayout::read(&words)?;
-        self.write(self.step.stats, &vec![0; self.step.stats.len * 4])?;
-        Ok(stats)
+        let pending = self.end_tick()?;
+        self.finish_tick(pending)
     }
 
     fn read(&self, place: Place) -> Result<Vec<u8>> {
