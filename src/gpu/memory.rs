@@ -87,6 +87,18 @@ mod tests {
         assert_eq!(mem_available("MemAvailable: many kB\n"), None);
     }
 
+    /// Software adapters are asked otherwise, but theirs is the driver that every test machine has.
+    #[test]
+    fn every_vulkan_adapter_says_what_its_heaps_have() {
+        if crate::gpu::testing::gpu().is_none() {
+            return;
+        }
+        for adapter in adapter::enumerate(Some(crate::gpu::Backend::Vulkan), false) {
+            let left = device_memory(&adapter);
+            assert!(left.is_some_and(|bytes| bytes >= 1 << 20), "{}: {left:?}", adapter.get_info().name);
+        }
+    }
+
     #[test]
     fn this_machine_has_some_memory_left() {
         let left = main_memory().unwrap();
