@@ -35,6 +35,7 @@ fn config(name: &str, batch: usize) -> GanConfig {
         discriminator,
         z_dim: preset.z_dim,
         batch,
+        micro_batch: batch,
         d_steps: 1,
         lr_g: preset.lr,
         lr_d: preset.lr,
@@ -43,6 +44,7 @@ fn config(name: &str, batch: usize) -> GanConfig {
         ema_half_life_kimg: 20.0,
         ema_ramp: 0.05,
         seed: 0,
+        variants: Default::default(),
     }
 }
 

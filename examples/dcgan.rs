@@ -30,6 +30,7 @@ fn main() -> Result<()> {
         discriminator,
         z_dim: preset.z_dim,
         batch: preset.batch,
+        micro_batch: preset.batch,
         d_steps: 1,
         lr_g: preset.lr,
         lr_d: preset.lr,

@@ -24,6 +24,7 @@ fn config(generator: Network, discriminator: Network, z_dim: usize, batch: usize
         discriminator,
         z_dim,
         batch,
+        micro_batch: batch,
         d_steps: 1,
         lr_g: 2e-4,
         lr_d: 2e-4,
@@ -32,6 +33,7 @@ fn config(generator: Network, discriminator: Network, z_dim: usize, batch: usize
         ema_half_life_kimg: 1.0,
         ema_ramp: 0.05,
         seed: 3,
+        variants: Default::default(),
     }
 }
 

@@ -86,6 +86,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 discriminator,
                 z_dim: preset.z_dim,
                 batch: preset.batch,
+                micro_batch: preset.batch,
                 d_steps: 1,
                 lr_g: preset.lr,
                 lr_d: preset.lr,

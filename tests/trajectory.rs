@@ -46,6 +46,7 @@ impl Trajectory {
             discriminator: network("D", &real.get("real.0").shape.dims()[1..], discriminator),
             z_dim,
             batch: number("batch") as usize,
+            micro_batch: number("batch") as usize,
             d_steps: 1,
             lr_g: number("lr"),
             lr_d: number("lr"),

@@ -20,7 +20,7 @@ use crate::ops::case::{self, Case, CaseBuffer};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::optimiser;
 use crate::ops::{self, random};
-use crate::plan::{Work, parts};
+use crate::plan::{Work, pieces};
 use bytemuck::Zeroable;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub fn run(gpu: &Gpu, options: &Options, add: &mut Add) -> Result<()> {
         let channels = data::load(&format!("{}?n=1", preset.data), &LoadOptions::default())?.channels;
         let config = config(preset, channels, options.batch(preset));
         let mut step = step::build(&config, &Inputs::Device { images: IMAGES }, caps.max_binding)?;
-        for part in parts(&mut step.program, &caps)? {
+        for part in pieces(&mut step.program, &caps)? {
             let graph = &step.program.graph;
             match part.work {
                 Work::Product { product, bias, activation, mask, .. } => {

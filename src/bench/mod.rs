@@ -133,6 +133,7 @@ fn config(preset: &Preset, channels: usize, batch: usize) -> GanConfig {
         discriminator,
         z_dim: preset.z_dim,
         batch,
+        micro_batch: batch,
         d_steps: 1,
         lr_g: preset.lr,
         lr_d: preset.lr,

@@ -103,7 +103,7 @@ fn measure(gpu: &Arc<Gpu>, options: &Options, preset: &Preset, name: &str) -> Re
         .with("gflops", trainer.plan().flops() as f64 / best * 1e-9)
         .with("host_us_per_dispatch", host.iter().copied().fold(f64::INFINITY, f64::min) * 1e6 / dispatches as f64)
         .with("planned_mb", trainer.memory() as f64 * 1e-6)
-        .with("texture_mb", trainer.texture_bytes() as f64 * 1e-6);
+        .with("texture_mb", trainer.plan().memory().textures as f64 * 1e-6);
     if let (Some(before), Some(after)) = (before, allocated) {
         m = m.with("allocated_mb", after.saturating_sub(before) as f64 * 1e-6);
     }

@@ -72,6 +72,12 @@ pub struct ModelArgs {
     /// Images in a batch
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<u32>,
+    /// Images of a batch that are on the device at once, a divisor of the batch: needs less memory and more time
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    pub micro_batch: Option<u32>,
+    /// Device memory that training may take, for an adapter that is shared [default: what the adapter says it has]
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    pub memory_limit: Option<u32>,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -325,8 +331,10 @@ impl ModelArgs {
         flags.data.source = self.data.as_deref().map(utf8).transpose()?;
         flags.networks.preset = self.preset.clone();
         flags.training.batch = self.batch;
+        flags.training.micro_batch = self.micro_batch.map(Some);
         flags.run.adapter = self.device.adapter.clone().map(Some);
         flags.run.backend = self.device.backend_name().map(Some);
+        flags.run.memory_limit = self.memory_limit.map(Some);
         flags.run.checked = self.device.checked.then_some(true);
         Ok(Layers { flags, file: self.config.as_deref().map(ConfigFile::read).transpose()? })
     }
@@ -402,15 +410,16 @@ mod tests {
 
     #[test]
     fn every_flag_of_train_reaches_the_settings() {
-        let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --seed 3 --lr 0.001 --tick 1 --snap 2 \
-                    --keep 4 --desc d --adapter llvm --backend vulkan --checked";
+        let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --micro-batch 4 --seed 3 --lr 0.001 --tick 1 --snap 2 \
+                    --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --checked";
         let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         let config = args.layers().unwrap().resolve(None).unwrap();
         assert_eq!((config.data.source.as_str(), config.networks.preset.as_str()), ("builtin:shapes", "mlp"));
         let t = &config.training;
-        assert_eq!((t.batch, t.seed, t.lr_g, t.lr_d), (8, 3, 0.001, 0.001));
+        assert_eq!((t.batch, t.micro_batch, t.seed, t.lr_g, t.lr_d), (8, Some(4), 3, 0.001, 0.001));
         let r = &config.run;
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
+        assert_eq!(r.memory_limit, Some(900));
     }
 }

@@ -9,5 +9,5 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let config = args.layers()?.resolve(None)?;
     let data = wiring::open_data(&config)?;
     config.check_data(data.len())?;
-    super::print(&wiring::plan(&config, &data)?)
+    wiring::plan(&config, &data, &super::print)
 }

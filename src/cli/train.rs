@@ -55,6 +55,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     };
     log.line(&introduction(&config, &origin, &name, &data)?)?;
     log.line(&wiring::networks(&config, &data)?)?;
+    if let Some(note) = wiring::micro_batches(&config, &data)? {
+        log.line(&note)?;
+    }
     if args.dry_run {
         return log.line("Dry run: nothing was trained or written");
     }

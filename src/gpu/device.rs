@@ -19,6 +19,9 @@ use crate::graph::lower::Caps;
 const IN_FLIGHT: usize = 2;
 /// Transfers are cut into pieces of this size, which bounds the host-visible memory that they need.
 const PIECE: usize = 64 << 20;
+/// Smallest and largest block of memory that small buffers share; a larger buffer has one of its own. Measured on the presets at several
+/// batches: what is left unused in blocks is 1 to 11 % of plans above 64 MB, against 4 to 26 % with wgpu's hint for low memory usage.
+const MEMORY_BLOCKS: std::ops::Range<u64> = 4 << 20..16 << 20;
 
 /// An open GPU: adapter, device, queue and the pipelines built so far. Safe to share between threads.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub struct Gpu {
     pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(super) cache: Option<Cache>,
     caps: Caps,
+    memory_available: Option<u64>,
     in_flight: Mutex<VecDeque<SubmissionIndex>>,
 }
 
@@ -124,7 +128,7 @@ impl Gpu {
             label: Some("ganymede"),
             required_features: features,
             required_limits: limits.clone(),
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: MEMORY_BLOCKS },
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&request))
@@ -150,7 +154,6 @@ impl Gpu {
         let mut gpu = Gpu {
             device,
             queue,
-            info,
             features,
             limits,
             options: options.clone(),
@@ -159,6 +162,8 @@ impl Gpu {
             pipelines: Mutex::default(),
             cache,
             caps,
+            memory_available: super::memory::available(adapter, &info),
+            info,
             in_flight: Mutex::default(),
         };
         gpu.caps.fixed_subgroup = gpu.lane_test()?;
@@ -207,9 +212,19 @@ impl Gpu {
         adapter::one_line(&self.info)
     }
 
+    /// Bytes of device memory that could be allocated when the adapter was opened, where that can be known (Vulkan, software adapters on Linux).
+    pub fn memory_available(&self) -> Option<u64> {
+        self.memory_available
+    }
+
     /// Bytes of device memory in use, where the API's allocator reports it (Vulkan, DX12).
     pub fn memory_allocated(&self) -> Option<u64> {
         self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// Bytes of the blocks of device memory that the allocator holds, what is free in them included, where it reports them.
+    pub fn memory_reserved(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_reserved_bytes)
     }
 
     /// Writes newly compiled pipelines to the cache file. Call it once a plan is built; what goes wrong is said and otherwise ignored.

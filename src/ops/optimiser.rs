@@ -83,6 +83,16 @@ struct EmaParams {
     reserved: [u32; 2],
 }
 
+/// Parameters of `accumulate`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct AccumulateParams {
+    items: u32,
+    slot: u32,
+    scale: f32,
+    reserved: u32,
+}
+
 /// `adam`. Its state is read from textures that mirror the buffers it is written to.
 pub static ADAM: Loaders = loaders!(
     "adam",
@@ -107,9 +117,32 @@ pub static SGD: Loaders = loaders!(
 pub static EMA: Loaders =
     loaders!("ema", ["ema_textures"], ["ema_buffers"], [], &[Params, Step, Texture, Texture, InOut], &[Params, Step, In, InOut]);
 
+/// `accumulate`, as [`ADAM`].
+pub static ACCUMULATE: Loaders = loaders!(
+    "accumulate",
+    ["accumulate_textures"],
+    ["accumulate_buffers"],
+    [],
+    &[Params, Step, Texture, Texture, InOut],
+    &[Params, Step, In, InOut]
+);
+
 /// Kernels of this file.
-pub static KERNELS: &[&Kernel] =
-    &[&ADAM.texture, &ADAM.u64, &ADAM.vec4, &SGD.texture, &SGD.u64, &SGD.vec4, &EMA.texture, &EMA.u64, &EMA.vec4];
+/// Kernels of this file.
+pub static KERNELS: &[&Kernel] = &[
+    &ADAM.texture,
+    &ADAM.u64,
+    &ADAM.vec4,
+    &SGD.texture,
+    &SGD.u64,
+    &SGD.vec4,
+    &EMA.texture,
+    &EMA.u64,
+    &EMA.vec4,
+    &ACCUMULATE.texture,
+    &ACCUMULATE.u64,
+    &ACCUMULATE.vec4,
+];
 
 /// A walk over a store.
 #[derive(Debug, Clone, Copy)]
@@ -213,6 +246,19 @@ pub fn lower_ema(l: &mut Lowering, values: Operand, averages: Operand, words: us
     Ok(())
 }
 
+/// Adds `scale` times the gradients of a micro-batch to `sums`, `words` words; the first micro-batch of a step (w of the step row's slot
+/// [`StepRow::STEP`] is 0) starts them anew.
+///
+/// # Errors
+/// As [`lower_adam`].
+pub fn lower_accumulate(l: &mut Lowering, grads: Operand, sums: Operand, words: usize, scale: f64) -> Result<()> {
+    let walk = Walk::new(&l.caps, "accumulate", words)?;
+    let params = AccumulateParams { items: walk.items as u32, slot: StepRow::STEP, scale: scale as f32, reserved: 0 };
+    let cost = Cost { flops: 2 * words as u64, bytes: 12 * words as u64 };
+    push(l, &ACCUMULATE, walk, bytemuck::bytes_of(&params), [&[grads], &[sums]], cost);
+    Ok(())
+}
+
 /// f64 twins of the kernels, one element at a time.
 pub mod twin {
     use super::{Adam, Sgd};
@@ -234,6 +280,11 @@ pub mod twin {
         }
     }
 
+    /// Gradients of a batch from those of its micro-batches.
+    pub fn accumulate(micro_batches: &[Vec<f64>], scale: f64) -> Vec<f64> {
+        (0..micro_batches[0].len()).map(|i| micro_batches.iter().map(|g| scale * g[i]).sum()).collect()
+    }
+
     /// Exponential moving average.
     pub fn ema(values: &[f64], averages: &mut [f64], decay: f64) {
         for (average, value) in averages.iter_mut().zip(values) {
@@ -252,6 +303,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         for (k, words) in SIZES.into_iter().enumerate() {
             cases.push(adam_case(&caps, words, k as u64));
             cases.push(sgd_case(&caps, words, k as u64, k % 2 == 1));
+            cases.push(accumulate_case(&caps, words, k as u64));
             cases.push(ema_case(&caps, words, k as u64, [0.999, 0.5, 0.25, 0.0, 1.0, 0.9, 0.99][k]));
         }
     }
@@ -339,6 +391,22 @@ fn ema_case(caps: &Caps, words: usize, seed: u64, decay: f32) -> Case {
         lower_ema(&mut b.lowering, values, averages, words).expect(VALID);
     }
     b.finish(format!("ema {words} words, decay {decay}, two steps"))
+}
+
+/// The first micro-batch of a step meets what the step before has left, and that is NaN; `is_first` or another, on sums of its own.
+fn accumulate_case(caps: &Caps, words: usize, seed: u64) -> Case {
+    let is_first = seed.is_multiple_of(2);
+    let scale = 1.0 / 3.0;
+    let mut b = CaseBuilder::new(caps);
+    b.step.slots[StepRow::STEP as usize][3] = if is_first { 0 } else { 2 };
+    let (grads, so_far) = (normals(4000 + seed, words), normals(4100 + seed, words));
+    let earlier = widen(&so_far).iter().map(|v| v / scale).collect();
+    let batches = if is_first { vec![widen(&grads)] } else { vec![earlier, widen(&grads)] };
+    let expected = twin::accumulate(&batches, scale);
+    let sums = b.state(if is_first { vec![f32::NAN; words] } else { so_far }, expected);
+    let grads = b.input(&grads);
+    lower_accumulate(&mut b.lowering, grads, sums, words, scale).expect(VALID);
+    b.finish(format!("accumulate {words} words, {}", if is_first { "first" } else { "later" }))
 }
 
 #[cfg(test)]

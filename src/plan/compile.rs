@@ -5,6 +5,7 @@ use super::memory;
 use super::program::{Item, Program};
 use super::variants::{check_kernels, check_products};
 use crate::error::{Error, Result};
+use crate::gpu::Region;
 use crate::gpu::kernel::{Bind, Dispatch};
 use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
@@ -12,6 +13,7 @@ use crate::graph::variants::Variants;
 use crate::graph::{Graph, Kind, NodeId};
 use crate::ops::elementwise::Affine;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A range of a plan's buffer, in 32-bit words.
@@ -23,6 +25,16 @@ pub struct Slot {
     pub offset: usize,
     /// Number of words.
     pub len: usize,
+}
+
+impl Region for Slot {
+    fn bytes(&self) -> u64 {
+        self.len as u64 * 4
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer && self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
 }
 
 /// A buffer of a plan.
@@ -45,6 +57,24 @@ pub struct Plan {
     pub dispatches: Vec<(String, Dispatch<Slot>)>,
     /// Buffers: the declared ones first, in order of declaration.
     pub buffers: Vec<PlanBuffer>,
+    /// Parts of the dispatches, in order and without gaps.
+    pub parts: Vec<Part>,
+}
+
+/// Dispatches of a plan that run together, some times over ([`Program::part`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which of [`Plan::dispatches`].
+    pub dispatches: Range<usize>,
+    /// How often they run before the next part does.
+    pub times: u32,
+}
+
+impl Plan {
+    /// The dispatches of each part.
+    pub fn by_part(&self) -> impl Iterator<Item = &[(String, Dispatch<Slot>)]> {
+        self.parts.iter().map(|part| &self.dispatches[part.dispatches.clone()])
+    }
 }
 
 /// Compiles a program for an adapter.
@@ -62,7 +92,7 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
 /// As [`compile`]; also [`Error::Input`], naming the entry, if the table has a product that the program has not, or a kernel that does not exist or
 /// cannot run its product on this adapter.
 pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Plan> {
-    let Builder { lowering, placed, .. } = build(program, caps, variants)?;
+    let Builder { lowering, placed, parts, .. } = build(program, caps, variants)?;
     for (label, dispatch) in &lowering.dispatches {
         let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
         if storage != dispatch.operands.len() {
@@ -70,7 +100,7 @@ pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> 
         }
     }
     let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
-    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+    memory::assign(&program.graph, &program.buffers, lowering, parts, &placed)
 }
 
 /// What [`compile`] chooses for the values of a program, in order of use.
@@ -94,6 +124,8 @@ fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Resu
         writes: Vec::new(),
         covers: Vec::new(),
         item: 0,
+        parts: Vec::new(),
+        times: 1,
     };
     for (index, item) in program.items.iter().enumerate() {
         if let Item::Compute { node, place } = item {
@@ -105,9 +137,11 @@ fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Resu
         match item {
             Item::Compute { node, place } => builder.compute(*node, *place)?,
             Item::Effect { label, lower } => builder.effect(label, lower)?,
+            Item::Part { times } => builder.part(*times),
         }
     }
     check_products(variants, &builder.lowering.choices)?;
+    builder.part(1);
     Ok(builder)
 }
 
@@ -122,6 +156,7 @@ fn effect_operands(program: &Program, caps: &Caps) -> Result<Vec<NodeId>> {
                 lower(&mut trial)?;
                 roots.extend(nodes_of(trial.dispatches.iter().map(|(_, d)| d)));
             }
+            Item::Part { .. } => {}
         }
     }
     Ok(roots)
@@ -148,9 +183,23 @@ struct Builder<'a> {
     writes: Vec<(usize, Place)>,
     covers: Vec<Cover>,
     item: usize,
+    /// Parts so far, and how often the current one runs.
+    parts: Vec<Part>,
+    times: u32,
 }
 
 impl Builder<'_> {
+    /// Ends the current part and begins one that runs `times` times.
+    fn part(&mut self, times: u32) {
+        let start = self.parts.last().map_or(0, |part| part.dispatches.end);
+        let end = self.lowering.dispatches.len();
+        if end > start {
+            self.parts.push(Part { dispatches: start..end, times: self.times });
+        }
+        self.times = times;
+        self.done.clear();
+    }
+
     fn compute(&mut self, node: NodeId, place: Place) -> Result<()> {
         let storage = self.graph.storage(node);
         self.ensure(node)?;

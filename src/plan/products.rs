@@ -1,6 +1,6 @@
 //! The products of a program, each with all the kernels that could compute it: what `ganymede tune` tries.
 
-use super::compile::{Plan, PlanBuffer, Slot, covers};
+use super::compile::{Part, Plan, PlanBuffer, Slot, covers};
 use super::cover::Cover;
 use super::program::Program;
 use crate::error::{Error, Result};
@@ -104,5 +104,5 @@ fn trial(graph: &Graph, cover: &Cover, caps: &Caps, product: &str, kernel: &'sta
         bound.push((label, dispatch.map(slot)));
     }
     let output = output.ok_or_else(|| Error::internal(format!("{} writes no result of {product}", kernel.label())))?;
-    Ok(Trial { kernel, plan: Plan { dispatches: bound, buffers }, output })
+    Ok(Trial { kernel, plan: Plan { parts: vec![Part { dispatches: 0..bound.len(), times: 1 }], dispatches: bound, buffers }, output })
 }

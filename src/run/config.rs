@@ -68,6 +68,9 @@ section! {
     TrainingConfig, TrainingGiven {
         /// Images in a batch, at least 2 (batch norm needs two values).
         batch: u32,
+        /// Images of a batch that are on the device at once, a divisor of `batch`: gradients are averaged over the micro-batches before the
+        /// optimiser's step. Absent for the whole batch.
+        micro_batch: Option<u32>,
         /// Seed of initial weights, noise, batch order and built-in data; below 2^63, because TOML has no larger integers.
         seed: u64,
         /// Adam's learning rate of the generator.
@@ -113,6 +116,8 @@ section! {
         adapter: Option<String>,
         /// `vulkan`, `metal` or `dx12`; absent for any.
         backend: Option<String>,
+        /// Device memory in MiB that training may take; absent for what the adapter says it has.
+        memory_limit: Option<u32>,
         /// Compile shaders with all run-time checks.
         checked: bool,
         /// Most training steps in one submit; 0 lets the time of a step decide. The numbers do not depend on it.
@@ -209,6 +214,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("data.source", "--data"),
     ("networks.preset", "--preset"),
     ("training.batch", "--batch"),
+    ("training.micro_batch", "--micro-batch"),
     ("training.seed", "--seed"),
     ("training.lr_g", "--lr"),
     ("training.lr_d", "--lr"),
@@ -221,6 +227,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("run.desc", "--desc"),
     ("run.adapter", "--adapter"),
     ("run.backend", "--backend"),
+    ("run.memory_limit", "--memory-limit"),
     ("run.checked", "--checked"),
     ("variants", "--variants"),
 ];
@@ -239,6 +246,7 @@ impl Recipe {
             discriminator,
             z_dim: preset.z_dim,
             batch: t.batch as usize,
+            micro_batch: t.micro_batch.unwrap_or(t.batch) as usize,
             d_steps: t.d_steps as usize,
             lr_g: t.lr_g,
             lr_d: t.lr_d,
@@ -397,6 +405,7 @@ impl Layers {
             networks: NetworksConfig { preset },
             training: TrainingConfig {
                 batch,
+                micro_batch: training.micro_batch.flatten().filter(|&m| m != batch),
                 seed: training.seed.unwrap_or(0),
                 lr_g: training.lr_g.unwrap_or(defaults.lr),
                 lr_d: training.lr_d.unwrap_or(defaults.lr),
@@ -419,6 +428,7 @@ impl Layers {
                 desc: slug(&run.desc.unwrap_or_default()),
                 adapter: run.adapter.flatten(),
                 backend: run.backend.flatten(),
+                memory_limit: run.memory_limit.flatten(),
                 checked: run.checked.unwrap_or(false),
                 steps_per_submit: run.steps_per_submit.unwrap_or(0),
             },
@@ -500,6 +510,16 @@ impl Layers {
         if t.batch > 1 << 20 {
             bad("training.batch", &t.batch, "at most 1048576 images")?;
         }
+        if let Some(micro) = t.micro_batch {
+            if micro == 0 || !t.batch.is_multiple_of(micro) {
+                bad("training.micro_batch", &micro, &format!("a divisor of the batch of {}", t.batch))?;
+            }
+            let preset = presets::preset(&config.networks.preset)?;
+            let (generator, discriminator) = preset.networks(1);
+            if micro == 1 && (generator.has_norm() || discriminator.has_norm()) {
+                bad("training.micro_batch", &micro, &format!("at least 2 images, because preset {} has batch norm", preset.name))?;
+            }
+        }
         if t.seed > i64::MAX as u64 {
             bad("training.seed", &t.seed, "a number below 2^63, which is as far as TOML counts")?;
         }
@@ -558,6 +578,9 @@ impl Layers {
         }
         if r.outdir.is_empty() {
             bad("run.outdir", &"an empty path", "a folder")?;
+        }
+        if r.memory_limit == Some(0) {
+            bad("run.memory_limit", &0, "MiB of device memory, at least 1")?;
         }
         if let Some(backend) = &r.backend
             && !["vulkan", "metal", "dx12"].contains(&backend.as_str())
@@ -693,7 +716,9 @@ mod tests {
     fn mistakes_in_a_file_are_located() {
         let text = refused("# settings\n[training]\n  bacth = 3\n");
         assert!(
-            text.starts_with("some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, seed,"),
+            text.starts_with(
+                "some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, micro_batch, seed,"
+            ),
             "{text}"
         );
         let text = refused("[trianing]\nbatch = 3\n");
@@ -716,6 +741,10 @@ mod tests {
             ("[training]\nlr_g = 1e-60", &["training.lr_g", "above 0"]),
             ("[training]\nbatch = 0", &["training.batch: got 0", "at least 2"]),
             ("[training]\nbatch = 1", &["training.batch: got 1", "batch norm"]),
+            ("[training]\nmicro_batch = 0", &["training.micro_batch: got 0, expected a divisor of the batch of 32"]),
+            ("[training]\nmicro_batch = 12", &["training.micro_batch: got 12, expected a divisor of the batch of 32"]),
+            ("[training]\nmicro_batch = 64", &["training.micro_batch: got 64, expected a divisor of the batch of 32"]),
+            ("[training]\nmicro_batch = 1", &["training.micro_batch: got 1", "batch norm"]),
             ("[training]\nbeta1 = 1.0", &["training.beta1: got 1,"]),
             ("[training]\nbeta2 = 0.9999999999", &["training.beta2: got 0.9999999999,"]),
             ("[training]\neps = 0", &["training.eps: got 0,"]),
@@ -730,6 +759,7 @@ mod tests {
             ("[run]\ntick_kimg = -1", &["run.tick_kimg: got -1"]),
             ("[run]\nsnap_ticks = 0", &["run.snap_ticks: got 0"]),
             ("[run]\nkeep = 0", &["run.keep: got 0"]),
+            ("[run]\nmemory_limit = 0", &["run.memory_limit: got 0, expected MiB of device memory"]),
             ("[run]\nbackend = \"cuda\"", &["run.backend: got \"cuda\", expected vulkan, metal or dx12"]),
             (
                 "[networks]\npreset = \"dcgan28\"",
@@ -760,6 +790,17 @@ mod tests {
     }
 
     #[test]
+    fn a_micro_batch_of_the_whole_batch_is_none() {
+        assert_eq!(resolve("[training]\nmicro_batch = 32").unwrap(), resolve("").unwrap());
+        let split = resolve("[training]\nmicro_batch = 8").unwrap();
+        let gan = split.recipe().gan_config(1).unwrap();
+        assert_eq!((gan.batch, gan.micro_batch, gan.micro_batches()), (32, 8, 4));
+        assert_eq!(resolve(&split.to_toml().unwrap()).unwrap(), split);
+        // A dense network has no norm.
+        resolve("[networks]\npreset = \"mlp\"\n[training]\nmicro_batch = 1").unwrap();
+    }
+
+    #[test]
     fn resuming_refuses_changes_that_shape_training_and_takes_the_others() {
         let stored = resolve("").unwrap();
         let run = Path::new("runs/00000-digits");
@@ -782,6 +823,8 @@ mod tests {
             text.contains("--batch is 64, but runs/00000-digits was trained with 32") && text.contains("--fork x.safetensors"),
             "{text}"
         );
+        let text = check(&|f| f.training.micro_batch = Some(Some(8))).unwrap_err().to_string();
+        assert!(text.contains("--micro-batch is 8") && text.contains("trained with nothing"), "{text}");
         let text = check(&|f| f.training.lr_d = Some(1e-3)).unwrap_err().to_string();
         assert!(text.contains("--lr is 0.001") && text.contains("0.0002"), "{text}");
         let text = check(&|f| f.training.lr_horizon_kimg = Some(Some(9.0))).unwrap_err().to_string();

@@ -91,6 +91,7 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
                 discriminator,
                 z_dim: preset.z_dim,
                 batch: 2,
+                micro_batch: 2,
                 d_steps: 1,
                 lr_g: preset.lr,
                 lr_d: preset.lr,

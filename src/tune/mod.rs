@@ -196,7 +196,7 @@ impl<'a> Contest<'a> {
     /// Seconds that one run takes: on the device where it can tell, else until it is done.
     fn run(&self, i: usize) -> Result<Option<f64>> {
         let start = Instant::now();
-        let spans = self.gpu.submit_timed(self.executors[i].sequence(), 0)?;
+        let spans = self.executors[i].submit_timed(&self.gpu)?;
         let until_done = start.elapsed().as_secs_f64();
         Ok(match spans {
             Some(spans) => spans.iter().map(|span| span.ns).sum::<Option<f64>>().map(|ns| ns * 1e-9),

@@ -38,21 +38,21 @@ pub enum Work {
 
 /// A piece of a program.
 #[derive(Debug)]
-pub struct Part {
+pub struct Piece {
     /// What it computes.
     pub work: Work,
     /// Its dispatches, scratch buffers and constant tables.
     pub lowering: Lowering,
 }
 
-/// The parts of a program as [`super::compile`] chooses them, values first, in order of use. Differentiation may add nodes to the graph, which
-/// the parts refer to.
+/// The pieces of a program as [`super::compile`] chooses them, values first, in order of use. Differentiation may add nodes to the graph, which
+/// the pieces refer to.
 ///
 /// # Errors
 /// As [`super::compile`].
-pub fn parts(program: &mut Program, caps: &Caps) -> Result<Vec<Part>> {
+pub fn pieces(program: &mut Program, caps: &Caps) -> Result<Vec<Piece>> {
     let covers = covers(program, caps)?;
-    let mut parts = Vec::with_capacity(covers.len());
+    let mut pieces = Vec::with_capacity(covers.len());
     for cover in covers {
         let mut lowering = Lowering::new(caps.clone());
         cover.lower(&program.graph, &mut lowering)?;
@@ -63,14 +63,14 @@ pub fn parts(program: &mut Program, caps: &Caps) -> Result<Vec<Part>> {
             }
             _ => Work::Values { reads: cover.reads(&program.graph), writes: cover.writes() },
         };
-        parts.push(Part { work, lowering });
+        pieces.push(Piece { work, lowering });
     }
     for item in &program.items {
         if let Item::Effect { lower, .. } = item {
             let mut lowering = Lowering::new(caps.clone());
             lower(&mut lowering)?;
-            parts.push(Part { work: Work::Effect, lowering });
+            pieces.push(Piece { work: Work::Effect, lowering });
         }
     }
-    Ok(parts)
+    Ok(pieces)
 }
