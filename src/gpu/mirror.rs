@@ -280,7 +280,11 @@ mod tests {
             assert_eq!(uses, [[0], [0], [1], [0], [2]]);
             assert_eq!(mirrors.len(), 3);
             let sequence = gpu.sequence("mirrors", list, None).unwrap();
-            assert_eq!(sequence.texture_bytes(), 2 * (floats * 4).div_ceil(ROW) * u64::from(PITCH) * TEXEL, "the two states of y share a texture");
+            assert_eq!(
+                sequence.texture_bytes(),
+                2 * (floats * 4).div_ceil(ROW) * u64::from(PITCH) * TEXEL,
+                "the two states of y share a texture"
+            );
             gpu.submit(&sequence, 0..1).unwrap();
             let got: Vec<f32> = bytemuck::pod_collect_to_vec(&gpu.read(&z.buffer, offset, floats * 4).unwrap());
             assert!(got.iter().enumerate().all(|(i, v)| *v == 124.0 * i as f32), "{floats} floats");
