@@ -12,7 +12,7 @@
 //! 5. [`plan::Executor`] binds the plan once; [`gpu::Gpu::submit`] replays it, one compute pass a step, several steps a submit.
 //!    The only upload is a row of scalars per step (src/gan/schedule.rs).
 //! 6. [`gan::trainer::Trainer`] owns the state, reads statistics once a tick, samples the averaged generator, and loads and gives checkpoints' tensors.
-//! 7. [`run`] keeps the run folder, [`cli`] the command line.
+//! 7. [`profile`] times a step's dispatches and says what bounds them; [`run`] keeps the run folder, [`cli`] the command line.
 //!
 //! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `cli`; `data` and `eval` stand beside `gan`.
 //!
@@ -31,5 +31,6 @@ pub mod graph;
 pub mod nn;
 pub mod ops;
 pub mod plan;
+pub mod profile;
 pub mod run;
 pub mod suggest;

@@ -257,7 +257,7 @@ fn an_epoch_shows_every_image_once() {
     // 37 images of one byte that is their number, seen by batches of 8, two a step: epochs end inside of batches.
     let (count, batch, d_steps) = (37, 8, 2);
     let config = GanConfig { batch, d_steps, ..config() };
-    let mut program = Program::new();
+    let mut program = Program::new("test");
     let data = program.buffer("data", count);
     let image = Shape::new(&[batch, 1, 2, 2]).expect("a shape");
     let real: Vec<_> = (0..d_steps).map(|u| program.tensor_buffer(format!("real.{u}"), &image)).collect();

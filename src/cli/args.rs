@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Result;
+use crate::profile;
 use crate::run::config::{ConfigFile, Given, Layers};
 
 /// Trains GANs on any GPU: the whole training step runs in hand-written compute shaders
@@ -27,6 +28,8 @@ pub enum Command {
     Check(DeviceArgs),
     /// Print what a training step dispatches, and the memory it takes
     Plan(PlanArgs),
+    /// Time every dispatch of a training step, and say what bounds it
+    Profile(ProfileArgs),
     /// List the presets
     Presets,
 }
@@ -52,7 +55,7 @@ pub enum Backend {
     Dx12,
 }
 
-/// Flags that say what is trained, shared by `train` and `plan`.
+/// Flags that say what is trained, shared by `train`, `plan` and `profile`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ModelArgs {
     /// Data set: a folder, or builtin:NAME
@@ -108,6 +111,9 @@ pub struct TrainArgs {
     /// Stop with a checkpoint after this many steps, without shortening the run
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
+    /// Capture this step of the run, counted from 1, with the RenderDoc, PIX or Xcode that is attached (see docs/PROFILING.md)
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
+    pub capture_step: Option<u64>,
     /// Text that ends the run folder's name
     #[arg(long, value_name = "TEXT")]
     pub desc: Option<String>,
@@ -138,6 +144,46 @@ pub struct SampleArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// Networks, as --preset
+    #[arg(value_name = "PRESET", conflicts_with = "preset")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Steps that are timed, after a warm-up
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub steps: u32,
+    /// Write the host's and the device's work as a Chrome trace, which ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+    /// What the lines of the table stand for
+    #[arg(long, value_enum, default_value_t = By::Kernel)]
+    pub by: By,
+    /// Time nothing, but capture this step, counted from 1, with the RenderDoc, PIX or Xcode that is attached (see docs/PROFILING.md)
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["steps", "trace", "by"], value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub capture_step: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    Kernel,
+    Layer,
+    Phase,
+    Dispatch,
+}
+
+impl From<By> for profile::By {
+    fn from(by: By) -> Self {
+        match by {
+            By::Kernel => profile::By::Kernel,
+            By::Layer => profile::By::Layer,
+            By::Phase => profile::By::Phase,
+            By::Dispatch => profile::By::Dispatch,
+        }
+    }
 }
 
 /// A list of seeds.
@@ -219,6 +265,16 @@ impl ModelArgs {
         flags.run.backend = self.device.backend_name().map(Some);
         flags.run.checked = self.device.checked.then_some(true);
         Ok(Layers { flags, file: self.config.as_deref().map(ConfigFile::read).transpose()? })
+    }
+}
+
+impl ProfileArgs {
+    /// The settings that the flags give, and the `--config` file.
+    pub fn layers(&self) -> Result<Layers> {
+        let mut layers = self.model.layers()?;
+        let preset = &mut layers.flags.networks.preset;
+        *preset = self.name.clone().or(preset.take());
+        Ok(layers)
     }
 }
 

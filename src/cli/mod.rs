@@ -16,6 +16,7 @@ mod check;
 mod devices;
 mod plan;
 mod presets;
+mod profile;
 mod sample;
 mod train;
 mod wiring;
@@ -40,6 +41,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Presets => presets::run(),
     };
     match done {

@@ -7,7 +7,7 @@ pub use super::schedule::Position;
 use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::gpu::{Buffer, Gpu, Span};
+use crate::gpu::{Buffer, Gpu, TimedRun};
 use crate::graph::lower::Place;
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -108,7 +108,7 @@ impl Trainer {
     }
 
     /// The GPU.
-    pub fn gpu(&self) -> &Gpu {
+    pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
@@ -204,12 +204,12 @@ impl Trainer {
         Ok(())
     }
 
-    /// Runs one more step and times each dispatch on the device, where the adapter has timestamps.
-    pub fn time_step(&mut self) -> Result<Option<Vec<Span>>> {
+    /// Runs one more step, alone in its submit, and times each dispatch by the finest clock that the adapter has.
+    pub fn time_step(&mut self) -> Result<TimedRun> {
         let row = schedule::row(&self.config, self.images, self.position);
         self.gpu.write(&self.rows, 0, bytemuck::bytes_of(&row))?;
         self.position = self.position.after(1, self.config.batch);
-        self.gpu.submit_timed(self.executor.sequence(), 0)
+        self.gpu.submit_traced(self.executor.sequence(), 0, self.gpu.clock())
     }
 
     /// Losses of the last step: D on reals, D on fakes, G. Waits for the device.

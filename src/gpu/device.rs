@@ -153,7 +153,7 @@ impl Gpu {
             info,
             features,
             limits,
-            options: options.clone(),
+            options: GpuOptions { debug: adapter::names_are_kept(options), ..options.clone() },
             faults,
             modules: Mutex::default(),
             pipelines: Mutex::default(),
