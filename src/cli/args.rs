@@ -344,4 +344,13 @@ mod tests {
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
     }
+
+    #[test]
+    fn profile_takes_the_preset_by_position_or_by_flag() {
+        for line in ["ganymede profile mlp --batch 8", "ganymede profile --preset mlp --batch 8"] {
+            let Command::Profile(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
+            let config = args.layers().unwrap().resolve(None).unwrap();
+            assert_eq!((config.networks.preset.as_str(), config.training.batch, args.steps), ("mlp", 8, 10), "{line}");
+        }
+    }
 }

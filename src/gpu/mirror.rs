@@ -113,10 +113,15 @@ impl Gpu {
         let (places, chosen) = share(&mirrors);
         let textures: Vec<wgpu::Texture> = places
             .iter()
-            .map(|place| {
-                self.scoped(&format!("{label}: operand texture"), || {
+            .enumerate()
+            .map(|(index, place)| {
+                // Named by the first of the operands that take turns in it.
+                let first = mirrors.iter().zip(&chosen).find(|(_, place)| **place == index);
+                let operand = first.map_or(label, |(mirror, _)| mirror.range.buffer.label());
+                let label = format!("texture of {operand}");
+                self.scoped(&label, || {
                     self.device.create_texture(&wgpu::TextureDescriptor {
-                        label: Some(&format!("{label}: operand texture")),
+                        label: Some(&label),
                         size: extent(Kernel::TEXTURE_WIDTH.into(), place.rows),
                         mip_level_count: 1,
                         sample_count: 1,

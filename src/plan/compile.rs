@@ -26,7 +26,7 @@ pub struct Slot {
 /// A buffer of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanBuffer {
-    /// Label: the declared name, or the names of the values that share it.
+    /// Label: the declared name, or the label of the dispatch that writes it first (later values may share it).
     pub name: String,
     /// Length in 32-bit words.
     pub words: usize,
