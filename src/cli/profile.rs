@@ -14,7 +14,8 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     let mut recorder = Recorder::default();
     let config = args.layers()?.resolve(None)?;
     // Opened first: a file that cannot be written should not cost a profile.
-    let trace = args.trace.as_deref().map(|path| File::create(path).map(|file| (path, file)).map_err(|e| cannot_write(path, &e))).transpose()?;
+    let trace =
+        args.trace.as_deref().map(|path| File::create(path).map(|file| (path, file)).map_err(|e| cannot_write(path, &e))).transpose()?;
     let data = recorder.time("data", || wiring::open_data(&config))?.0;
     config.check_data(data.len())?;
     if let Some(step) = args.capture_step {

@@ -208,9 +208,9 @@ impl<'a> StepBuilder<'a> {
         if let Inputs::Device { images } = *self.inputs {
             let (shape, slot) = (z_shape.clone(), StepRow::draw(update));
             let source = Source { seed: self.config.seed, stream: Z_STREAM };
-            self.step
-                .program
-                .effect("data/z", move |l| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot)));
+            self.step.program.effect("data/z", move |l| {
+                noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot))
+            });
             let (shape, seed) = (self.image.clone(), self.config.seed);
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
@@ -302,9 +302,7 @@ impl<'a> StepBuilder<'a> {
                 running_mean: place("running_mean")?,
                 running_var: place("running_var")?,
             };
-            self.step.program.effect(scope, move |l| {
-                running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM)
-            });
+            self.step.program.effect(scope, move |l| running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM));
         }
         Ok(())
     }
@@ -344,7 +342,9 @@ impl<'a> StepBuilder<'a> {
 
     fn score(&mut self, name: &str, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
         let (tick, logits, store) = (self.tick(), Operand::Node(logits), self.step.discriminator.id);
-        self.step.program.effect(format!("stats/{name}"), move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
+        self.step
+            .program
+            .effect(format!("stats/{name}"), move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
     }
 
     /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.

@@ -36,7 +36,9 @@ impl CaptureTool {
         if std::env::var_os("MTL_CAPTURE_ENABLED").is_some_and(|value| value == "1") {
             return Ok(CaptureTool(Tool::Xcode));
         }
-        Err(Error::environment(format!("no capture tool is attached to this process, so that there is nothing to capture a step with. {ADVICE}")))
+        Err(Error::environment(format!(
+            "no capture tool is attached to this process, so that there is nothing to capture a step with. {ADVICE}"
+        )))
     }
 
     /// The tool's name.

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use super::device::{Buffer, BufferRange, Gpu};
 use super::kernel::{Bind, Dispatch};
 use super::mirror::{Copy, Textures};
 use super::pipeline::Pipeline;
 use super::step::StepRow;
 use crate::error::{Error, Result};
+use rayon::prelude::*;
 
 /// Offset alignment of uniform and storage bindings that every adapter accepts.
 const ALIGN: u64 = 256;

@@ -66,7 +66,12 @@ mod tests {
     #[test]
     fn labels_are_taken_apart() {
         for (label, layer, direction, phase) in [
-            ("step/D/pair/conv3.backward_weight.gemm_cols_broadcast#2", "step/D/pair/conv3", Some("backward_weight"), "step/D/pair.backward"),
+            (
+                "step/D/pair/conv3.backward_weight.gemm_cols_broadcast#2",
+                "step/D/pair/conv3",
+                Some("backward_weight"),
+                "step/D/pair.backward",
+            ),
             ("step/G/fake/linear0.forward.gemm_rows_plain", "step/G/fake/linear0", Some("forward"), "step/G/fake.forward"),
             ("step/G/fake/batch_norm1.running_stats", "step/G/fake/batch_norm1", None, "step/G/fake.forward"),
             ("step/D/loss.forward_backward.bce_with_logits", "step/D/loss", Some("forward_backward"), "step/D/loss"),

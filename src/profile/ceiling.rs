@@ -13,7 +13,7 @@ use crate::ops::elementwise::Affine;
 pub struct Ceiling {
     /// Multiply-adds in registers, counted as two floating-point operations, in operations per second.
     pub flops_per_s: f64,
-    /// Copying between buffers that no cache holds, read and written bytes per second.
+    /// Copying between large buffers, read and written bytes per second.
     pub bytes_per_s: f64,
     /// A dispatch that does next to nothing, in nanoseconds.
     pub dispatch_ns: f64,
@@ -61,8 +61,10 @@ const GROUPS: u32 = 4096;
 const ROUND_FLOPS: u64 = 16 * 4 * 2;
 /// Rounds are doubled until a dispatch takes as long as this, so that starting and ending it do not count.
 const LONG_NS: f64 = 4e6;
-/// Words of the copied buffer; 128 MiB is more than any cache in use.
+/// Words of the copied buffer on a GPU: 128 MiB is more than any cache in use.
 const COPY_WORDS: usize = 32 << 20;
+/// Words of the copied buffer on a software adapter, whose step works in buffers of this size at most.
+const COPY_WORDS_SOFTWARE: usize = 4 << 20;
 /// Measurements of which the best counts.
 const REPEATS: usize = 7;
 
@@ -79,7 +81,8 @@ pub fn measure(gpu: &Gpu) -> Result<Ceiling> {
         }
         rounds *= 2;
     };
-    let words = COPY_WORDS.min(gpu.caps().max_binding as usize / 4);
+    let words = if gpu.caps().software { COPY_WORDS_SOFTWARE } else { COPY_WORDS };
+    let words = words.min(gpu.caps().max_binding as usize / 4);
     let copy_ns = best_ns(gpu, || copy(gpu, words))?;
     let flops = u64::from(rounds) * u64::from(GROUPS) * 64 * ROUND_FLOPS;
     Ok(Ceiling {

@@ -97,7 +97,11 @@ pub fn profile(trainer: &mut Trainer, steps: u32, mut recorder: Recorder) -> Res
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values.get(middle).copied() } else { Some((values.get(middle)? + values.get(middle.checked_sub(1)?)?) / 2.0) }
+    if values.len() % 2 == 1 {
+        values.get(middle).copied()
+    } else {
+        Some((values.get(middle)? + values.get(middle.checked_sub(1)?)?) / 2.0)
+    }
 }
 
 #[cfg(test)]

@@ -176,7 +176,8 @@ impl Profile {
                 &if *ns > 0.0 { group.bound(&self.ceiling).to_string() } else { "not measured".to_string() },
             ]);
         }
-        let whole = self.entries.iter().fold(Cost::default(), |sum, e| Cost { flops: sum.flops + e.cost.flops, bytes: sum.bytes + e.cost.bytes });
+        let whole =
+            self.entries.iter().fold(Cost::default(), |sum, e| Cost { flops: sum.flops + e.cost.flops, bytes: sum.bytes + e.cost.bytes });
         line([
             "step",
             &self.entries.len().to_string(),
