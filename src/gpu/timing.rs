@@ -212,7 +212,7 @@ mod tests {
     };
 
     #[test]
-    fn every_clock_tells_long_from_short_and_keeps_the_order() {
+    fn every_clock_keeps_the_order_and_the_devices_tell_long_from_short() {
         let Some(gpu) = testing::gpu() else { return };
         let y = gpu.buffer("y", 256 * 64).unwrap().whole();
         let dispatch = |rounds: f64| Dispatch {
@@ -232,11 +232,18 @@ mod tests {
             Clock::Host => &[Clock::Host],
         };
         for &clock in clocks {
+            if clock != Clock::Host {
+                // The host's clock counts waits, which on a busy machine are longer than any dispatch.
+                let runs: Vec<TimedRun> = (0..5).map(|_| gpu.submit_traced(&sequence, 0, clock).unwrap()).collect();
+                let best = |i: usize| runs.iter().filter_map(|run| run.spans[i].ns).fold(f64::INFINITY, f64::min);
+                // A dispatch may be too short for a tick.
+                let short = Some(best(0)).filter(|ns| ns.is_finite()).unwrap_or(0.0);
+                assert!(short * 4.0 < best(1) && best(1).is_finite(), "{runs:?}");
+            }
             let before = Instant::now();
             let run = gpu.submit_traced(&sequence, 0, clock).unwrap();
             let elapsed = before.elapsed().as_nanos() as f64;
-            let [Span { ns: short, .. }, Span { ns: Some(long), .. }] = run.spans[..] else { panic!("{run:?}") };
-            assert!(short.unwrap_or(0.0) * 4.0 < long && long < elapsed, "{elapsed} ns for {run:?}");
+            assert!(run.spans[1].ns.is_some_and(|long| long < elapsed), "{elapsed} ns for {run:?}");
             let ends = run.spans.iter().filter_map(|s| Some((s.begin? as f64 * run.tick_ns, s.ns?))).map(|(begin, ns)| (begin, begin + ns));
             assert!(ends.clone().zip(ends.skip(1)).all(|(a, b)| a.1 <= b.0 + run.tick_ns), "{run:?}");
             assert!(run.work.windows(2).all(|w| w[0].begin <= w[0].end && w[0].end <= w[1].begin), "{run:?}");
