@@ -38,7 +38,7 @@ pub struct Group {
 /// What keeps a group from being faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// Multiply-adds: more than [`NEAR`] of what they take at least, and more than memory.
+    /// Multiply-adds: at 40 % of their ceiling or more, and nearer to it than traffic to its own.
     Arithmetic,
     /// Traffic, likewise.
     Memory,
