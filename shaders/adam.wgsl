@@ -11,7 +11,7 @@
 //
 // lr and the reciprocals of the bias corrections come from the step row: the host computes them in f64. Words between tensors are zero in
 // all four stores and stay zero. One item (four or eight floats) per invocation.
-// Parts: items_vec4 or items_u64. Host: src/ops/optimiser.rs. Twin: optimiser::twin::adam.
+// Parts: item_*, adam_buffers or adam_textures. Host: src/ops/optimiser.rs. Twin: optimiser::twin::adam.
 
 struct AdamParams {
     items: u32,
@@ -28,10 +28,18 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 
 @group(0) @binding(0) var<uniform> params: AdamParams;
 @group(0) @binding(1) var<uniform> row: StepRow;
-@group(0) @binding(2) var<storage, read> grads: array<Item>;
-@group(0) @binding(3) var<storage, read_write> values: array<Item>;
-@group(0) @binding(4) var<storage, read_write> first: array<Item>;
-@group(0) @binding(5) var<storage, read_write> second: array<Item>;
+// Bindings from 2 on are the stores: adam_buffers.wgsl or adam_textures.wgsl.
+
+struct Update { value: vec4<f32>, m: vec4<f32>, v: vec4<f32> }
+
+fn update(g: vec4<f32>, value: vec4<f32>, m0: vec4<f32>, v0: vec4<f32>, p: AdamParams, scalars: vec4<f32>) -> Update {
+    let lr = scalars.x;
+    let inverse_bias1 = scalars.y;
+    let inverse_bias2 = scalars.z;
+    let m = p.beta1 * m0 + p.one_minus_beta1 * g;
+    let v = p.beta2 * v0 + p.one_minus_beta2 * g * g;
+    return Update(value - lr * (m * inverse_bias1) / (sqrt(v * inverse_bias2) + vec4<f32>(p.eps)), m, v);
+}
 
 @compute @workgroup_size(64)
 fn adam(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -40,20 +48,13 @@ fn adam(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     if i >= p.items { return; }
 
     let scalars = bitcast<vec4<f32>>(row.slots[p.slot]);
-    let lr = scalars.x;
-    let inverse_bias1 = scalars.y;
-    let inverse_bias2 = scalars.z;
-
-    let g = unpack(grads[i]);
-    var value = unpack(values[i]);
-    var m = unpack(first[i]);
-    var v = unpack(second[i]);
-    for (var h = 0u; h < HALVES; h++) {
-        m[h] = p.beta1 * m[h] + p.one_minus_beta1 * g[h];
-        v[h] = p.beta2 * v[h] + p.one_minus_beta2 * g[h] * g[h];
-        value[h] -= lr * (m[h] * inverse_bias1) / (sqrt(v[h] * inverse_bias2) + vec4<f32>(p.eps));
-    }
-    values[i] = pack(value);
-    first[i] = pack(m);
-    second[i] = pack(v);
+    let g = load_grad(i);
+    let value = load_value(i);
+    let m = load_m(i);
+    let v = load_v(i);
+    let low = update(first(g), first(value), first(m), first(v), p, scalars);
+    let high = update(second(g), second(value), second(m), second(v), p, scalars);
+    values[i] = join(low.value, high.value);
+    moments1[i] = join(low.m, high.m);
+    moments2[i] = join(low.v, high.v);
 }

@@ -18,12 +18,12 @@ struct GatherBatchParams {
     pixels: u32,
     images: u32,
     per_segment: u32,
-    is_float: u32,
     scale: f32,
     shift: f32,
     reserved0: u32,
     reserved1: u32,
     reserved2: u32,
+    reserved3: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: GatherBatchParams;
@@ -34,7 +34,15 @@ struct GatherBatchParams {
 @group(0) @binding(5) var<storage, read> data3: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
+// Switches that cost a software adapter all their branches: one segment only, f32 values, one channel only.
+override SINGLE: u32;
+override IS_FLOAT: u32;
+override GREY: u32;
+
 fn word(segment: u32, at: u32) -> u32 {
+    if SINGLE != 0u {
+        return data0[at];
+    }
     var value = 0u;
     switch segment {
         case 0u: { value = data0[at]; }
@@ -45,8 +53,8 @@ fn word(segment: u32, at: u32) -> u32 {
     return value;
 }
 
-fn element(segment: u32, at: u32, is_float: u32) -> f32 {
-    if is_float != 0u {
+fn element(segment: u32, at: u32) -> f32 {
+    if IS_FLOAT != 0u {
         return bitcast<f32>(word(segment, at));
     }
     return f32((word(segment, at >> 2u) >> (8u * (at & 3u))) & 0xffu);
@@ -65,12 +73,12 @@ fn gather_batch(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) 
 
     let channel = 4u * (i % p.groups);
     let last = p.channels - 1u;
-    let raw = vec4<f32>(
-        element(segment, first + channel, p.is_float),
-        element(segment, first + min(channel + 1u, last), p.is_float),
-        element(segment, first + min(channel + 2u, last), p.is_float),
-        element(segment, first + min(channel + 3u, last), p.is_float),
-    );
+    var raw = vec4<f32>(element(segment, first + channel));
+    if GREY == 0u {
+        raw.y = element(segment, first + min(channel + 1u, last));
+        raw.z = element(segment, first + min(channel + 2u, last));
+        raw.w = element(segment, first + min(channel + 3u, last));
+    }
     let present = vec4<u32>(channel) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.channels);
     out[i] = select(vec4<f32>(0.0), p.scale * raw + p.shift, present);
 }

@@ -9,7 +9,7 @@
 // | sumsq | blocks, f32 | out |
 // | bad | blocks, u32 | out |
 //
-// One block per invocation. Parts: items_vec4 or items_u64. Host: src/ops/stats.rs. Twin: stats::twin::grad_blocks.
+// One block per invocation. Parts: item_*, in1_*. Host: src/ops/stats.rs. Twin: stats::twin::grad_blocks.
 
 struct GradBlocksParams {
     blocks: u32,
@@ -19,11 +19,19 @@ struct GradBlocksParams {
 }
 
 @group(0) @binding(0) var<uniform> params: GradBlocksParams;
-@group(0) @binding(1) var<storage, read> grads: array<Item>;
+// Binding 1 is grads: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> sumsq: array<f32>;
 @group(0) @binding(3) var<storage, read_write> bad: array<u32>;
 
-const ITEMS_PER_BLOCK = 16u / HALVES;
+const ITEMS_PER_BLOCK = 16u / WIDTH;
+
+struct Sums { squares: vec4<f32>, bad: vec4<u32> }
+
+fn add(sums: Sums, g: vec4<f32>) -> Sums {
+    let wrong = (bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu)) >= vec4<u32>(0x7f800000u);
+    let finite = select(g, vec4<f32>(0.0), wrong);
+    return Sums(sums.squares + finite * finite, sums.bad + select(vec4<u32>(0u), vec4<u32>(1u), wrong));
+}
 
 @compute @workgroup_size(64)
 fn grad_blocks(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -31,17 +39,14 @@ fn grad_blocks(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) g
     let b = (wid.y * groups.x + wid.x) * 64u + lid;
     if b >= blocks { return; }
 
-    var sum = vec4<f32>(0.0);
-    var count = vec4<u32>(0u);
+    var sums = Sums();
     for (var k = 0u; k < ITEMS_PER_BLOCK; k++) {
-        let g = unpack(grads[b * ITEMS_PER_BLOCK + k]);
-        for (var h = 0u; h < HALVES; h++) {
-            let wrong = (bitcast<vec4<u32>>(g[h]) & vec4<u32>(0x7fffffffu)) >= vec4<u32>(0x7f800000u);
-            let finite = select(g[h], vec4<f32>(0.0), wrong);
-            sum += finite * finite;
-            count += select(vec4<u32>(0u), vec4<u32>(1u), wrong);
+        let g = load1(b * ITEMS_PER_BLOCK + k);
+        sums = add(sums, first(g));
+        if WIDTH == 2u {
+            sums = add(sums, second(g));
         }
     }
-    sumsq[b] = (sum.x + sum.y) + (sum.z + sum.w);
-    bad[b] = (count.x + count.y) + (count.z + count.w);
+    sumsq[b] = (sums.squares.x + sums.squares.y) + (sums.squares.z + sums.squares.w);
+    bad[b] = (sums.bad.x + sums.bad.y) + (sums.bad.z + sums.bad.w);
 }

@@ -12,15 +12,22 @@
 //! 5. [`plan::Executor`] binds the plan once; [`gpu::Gpu::submit`] replays it, one compute pass a step, several steps a submit.
 //!    The only upload is a row of scalars per step (src/gan/schedule.rs).
 //! 6. [`gan::trainer::Trainer`] owns the state, reads statistics once a tick, samples the averaged generator, and loads and gives checkpoints' tensors.
-//! 7. [`profile`] times a step's dispatches and says what bounds them; [`run`] keeps the run folder, [`cli`] the command line.
+//! 7. [`run`] keeps the run folder, [`cli`] the command line.
 //!
-//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `cli`; `data` and `eval` stand beside `gan`.
+//! Which of several kernels computes a product follows from adapter and shape; [`tune`] times them and writes a table ([`graph::variants`]) that a run
+//! may use instead, and then keeps.
+//!
+//! [`profile`] times every dispatch of a step and says what bounds it, by the labels of [`plan::label`] and the ceilings of [`bench`].
+//!
+//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `tune`, `cli`; `data` and `eval` stand beside `gan`,
+//! `bench` beside `run`, and `profile` on `bench`.
 //!
 //! # Why the numbers can be trusted
 //!
 //! PyTorch fixtures and finite differences prove the f64 CPU twin of every op; the twins prove the kernels on whatever adapter is present
 //! (`ganymede check` does it for users); ten steps of a DCGAN against PyTorch prove the whole step.
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod error;
@@ -34,3 +41,4 @@ pub mod plan;
 pub mod profile;
 pub mod run;
 pub mod suggest;
+pub mod tune;

@@ -23,13 +23,15 @@ use ganymede::ops::optimiser::Adam;
 use ganymede::plan::label::Label;
 use serde_json::Value;
 
-fn config(preset: &Preset, d_steps: usize) -> GanConfig {
+/// A preset's training with `d_steps` updates of the discriminator a step, in `parts` micro-batches each.
+fn config(preset: &Preset, d_steps: usize, parts: usize) -> GanConfig {
     let (generator, discriminator) = preset.networks(1);
     GanConfig {
         generator,
         discriminator,
         z_dim: preset.z_dim,
         batch: preset.batch,
+        micro_batch: preset.batch / parts,
         d_steps,
         lr_g: preset.lr,
         lr_d: preset.lr,
@@ -38,15 +40,17 @@ fn config(preset: &Preset, d_steps: usize) -> GanConfig {
         ema_half_life_kimg: 10.0,
         ema_ramp: 0.05,
         seed: 0,
+        variants: Default::default(),
     }
 }
 
 #[test]
 fn every_dispatch_of_every_preset_says_where_it_belongs() {
     let lavapipe = Caps { fixed_subgroup: true, int64: true, max_binding: 128 << 20, software: true };
-    for (preset, d_steps, caps) in PRESETS.iter().flat_map(|p| [(p, 1, Caps::minimal()), (p, 1, lavapipe.clone()), (p, 2, Caps::minimal())])
-    {
-        let plan = trainer::plan(&config(preset, d_steps), &Inputs::Device { images: 1000 }, &caps).unwrap();
+    let kinds = [(1, 1, Caps::minimal()), (1, 1, lavapipe), (2, 1, Caps::minimal()), (1, 2, Caps::minimal())];
+    for (preset, (d_steps, micro_batches, caps)) in PRESETS.iter().flat_map(|p| kinds.clone().map(|kind| (p, kind))) {
+        let gan = config(preset, d_steps, micro_batches);
+        let plan = trainer::plan(&gan, &Inputs::Device { images: 1000 }, &caps).unwrap();
         let labels: Vec<&str> = plan.dispatches.iter().map(|(label, _)| label.as_str()).collect();
         assert_eq!(labels.iter().collect::<HashSet<_>>().len(), labels.len(), "{}: a label twice", preset.name);
         for (label, dispatch) in &plan.dispatches {
@@ -60,7 +64,7 @@ fn every_dispatch_of_every_preset_says_where_it_belongs() {
         }
         // A layer is known by its place in the state dict, in each pass and direction, and by the network it is of.
         let has = |start: &str| labels.iter().any(|label| label.starts_with(start));
-        for (network, pass) in [(&config(preset, 1).generator, "G/fake"), (&config(preset, 1).discriminator, "D/pair")] {
+        for (network, pass) in [(&gan.generator, "G/fake"), (&gan.discriminator, "D/pair")] {
             for tensor in network.tensors().unwrap() {
                 let (layer, key) = tensor.name.split_once('.').unwrap();
                 let kinds = ["linear", "conv", "conv_transpose"].map(|kind| format!("step/{pass}/{kind}{layer}"));
@@ -81,6 +85,11 @@ fn every_dispatch_of_every_preset_says_where_it_belongs() {
         assert!(labels.iter().any(|l| l.starts_with("step/G/D/") && l.contains(".backward_input.")), "{labels:#?}");
         assert!(!labels.iter().any(|l| l.starts_with("step/G/D/") && l.contains(".backward_weight.")), "{labels:#?}");
         assert_eq!(labels.contains(&"step/D/adam#2"), d_steps == 2);
+        for network in ["G", "D"] {
+            assert_eq!(has(&format!("step/{network}/accumulate")), micro_batches > 1, "{}: {labels:#?}", preset.name);
+        }
+        // G's micro-batches are made once more for its own update.
+        assert_eq!(labels.contains(&"step/data/z.noise#2"), d_steps == 2 || micro_batches > 1);
     }
 }
 
@@ -261,6 +270,40 @@ fn a_profile_adds_up_and_its_trace_holds_every_dispatch() {
         }
     }
     assert!(trace["otherData"]["host and device aligned within (us)"].as_f64().unwrap() >= 0.0);
+}
+
+#[test]
+fn micro_batches_count_as_often_as_they_run() {
+    if testing::gpu().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [&["--preset", "mlp", "--micro-batch", "1"], &SMALL[..]].concat();
+    let plan = ok(&command(dir.path(), &[&["plan"], &settings[..]].concat()).output().unwrap());
+    let count = plan.lines().filter_map(|line| line.split_once(" dispatches, ")).next_back().unwrap().0;
+    let flops = plan.lines().filter_map(|line| line.split_once(" GFLOP; ")).next_back().unwrap().0.rsplit(' ').next().unwrap();
+
+    let args = [&["profile", "--steps", "2", "--by", "dispatch", "--trace", "trace.json"], &settings[..]].concat();
+    let table = ok(&command(dir.path(), &args).output().unwrap());
+    assert!(table.contains("each of 4 micro-batches"), "{table}");
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let calls = |name: &str| lines.iter().find(|cells| cells.first() == Some(&name)).unwrap_or_else(|| panic!("no {name} in {table}"))[1];
+    for (name, times) in [("step/G/adam", "1"), ("step/D/adam", "1"), ("step/D/accumulate", "4"), ("step/G/accumulate", "4")] {
+        assert_eq!(calls(name), times, "{name} in {table}");
+    }
+    assert_eq!(calls("step"), count, "{table}");
+    let whole = lines.iter().find(|cells| cells.first() == Some(&"step")).unwrap();
+    assert!((whole[4].parse::<f64>().unwrap() / 1e3 - flops.parse::<f64>().unwrap()).abs() < 1e-3, "{flops} GFLOP in {table}");
+
+    // The trace has what was timed, once, and the host's repeats between.
+    let trace: Value = serde_json::from_slice(&fs::read(dir.path().join("trace.json")).unwrap()).unwrap();
+    let tracks = tracks(&trace);
+    tracks.values().for_each(|track| assert_nested(track));
+    // A part for each network's micro-batches, in each of two steps.
+    assert_eq!(tracks["host"].iter().filter(|slice| slice.name == "repeat").count(), 4);
+    let accumulate: Vec<&Slice> =
+        tracks["device"].iter().filter(|slice| slice.name == "step/D/accumulate" && slice.args.get("kernel").is_some()).collect();
+    assert!(accumulate.len() == 2 && accumulate.iter().all(|slice| slice.args["runs in a step"] == 4), "{accumulate:?}");
 }
 
 #[test]

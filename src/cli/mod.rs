@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | a self-test found a wrong result, or a defect in Ganymede |
+//! | 1 | a self-test found a wrong result, a benchmark is worse than its baseline, or a defect in Ganymede |
 //! | 2 | the input is at fault: a flag, a file, a field |
 //! | 3 | the machine is at fault: no adapter, out of memory, device lost, disk full |
 //! | 4 | training produced a non-finite number |
@@ -12,6 +12,7 @@
 //! Each verb is one file; what they need of the engine goes through `wiring`, so that this module knows flags and texts only.
 
 mod args;
+mod bench;
 mod check;
 mod devices;
 mod plan;
@@ -19,6 +20,7 @@ mod presets;
 mod profile;
 mod sample;
 mod train;
+mod tune;
 mod wiring;
 
 use std::ffi::OsString;
@@ -41,8 +43,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Presets => presets::run(),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => 0,

@@ -50,6 +50,8 @@ pub struct NetworkStores {
     pub values: Store,
     /// Gradients of the last update.
     pub grads: Store,
+    /// Gradients of its last micro-batch, where a batch has several.
+    pub micro_grads: Option<Store>,
     /// Adam's first moments.
     pub m: Store,
     /// Adam's second moments.
@@ -63,13 +65,14 @@ pub struct NetworkStores {
 }
 
 impl NetworkStores {
-    fn declare(program: &mut Program, network: &Network, id: u32, max_bytes: u64, ema: bool) -> Result<Self> {
+    fn declare(program: &mut Program, network: &Network, which: Which, max_bytes: u64, split: bool) -> Result<Self> {
         let tensors = network.tensors()?;
         let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
         let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
         let running = Layout::new(of(Role::Running), max_bytes)?;
         let name = &network.name;
-        let ema = ema.then(|| {
+        let micro_grads = split.then(|| Store::declare(program, &format!("{name}.micro_grads"), &parameters));
+        let ema = (which == Which::Generator).then(|| {
             (Store::declare(program, &format!("{name}.ema"), &parameters), Store::declare(program, &format!("{name}.ema_stats"), &running))
         });
         Ok(NetworkStores {
@@ -79,10 +82,11 @@ impl NetworkStores {
             m: Store::declare(program, &format!("{name}.m"), &parameters),
             v: Store::declare(program, &format!("{name}.v"), &parameters),
             stats: Store::declare(program, &format!("{name}.stats"), &running),
+            micro_grads,
             ema,
             parameters,
             running,
-            id,
+            id: which as u32,
         })
     }
 }
@@ -96,7 +100,7 @@ pub struct Step {
     pub generator: NetworkStores,
     /// The discriminator's buffers.
     pub discriminator: NetworkStores,
-    /// z of each discriminator update.
+    /// z of each discriminator update (of a micro-batch of it, as all inputs).
     pub z: Vec<Place>,
     /// Real batch of each discriminator update.
     pub real: Vec<Place>,
@@ -104,7 +108,7 @@ pub struct Step {
     pub stats: Place,
     /// The first bad event of the run ([`BadEvent`]).
     pub events: Place,
-    /// Losses of this step: D on real, D on fake (last D update), G.
+    /// Losses of this step: D on real, D on fake (last D update), G; of the last micro-batch.
     pub losses: [Place; 3],
     /// The resident data set's segments: bytes, four to a word.
     pub data: Vec<Place>,
@@ -112,12 +116,14 @@ pub struct Step {
     pub images_per_segment: usize,
 }
 
-/// Builds the training step: the discriminator's `d_steps` updates, then the generator's.
+/// Builds the training step: the discriminator's `d_steps` updates, then the generator's. Where a batch is done in several micro-batches, an
+/// update runs over them one by one, and its optimiser once they are through.
 pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step> {
     let mut step = StepBuilder::new(config, inputs, max_bytes)?;
     let generator = step.parameters(Which::Generator)?;
     let mut fake = None;
     for update in 0..config.d_steps {
+        step.each_micro_batch();
         // D learns to tell a batch of reals from a batch of fakes; nothing flows back into G here.
         let (z, real) = step.draw(update)?;
         let generated = step.generate(&generator, z)?;
@@ -127,8 +133,9 @@ pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step
         step.update(Which::Discriminator, &discriminator, loss, update)?;
         fake = Some(generated);
     }
+    step.each_micro_batch();
+    let (generator, fake) = step.fake_for_generator(generator, fake)?;
     // G learns to pass the updated D, which is only looked through: its parameters get no gradient.
-    let fake = fake.ok_or_else(|| Error::internal("a step without discriminator updates"))?;
     let discriminator = step.parameters(Which::Discriminator)?;
     let logits = step.discriminate(&discriminator, fake)?;
     let loss = step.generator_loss(logits)?;
@@ -160,10 +167,14 @@ impl<'a> StepBuilder<'a> {
     pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
         config.validate()?;
         let mut program = Program::new("step");
-        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator as u32, max_bytes, true)?;
-        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator as u32, max_bytes, false)?;
-        let image = config.discriminator.input_shape(config.batch)?;
-        let z_shape = Shape::new(&[config.batch, config.z_dim])?;
+        let split = config.micro_batches() > 1;
+        if split && *inputs == Inputs::Given {
+            return Err(Error::internal("micro-batches take their inputs on the device"));
+        }
+        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator, max_bytes, split)?;
+        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator, max_bytes, split)?;
+        let image = config.discriminator.input_shape(config.micro_batch)?;
+        let z_shape = Shape::new(&[config.micro_batch, config.z_dim])?;
         let mut z = Vec::new();
         let mut real = Vec::new();
         for update in 0..config.d_steps {
@@ -201,16 +212,33 @@ impl<'a> StepBuilder<'a> {
         Ok(params)
     }
 
-    /// Draws z and a batch of reals for a discriminator update.
-    pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
-        let (z, real) = (self.step.z[update], self.step.real[update]);
-        let z_shape = Shape::new(&[self.config.batch, self.config.z_dim])?;
-        if let Inputs::Device { images } = *self.inputs {
-            let (shape, slot) = (z_shape.clone(), StepRow::draw(update));
+    /// From here on to the next update, everything runs once for each micro-batch.
+    pub fn each_micro_batch(&mut self) {
+        if self.config.micro_batches() > 1 {
+            self.step.program.part(self.config.micro_batches() as u32);
+        }
+    }
+
+    /// Draws z for a discriminator update. Drawn again in the same step, it is the same.
+    fn draw_z(&mut self, update: usize, name: &str) -> Result<NodeId> {
+        let z = self.step.z[update];
+        let shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
+        if let Inputs::Device { .. } = *self.inputs {
+            let (shape, slot) = (shape.clone(), StepRow::draw(update));
             let source = Source { seed: self.config.seed, stream: Z_STREAM };
             self.step.program.effect("data/z", move |l| {
                 noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot))
             });
+        }
+        self.step.program.leaf(name, &shape, z)
+    }
+
+    /// Draws z and a batch of reals for a discriminator update.
+    pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
+        let z = self.draw_z(update, &format!("z@{update}"))?;
+        let real = self.step.real[update];
+        if let Inputs::Device { images } = *self.inputs {
+            let slot = StepRow::draw(update);
             let (shape, seed) = (self.image.clone(), self.config.seed);
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
@@ -226,13 +254,31 @@ impl<'a> StepBuilder<'a> {
                 gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
             });
         }
-        let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
         let real = self.step.program.leaf(&format!("real@{update}"), &self.image.clone(), real)?;
         Ok((z, real))
     }
 
     /// G(z) in training mode; its running statistics move.
     pub fn generate(&mut self, params: &Params, z: NodeId) -> Result<NodeId> {
+        let forward = self.generator_forward(params, z)?;
+        self.track(Which::Generator, &forward)?;
+        Ok(forward.output)
+    }
+
+    /// The fake that G learns from, and the leaves that it is made with: those of the last discriminator update. Of micro-batches only the last
+    /// one's would still be there, so each fake is made once more, with the same z and parameters.
+    pub fn fake_for_generator(&mut self, params: Params, fake: Option<NodeId>) -> Result<(Params, NodeId)> {
+        let fake = fake.ok_or_else(|| Error::internal("a step without discriminator updates"))?;
+        if self.config.micro_batches() == 1 {
+            return Ok((params, fake));
+        }
+        let params = self.parameters(Which::Generator)?;
+        let z = self.draw_z(self.config.d_steps - 1, "z@G")?;
+        let forward = self.generator_forward(&params, z)?;
+        Ok((params, forward.output))
+    }
+
+    fn generator_forward(&mut self, params: &Params, z: NodeId) -> Result<Forward> {
         let network = &self.config.generator;
         let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G/fake")?;
         if self.step.program.graph.shape(forward.output) != &self.image {
@@ -242,8 +288,7 @@ impl<'a> StepBuilder<'a> {
                 self.image
             )));
         }
-        self.track(Which::Generator, &forward)?;
-        Ok(forward.output)
+        Ok(forward)
     }
 
     /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
@@ -309,7 +354,7 @@ impl<'a> StepBuilder<'a> {
 
     /// The discriminator's loss on logits of [`StepBuilder::discriminate_pair`]: BCE of reals against 1 plus BCE of fakes against 0.
     pub fn discriminator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
-        let n = self.config.batch;
+        let n = self.config.micro_batch;
         let [at_real, at_fake, _] = self.step.losses;
         let runs = [(n, Target::Real), (n, Target::Fake)];
         let bce = self.step.program.graph.scope("D/loss", |g| bce_parts(g, logits, &runs))?;
@@ -325,14 +370,15 @@ impl<'a> StepBuilder<'a> {
 
     /// The generator's non-saturating loss: BCE of fakes against 1 (Goodfellow et al. 2014, section 3).
     pub fn generator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
-        let runs = [(self.config.batch, Target::Real)];
+        let n = self.config.micro_batch;
+        let runs = [(n, Target::Real)];
         let bce = self.step.program.graph.scope("G/loss", |g| bce_parts(g, logits, &runs))?;
         let [_, _, at] = self.step.losses;
         let loss = bce.total;
         self.step.program.compute(loss, at);
         self.step.program.note_loss(bce);
         let targets = ScoreTargets { loss: Some(Stat::LossG), score: Some(Stat::DGZ2), signs: None };
-        self.score("G", logits, 0..self.config.batch, true, targets);
+        self.score("G", logits, 0..n, true, targets);
         Ok(loss)
     }
 
@@ -357,7 +403,18 @@ impl<'a> StepBuilder<'a> {
         for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
             let gradient = gradient
                 .ok_or_else(|| Error::input(format!("{}.{} does not influence the loss; remove it", stores.name, stored.spec.name)))?;
-            program.compute(gradient, stores.grads.place(stored));
+            program.compute(gradient, stores.micro_grads.as_ref().unwrap_or(&stores.grads).place(stored));
+        }
+        if let Some(micro_grads) = stores.micro_grads.clone() {
+            let (layout, grads, scale) = (stores.parameters.clone(), stores.grads.clone(), 1.0 / self.config.micro_batches() as f64);
+            program.effect(format!("{}/accumulate", stores.name), move |l| {
+                for (index, &words) in layout.segments.iter().enumerate() {
+                    let [micro_grads, grads] = [&micro_grads, &grads].map(|s| Operand::Place(s.segment(&layout, index)));
+                    optimiser::lower_accumulate(l, micro_grads, grads, words, scale)?;
+                }
+                Ok(())
+            });
+            program.part(1);
         }
         let (tick, store) = (self.tick(), stores.id);
         let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };

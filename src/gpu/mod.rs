@@ -9,8 +9,10 @@ mod capture;
 mod device;
 mod fault;
 pub mod kernel;
+mod memory;
 mod mirror;
 mod pipeline;
+mod probe;
 mod sequence;
 pub mod step;
 #[doc(hidden)]
@@ -20,6 +22,7 @@ mod timing;
 pub use adapter::{Backend, GpuOptions, adapters, describe_devices};
 pub use capture::CaptureTool;
 pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead};
+pub use mirror::{Region, texture_bytes};
 pub use pipeline::Pipeline;
 pub use sequence::Sequence;
 pub use timing::{Clock, Span, TimedRun, Work};

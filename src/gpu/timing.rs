@@ -33,7 +33,7 @@ pub struct Span {
 /// What the host did for a timed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// `encode`, `submit` or `wait`.
+    /// `encode`, `submit` or `wait`; `repeat` for what runs again without being timed.
     pub name: &'static str,
     /// When it began.
     pub begin: Instant,
@@ -41,7 +41,7 @@ pub struct Work {
     pub end: Instant,
 }
 
-/// A timed run of a sequence.
+/// A timed run of one sequence or of several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimedRun {
     /// What measured.
@@ -50,7 +50,7 @@ pub struct TimedRun {
     pub tick_ns: f64,
     /// The dispatches in order.
     pub spans: Vec<Span>,
-    /// The host's work in order: encode, submit and wait, once or more often.
+    /// The host's work in order: encode, submit and wait, once or more often, and repeats.
     pub work: Vec<Work>,
 }
 
@@ -66,39 +66,40 @@ impl Gpu {
         }
     }
 
-    /// Runs the sequence once with this step row, waits, and returns what every dispatch took; `None` if the adapter has no timestamps.
-    ///
-    /// # Errors
-    /// As [`Gpu::submit`].
-    pub fn submit_timed(&self, sequence: &Sequence, row: u32) -> Result<Option<Vec<Span>>> {
-        if self.clock() == Clock::Host {
-            self.submit(sequence, row..row.saturating_add(1))?;
-            self.wait()?;
-            return Ok(None);
-        }
-        Ok(Some(self.submit_traced(sequence, row, self.clock())?.spans))
-    }
-
     /// Runs the sequence once with this step row and this clock, which must not be finer than [`Gpu::clock`]; waits, and returns what every
     /// dispatch took and what the host did.
     ///
     /// # Errors
     /// As [`Gpu::submit`].
-    pub fn submit_traced(&self, sequence: &Sequence, row: u32, clock: Clock) -> Result<TimedRun> {
+    pub fn submit_timed(&self, sequence: &Sequence, row: u32, clock: Clock) -> Result<TimedRun> {
+        let mut run = self.begin_timed(clock);
+        self.add_timed(sequence, row, &mut run)?;
+        Ok(run)
+    }
+
+    /// A run of nothing yet, for [`Gpu::add_timed`].
+    pub fn begin_timed(&self, clock: Clock) -> TimedRun {
+        let tick_ns = if clock == Clock::Host { 1.0 } else { f64::from(self.queue.get_timestamp_period()) };
+        TimedRun { clock, tick_ns, spans: Vec::new(), work: Vec::new() }
+    }
+
+    /// As [`Gpu::submit_timed`], as a part of a run that goes through several sequences.
+    ///
+    /// # Errors
+    /// As [`Gpu::submit`].
+    pub fn add_timed(&self, sequence: &Sequence, row: u32, run: &mut TimedRun) -> Result<()> {
         self.faults.check()?;
         sequence.check_rows(&(row..row.saturating_add(1)))?;
-        let tick_ns = if clock == Clock::Host { 1.0 } else { f64::from(self.queue.get_timestamp_period()) };
-        let mut run = TimedRun { clock, tick_ns, spans: Vec::with_capacity(sequence.len()), work: Vec::new() };
-        if clock == Clock::Host {
+        if run.clock == Clock::Host {
             for dispatch in &sequence.dispatches {
-                self.time_by_host(dispatch, row, &mut run)?;
+                self.time_by_host(dispatch, row, run)?;
             }
         } else {
             for part in sequence.dispatches.chunks(wgpu::QUERY_SET_MAX_QUERIES as usize / 2) {
-                self.time_by_device(part, row, &mut run)?;
+                self.time_by_device(part, row, run)?;
             }
         }
-        Ok(run)
+        Ok(())
     }
 
     fn time_by_host(&self, dispatch: &Recorded, row: u32, run: &mut TimedRun) -> Result<()> {
@@ -234,14 +235,14 @@ mod tests {
         for &clock in clocks {
             if clock != Clock::Host {
                 // The host's clock counts waits, which on a busy machine are longer than any dispatch.
-                let runs: Vec<TimedRun> = (0..5).map(|_| gpu.submit_traced(&sequence, 0, clock).unwrap()).collect();
+                let runs: Vec<TimedRun> = (0..5).map(|_| gpu.submit_timed(&sequence, 0, clock).unwrap()).collect();
                 let best = |i: usize| runs.iter().filter_map(|run| run.spans[i].ns).fold(f64::INFINITY, f64::min);
                 // A dispatch may be too short for a tick.
                 let short = Some(best(0)).filter(|ns| ns.is_finite()).unwrap_or(0.0);
                 assert!(short * 4.0 < best(1) && best(1).is_finite(), "{runs:?}");
             }
             let before = Instant::now();
-            let run = gpu.submit_traced(&sequence, 0, clock).unwrap();
+            let run = gpu.submit_timed(&sequence, 0, clock).unwrap();
             let elapsed = before.elapsed().as_nanos() as f64;
             assert!(run.spans[1].ns.is_some_and(|long| long < elapsed), "{elapsed} ns for {run:?}");
             let ends = run.spans.iter().filter_map(|s| Some((s.begin? as f64 * run.tick_ns, s.ns?))).map(|(begin, ns)| (begin, begin + ns));

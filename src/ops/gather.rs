@@ -69,10 +69,9 @@ struct GatherBatchParams {
     pixels: u32,
     images: u32,
     per_segment: u32,
-    is_float: u32,
     scale: f32,
     shift: f32,
-    reserved: [u32; 3],
+    reserved: [u32; 4],
 }
 
 /// `batch_index`.
@@ -214,16 +213,19 @@ pub fn lower_gather_batch(l: &mut Lowering, data: &Resident, index: Operand, out
         pixels: (height * width) as u32,
         images: data.images as u32,
         per_segment: data.per_segment as u32,
-        is_float: u32::from(data.storage == Storage::F32),
         scale: data.scale as f32,
         shift: data.shift as f32,
-        reserved: [0; 3],
+        reserved: [0; 4],
     };
     let value_bytes = if data.storage == Storage::F32 { 4 } else { 1 };
     let segment = |i: usize| *data.segments.get(i).unwrap_or(&data.segments[0]);
     l.push(Dispatch {
         kernel: &GATHER_BATCH,
-        overrides: Vec::new(),
+        overrides: vec![
+            ("GREY", f64::from(u8::from(channels == 1))),
+            ("IS_FLOAT", f64::from(u8::from(data.storage == Storage::F32))),
+            ("SINGLE", f64::from(u8::from(segments == 1))),
+        ],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![index, segment(0), segment(1), segment(2), segment(3), output],
         workgroups: grid(items, 64),

@@ -5,12 +5,13 @@
 //! The *events* buffer (four words) keeps the first bad event of the run ([`BadEvent`]) and is never cleared: what follows a NaN is noise.
 
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
+use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
 use crate::gpu::step::StepRow;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::ops::case::Case;
 use crate::ops::case_builder::{CaseBuilder, normals, variants, widen};
-use crate::ops::optimiser::items;
+use crate::ops::loaders::{Loaders, loaders};
+use crate::ops::optimiser::Walk;
 use crate::part;
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
@@ -256,27 +257,15 @@ struct ScalarStatsParams {
     store: u32,
 }
 
-const GRAD_BLOCKS_BINDINGS: &[Bind] = &[Bind::Params, Bind::In, Bind::Out, Bind::Out];
-
-/// `grad_blocks`, loads of four floats.
-pub static GRAD_BLOCKS: Kernel = Kernel {
-    name: "grad_blocks",
-    variant: "vec4",
-    parts: &[part!("items_vec4"), part!("grad_blocks")],
-    bindings: GRAD_BLOCKS_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// `grad_blocks`, loads of eight floats.
-pub static GRAD_BLOCKS_U64: Kernel = Kernel {
-    name: "grad_blocks",
-    variant: "u64",
-    parts: &[part!("items_u64"), part!("grad_blocks")],
-    bindings: GRAD_BLOCKS_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+/// `grad_blocks`.
+pub static GRAD_BLOCKS: Loaders = loaders!(
+    "grad_blocks",
+    ["in1_texture"],
+    ["in1_buffer"],
+    [],
+    &[Bind::Params, Bind::Texture, Bind::Out, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out, Bind::Out]
+);
 
 /// `tensor_norms`.
 pub static TENSOR_NORMS: Kernel = Kernel {
@@ -319,7 +308,8 @@ pub static SCALAR_STATS: Kernel = Kernel {
 };
 
 /// Kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&GRAD_BLOCKS, &GRAD_BLOCKS_U64, &TENSOR_NORMS, &NORM_STATS, &SCORE_STATS, &SCALAR_STATS];
+pub static KERNELS: &[&Kernel] =
+    &[&GRAD_BLOCKS.texture, &GRAD_BLOCKS.u64, &GRAD_BLOCKS.vec4, &TENSOR_NORMS, &NORM_STATS, &SCORE_STATS, &SCALAR_STATS];
 
 /// Words of a block of `grad_blocks`; tensors of a store start at multiples of it.
 pub const BLOCK: usize = 64;
@@ -365,7 +355,7 @@ fn lower_tensor_norms(l: &mut Lowering, segment: &GradSegment) -> Result<(Operan
              each starting a block and inside the segment"
         )));
     }
-    let (kernel, _) = items(&l.caps, *words, &GRAD_BLOCKS, Some(&GRAD_BLOCKS_U64))?;
+    let kernel = GRAD_BLOCKS.kernel(Walk::new(&l.caps, "grad_blocks", *words)?.loading);
     let blocks = words / BLOCK;
     let (mut sumsq, mut bad) = (l.scratch(blocks), l.scratch(blocks));
     let cost = Cost { flops: 2 * *words as u64, bytes: (4 * words + 8 * blocks) as u64 };
@@ -662,11 +652,11 @@ fn grad_norm_cases(caps: &Caps) -> Vec<Case> {
 
 /// The sums of each tensor and its count of bad values, compared themselves.
 fn tensor_norms_case(caps: &Caps) -> Case {
-    let mut grads = normals(55, 64 * 70);
-    for (at, value) in [(0, f32::NAN), (1, f32::INFINITY), (64 * 69 + 63, f32::NEG_INFINITY), (200, f32::MAX.sqrt() / 2.0)] {
+    let mut grads = normals(55, 64 * 300);
+    for (at, value) in [(0, f32::NAN), (1, f32::INFINITY), (64 * 299 + 63, f32::NEG_INFINITY), (200, f32::MAX.sqrt() / 2.0)] {
         grads[at] = value;
     }
-    let tensors = [0..64usize, 64..128, 128..64 * 69, 64 * 69..64 * 70];
+    let tensors = [0..64usize, 64..128, 128..64 * 299, 64 * 299..64 * 300];
     let table: Vec<_> = tensors.iter().map(|t| (t.start / BLOCK, t.len() / BLOCK)).collect();
     let sums = twin::tensor_norms(&twin::grad_blocks(&widen(&grads)), &table);
     let mut b = CaseBuilder::new(caps);

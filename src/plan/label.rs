@@ -77,6 +77,7 @@ mod tests {
             ("step/D/loss.forward_backward.bce_with_logits", "step/D/loss", Some("forward_backward"), "step/D/loss"),
             ("step/D/grad_norm.tensor_norms#3", "step/D/grad_norm", None, "step/D/grad_norm"),
             ("step/G/ema#2", "step/G/ema", None, "step/G/ema"),
+            ("step/D/accumulate", "step/D/accumulate", None, "step/D/accumulate"),
             ("step/data/z.noise", "step/data/z", None, "step/data"),
             ("step/stats/D_real.score_stats", "step/stats/D_real", None, "step/stats"),
         ] {

@@ -29,9 +29,11 @@ pub struct Entry {
     pub label: String,
     /// Its kernel and variant: `gemm_rows_broadcast/t_texture`.
     pub kernel: String,
-    /// What it computes and moves.
+    /// What one run of it computes and moves.
     pub cost: Cost,
-    /// Median over the timed steps in nanoseconds, or `None` if no step gave a sensible time.
+    /// How often it runs in a step: once for each micro-batch, or once.
+    pub times: u32,
+    /// Nanoseconds of one run, its first in the step: the median over the timed steps, or `None` if no step gave a sensible time.
     pub ns: Option<f64>,
 }
 
@@ -40,6 +42,8 @@ pub struct Entry {
 pub struct Profile {
     /// Adapter and driver.
     pub adapter: String,
+    /// Whose choice of kernels was used, if not the built-in one.
+    pub variants: Option<String>,
     /// What timed the dispatches.
     pub clock: Clock,
     /// The dispatches of a step in order.
@@ -69,21 +73,25 @@ pub fn profile(trainer: &mut Trainer, steps: u32, mut recorder: Recorder) -> Res
         runs.push(recorder.time(&format!("timed step {step}"), || trainer.time_step())?.0);
     }
     recorder.time("tick", || trainer.tick_stats())?;
-    let ceiling = recorder.time("ceilings", || ceiling::measure(trainer.gpu()))?.0;
-    let entries = trainer
-        .plan()
+    let ceiling = recorder.time("ceilings", || Ceiling::measure(trainer.gpu()))?.0;
+    let plan = trainer.plan();
+    let times = plan.parts.iter().flat_map(|part| part.dispatches.clone().map(|_| part.times));
+    let entries = plan
         .dispatches
         .iter()
+        .zip(times)
         .enumerate()
-        .map(|(index, (label, dispatch))| Entry {
+        .map(|(index, ((label, dispatch), times))| Entry {
             label: label.clone(),
             kernel: dispatch.kernel.label(),
             cost: dispatch.cost,
+            times,
             ns: median(runs.iter().filter_map(|run| run.spans[index].ns).collect()),
         })
         .collect();
     Ok(Profile {
         adapter: trainer.gpu().adapter_summary(),
+        variants: None,
         clock: trainer.gpu().clock(),
         entries,
         ceiling,

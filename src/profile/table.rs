@@ -1,6 +1,7 @@
 //! Times added up, and what bounds them.
 
 use super::{Ceiling, Entry, Profile};
+use crate::bench::Ceilings;
 use crate::gpu::Clock;
 use crate::gpu::kernel::Cost;
 use crate::plan::label::Label;
@@ -89,9 +90,9 @@ impl Group {
         let (arithmetic, memory) = ceiling.least_ns(self.cost);
         let share = 100.0 * self.share(ceiling);
         let nearest = if arithmetic >= memory {
-            format!("{:.1} of {:.1} GFLOP/s", self.cost.flops as f64 / self.ns, ceiling.flops_per_s / 1e9)
+            format!("{:.1} of {:.1} GFLOP/s", self.cost.flops as f64 / self.ns, ceiling.rates.gflops)
         } else {
-            format!("{:.1} of {:.1} GB/s", self.cost.bytes as f64 / self.ns, ceiling.bytes_per_s / 1e9)
+            format!("{:.1} of {:.1} GB/s", self.cost.bytes as f64 / self.ns, ceiling.rates.gigabytes)
         };
         let gain = (self.ns - arithmetic.max(memory)).max(0.0) / 1e6;
         match self.bound(ceiling) {
@@ -123,7 +124,7 @@ impl Profile {
                 By::Dispatch => entry.label.clone(),
             };
             let at = *index.entry(name.clone()).or_insert_with(|| {
-                groups.push(Group { name, calls: 0, missing: 0, ns: 0.0, cost: Cost::default() });
+                groups.push(Group::new(name));
                 groups.len() - 1
             });
             groups[at].add(entry);
@@ -134,9 +135,11 @@ impl Profile {
         groups
     }
 
-    /// The time of a step's dispatches in nanoseconds.
-    pub fn total_ns(&self) -> f64 {
-        self.entries.iter().filter_map(|entry| entry.ns).sum()
+    /// The dispatches of a step, added up to one.
+    pub fn total(&self) -> Group {
+        let mut total = Group::new("step".to_string());
+        self.entries.iter().for_each(|entry| total.add(entry));
+        total
     }
 
     /// The profile as text: how it was measured, a line a group, and for kernels what bounds each.
@@ -150,7 +153,8 @@ impl Profile {
             By::Dispatch => "dispatch",
         };
         let width = groups.iter().map(|g| g.name.len()).max().unwrap_or(0).max(title.len());
-        let total = self.total_ns();
+        let whole = self.total();
+        let total = whole.ns;
         // Writing to a String cannot fail.
         let mut line = |cells: [&str; 10]| {
             let [name, calls, ms, step, flop, rate, mb, bandwidth, share, bound] = cells;
@@ -176,17 +180,15 @@ impl Profile {
                 &if *ns > 0.0 { group.bound(&self.ceiling).to_string() } else { "not measured".to_string() },
             ]);
         }
-        let whole =
-            self.entries.iter().fold(Cost::default(), |sum, e| Cost { flops: sum.flops + e.cost.flops, bytes: sum.bytes + e.cost.bytes });
         line([
             "step",
-            &self.entries.len().to_string(),
+            &whole.calls.to_string(),
             &format!("{:.3}", total / 1e6),
             "100.0",
-            &format!("{:.3}", whole.flops as f64 / 1e6),
-            &format!("{:.2}", whole.flops as f64 / total),
-            &format!("{:.3}", whole.bytes as f64 / 1e6),
-            &format!("{:.2}", whole.bytes as f64 / total),
+            &format!("{:.3}", whole.cost.flops as f64 / 1e6),
+            &format!("{:.2}", whole.cost.flops as f64 / total),
+            &format!("{:.3}", whole.cost.bytes as f64 / 1e6),
+            &format!("{:.2}", whole.cost.bytes as f64 / total),
             "",
             "",
         ]);
@@ -201,7 +203,8 @@ impl Profile {
     }
 
     fn head(&self) -> String {
-        let mut text = format!("{}\n", self.adapter);
+        let mut text =
+            [Some(&self.adapter), self.variants.as_ref()].into_iter().flatten().map(|line| format!("{line}\n")).collect::<String>();
         let how = match self.clock {
             Clock::InPass => "timestamps before and after each dispatch inside one pass",
             Clock::PerPass => "timestamps at the ends of a pass for each dispatch (this adapter has none inside passes)",
@@ -211,7 +214,7 @@ impl Profile {
             }
         };
         let missing = self.entries.iter().filter(|e| e.ns.is_none()).count();
-        let Ceiling { flops_per_s, bytes_per_s, dispatch_ns } = self.ceiling;
+        let Ceiling { rates: Ceilings { gflops, gigabytes }, dispatch_ns } = self.ceiling;
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} steps, the median of each dispatch; timed by {how}", self.steps);
         if missing > 0 {
@@ -220,16 +223,19 @@ impl Profile {
         let _ = writeln!(
             text,
             "Ceilings, measured now: {:.1} GFLOP/s (multiply-adds in registers), {:.1} GB/s (copying), {:.1} µs (the least that a dispatch takes)",
-            flops_per_s / 1e9,
-            bytes_per_s / 1e9,
+            gflops,
+            gigabytes,
             dispatch_ns / 1e3
         );
+        if let Some(times) = self.entries.iter().map(|e| e.times).max().filter(|times| *times > 1) {
+            let _ = writeln!(text, "What runs for each of {times} micro-batches was timed for the first one, and counts {times} times");
+        }
         let submits: f64 = self.work_ns("encode") + self.work_ns("submit");
         let _ = writeln!(
             text,
             "A step takes {:.3} ms as training runs it; its dispatches add up to {:.3} ms; the host encodes and submits a dispatch in {:.1} µs\n",
             self.plain_step.as_secs_f64() * 1e3,
-            self.total_ns() / 1e6,
+            self.total().ns / 1e6,
             submits / self.steps.max(1) as f64 / self.entries.len().max(1) as f64 / 1e3,
         );
         text
@@ -241,15 +247,20 @@ impl Profile {
 }
 
 impl Group {
+    fn new(name: String) -> Self {
+        Group { name, calls: 0, missing: 0, ns: 0.0, cost: Cost::default() }
+    }
+
     fn add(&mut self, entry: &Entry) {
-        self.calls += 1;
-        self.missing += usize::from(entry.ns.is_none());
-        self.ns += entry.ns.unwrap_or(0.0);
+        self.calls += entry.times as usize;
         // Work without a time would make the rest seem faster.
-        if entry.ns.is_some() {
-            self.cost.flops += entry.cost.flops;
-            self.cost.bytes += entry.cost.bytes;
-        }
+        let Some(ns) = entry.ns else {
+            self.missing += entry.times as usize;
+            return;
+        };
+        self.ns += ns * f64::from(entry.times);
+        self.cost.flops += entry.cost.flops * u64::from(entry.times);
+        self.cost.bytes += entry.cost.bytes * u64::from(entry.times);
     }
 }
 
@@ -257,7 +268,7 @@ impl Group {
 mod tests {
     use super::*;
 
-    const CEILING: Ceiling = Ceiling { flops_per_s: 100e9, bytes_per_s: 10e9, dispatch_ns: 1000.0 };
+    const CEILING: Ceiling = Ceiling { rates: Ceilings { gflops: 100.0, gigabytes: 10.0 }, dispatch_ns: 1000.0 };
 
     fn group(calls: usize, ns: f64, flops: u64, bytes: u64) -> Group {
         Group { name: "g".to_string(), calls, missing: 0, ns, cost: Cost { flops, bytes } }

@@ -56,8 +56,8 @@ impl Profile {
                     Clock::Host => "the host's, around a submit and a wait for each dispatch",
                 },
                 "host and device aligned within (us)": alignment.error / 1e3,
-                "ceiling GFLOP/s": self.ceiling.flops_per_s / 1e9,
-                "ceiling GB/s": self.ceiling.bytes_per_s / 1e9,
+                "ceiling GFLOP/s": self.ceiling.rates.gflops,
+                "ceiling GB/s": self.ceiling.rates.gigabytes,
             },
             "traceEvents": events,
         });
@@ -150,7 +150,8 @@ impl Profile {
     }
 
     fn args(&self, entry: &Entry, time: Option<(f64, f64)>) -> Value {
-        let mut args = json!({ "kernel": entry.kernel, "flops": entry.cost.flops, "bytes": entry.cost.bytes });
+        let mut args =
+            json!({ "kernel": entry.kernel, "flops": entry.cost.flops, "bytes": entry.cost.bytes, "runs in a step": entry.times });
         match time {
             Some((begin, end)) => {
                 let ns = end - begin;
