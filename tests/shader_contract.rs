@@ -494,9 +494,7 @@ fn lint_notices_a_planted_return() {
     for kernel in kernels().into_iter().filter(|k| k.features.contains(&Feature::Subgroup)) {
         let label = kernel.label();
         let text = kernel.wgsl();
-        let lane = ["@builtin(local_invocation_index)", "@builtin(subgroup_invocation_id)"]
-            .iter()
-            .find_map(|builtin| after(&text, &[builtin]))
+        let lane = after(&text, &["@builtin(local_invocation_index)", "@builtin(subgroup_invocation_id)"])
             .and_then(|t| t.split(':').next())
             .unwrap_or_else(|| panic!("{label} has no lane"));
         let entry = text.find(&format!("fn {}(", kernel.name)).unwrap_or_else(|| panic!("{label} has no entry point"));
