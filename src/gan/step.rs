@@ -11,13 +11,13 @@ use crate::graph::shape::Shape;
 use crate::nn::network::{Forward, Mode, NORM_MOMENTUM, Network, Params};
 use crate::nn::store::{Layout, Role, Store};
 use crate::ops::batch::ConcatBatch;
+use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
 use crate::ops::gather::{self, Resident, Storage};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
 use crate::ops::optimiser::{self, AdamStores};
 use crate::ops::reshape::Reshape;
-use crate::ops::running_stats::{self, RunningStats};
 use crate::ops::stats::{self, BadEvent, GradSegment, ScoreTargets, Stat, StatsLayout, TickBuffers};
 use crate::plan::Program;
 use std::ops::Range;
@@ -292,18 +292,8 @@ impl<'a> StepBuilder<'a> {
                 let stored = stored.ok_or_else(|| Error::internal(format!("{} keeps no {name}", stores.name)))?;
                 Ok(Operand::Place(stores.stats.place(stored)))
             };
-            let g = &self.step.program.graph;
-            let shape = g.shape(site.norm.mean).clone();
-            let count = g.shape(site.x).rows() / site.groups;
-            let buffers = RunningStats {
-                mean: Operand::Node(site.norm.mean),
-                variance: Operand::Node(site.norm.var),
-                running_mean: place("running_mean")?,
-                running_var: place("running_var")?,
-            };
-            self.step.program.effect(format!("{}/{layer}", stores.name), move |l| {
-                running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM)
-            });
+            let running = Running { mean: place("running_mean")?, var: place("running_var")?, momentum: NORM_MOMENTUM };
+            self.step.program.track(format!("{}/{layer}", stores.name), *site, running);
         }
         Ok(())
     }

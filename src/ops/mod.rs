@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod batch;
 pub mod batch_norm;
+pub mod batch_norm_whole;
 pub mod bce;
 pub mod case;
 pub mod case_builder;
@@ -47,6 +48,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         reshape::KERNELS,
         batch::KERNELS,
         batch_norm::KERNELS,
+        batch_norm_whole::KERNELS,
         bce::KERNELS,
         optimiser::KERNELS,
         noise::KERNELS,
@@ -66,6 +68,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         reshape::cases(caps),
         batch::cases(caps),
         batch_norm::cases(caps),
+        batch_norm_whole::cases(caps),
         bce::cases(caps),
         optimiser::cases(caps),
         noise::cases(caps),

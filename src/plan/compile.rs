@@ -2,13 +2,15 @@
 
 use super::cover::{Cover, Fusions};
 use super::memory;
-use super::program::{Item, Program};
+use super::program::{Item, NormSite, Program};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Dispatch};
 use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
 use crate::graph::{Graph, Kind, NodeId};
+use crate::ops::batch_norm_whole::Running;
 use crate::ops::elementwise::Affine;
+use crate::ops::running_stats::{self, RunningStats};
 use std::collections::{HashMap, HashSet};
 
 /// A range of a plan's buffer, in 32-bit words.
@@ -51,13 +53,14 @@ pub struct Plan {
 /// kernels).
 pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
     let roots = effect_operands(program, caps)?;
-    let fusions = Fusions::find(program, &roots)?;
+    let fusions = Fusions::find(program, &roots, caps)?;
     let mut builder = Builder {
         graph: &program.graph,
         leaf_made_at: &program.leaf_made_at,
         fusions,
         lowering: Lowering::new(caps.clone()),
         done: HashSet::new(),
+        tracked: HashSet::new(),
         placed: HashMap::new(),
         writes: Vec::new(),
         item: 0,
@@ -71,6 +74,7 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
         builder.item = index;
         match item {
             Item::Compute { node, place } => builder.compute(*node, *place)?,
+            Item::Track { label, site, running } => builder.track(label, site, *running)?,
             Item::Effect { label, lower } => builder.effect(label, lower)?,
         }
     }
@@ -91,6 +95,7 @@ fn effect_operands(program: &Program, caps: &Caps) -> Result<Vec<NodeId>> {
     for item in &program.items {
         match item {
             Item::Compute { node, .. } => roots.push(*node),
+            Item::Track { site, .. } => roots.push(site.norm.mean),
             Item::Effect { lower, .. } => {
                 let mut trial = Lowering::new(caps.clone());
                 lower(&mut trial)?;
@@ -117,6 +122,8 @@ struct Builder<'a> {
     fusions: Fusions,
     lowering: Lowering,
     done: HashSet<NodeId>,
+    /// Batch norms whose own dispatch has moved running statistics.
+    tracked: HashSet<NodeId>,
     placed: HashMap<NodeId, (usize, Place)>,
     /// Places overwritten so far: (item, place).
     writes: Vec<(usize, Place)>,
@@ -144,6 +151,24 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// One dispatch computes a batch norm and moves its running statistics where it can; elsewhere that takes a dispatch of its own.
+    fn track(&mut self, label: &str, site: &NormSite, running: Running) -> Result<()> {
+        if let Some(whole) = self.fusions.whole(site)
+            && self.tracked.insert(whole)
+        {
+            return self.ensure(whole);
+        }
+        let shape = self.graph.shape(site.norm.mean).clone();
+        let count = self.graph.shape(site.x).rows() / site.groups;
+        let buffers = RunningStats {
+            mean: Operand::Node(site.norm.mean),
+            variance: Operand::Node(site.norm.var),
+            running_mean: running.mean,
+            running_var: running.var,
+        };
+        self.effect(label, &|l| running_stats::lower_running_stats(l, buffers, &shape, count, running.momentum))
+    }
+
     fn effect(&mut self, label: &str, lower: &dyn Fn(&mut Lowering) -> Result<()>) -> Result<()> {
         self.lowering.label = label.to_string();
         let start = self.lowering.dispatches.len();
@@ -152,7 +177,14 @@ impl Builder<'_> {
         for node in nodes_of(own.iter().map(|(_, d)| d)) {
             self.ensure(node)?;
         }
-        for (_, dispatch) in &own {
+        self.note_writes(own.iter().map(|(_, d)| d));
+        self.lowering.dispatches.extend(own);
+        Ok(())
+    }
+
+    /// Remembers which places dispatches of the present item overwrite.
+    fn note_writes<'d>(&mut self, dispatches: impl Iterator<Item = &'d Dispatch<Operand>>) {
+        for dispatch in dispatches {
             let binds = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step));
             for (bind, operand) in binds.zip(&dispatch.operands) {
                 if let (Bind::Out | Bind::InOut, Operand::Place(place)) = (bind, operand) {
@@ -160,8 +192,6 @@ impl Builder<'_> {
                 }
             }
         }
-        self.lowering.dispatches.extend(own);
-        Ok(())
     }
 
     /// Makes sure that a node's value exists, computing what it depends on first.
@@ -195,7 +225,11 @@ impl Builder<'_> {
             }
         }
         self.lowering.label = self.graph.node(node).label.clone();
+        let start = self.lowering.dispatches.len();
         cover.lower(self.graph, &mut self.lowering)?;
+        let own = self.lowering.dispatches.split_off(start);
+        self.note_writes(own.iter().map(|(_, d)| d));
+        self.lowering.dispatches.extend(own);
         self.done.extend(cover.writes().iter().map(|&n| self.graph.storage(n)));
         if !self.done.contains(&node) {
             return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label)));

@@ -6,12 +6,13 @@
 //! is fused, and the primitives' own kernels compute the same values.
 
 use super::compile::operand;
-use super::program::{NormSite, Program};
+use super::program::{Item, NormSite, Program};
 use crate::error::Result;
-use crate::graph::lower::{Lowering, Operand};
+use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::{Graph, NodeId};
 use crate::ops::activation::Activation;
 use crate::ops::batch_norm::{self, BackwardSums, Statistics};
+use crate::ops::batch_norm_whole::{self, Gradients, Pass, Running};
 use crate::ops::bce::{self, Bce};
 use crate::ops::conv2d::{Conv2dBackwardInput, Conv2dForward};
 use crate::ops::elementwise::{Add, Affine, LeakyRelu, LeakyReluBackward, Mul, Sigmoid, Tanh};
@@ -27,6 +28,8 @@ pub(super) enum Cover {
     Op(NodeId),
     /// A matrix product or convolution with its epilogue.
     Product { node: NodeId, product: NodeId, bias: Option<NodeId>, activation: Activation, mask: Option<(NodeId, Activation)> },
+    /// A batch norm as a whole: statistics, normalisation, affine map, activation, and the running statistics.
+    Norm { site: NormSite, node: NodeId, activation: Activation, running: Option<Running> },
     /// Batch statistics.
     Moments(NormSite),
     /// Normalisation, affine map and activation.
@@ -45,6 +48,7 @@ impl Cover {
             Cover::Product { product, bias, mask, .. } => {
                 graph.inputs(*product).iter().copied().chain(*bias).chain(mask.map(|(node, _)| node)).collect()
             }
+            Cover::Norm { site, .. } => vec![site.x, site.weight, site.bias],
             Cover::Moments(site) => vec![site.x],
             Cover::Apply { site, .. } => vec![site.x, site.norm.mean, site.norm.rstd, site.weight, site.bias],
             Cover::Loss { loss, dy, .. } => vec![loss.logits, *dy],
@@ -56,6 +60,7 @@ impl Cover {
     pub fn writes(&self) -> Vec<NodeId> {
         match self {
             Cover::Op(node) | Cover::Product { node, .. } | Cover::Apply { node, .. } => vec![*node],
+            Cover::Norm { site, node, .. } => vec![site.norm.mean, site.norm.rstd, *node],
             Cover::Moments(site) => vec![site.norm.mean, site.norm.var, site.norm.rstd],
             Cover::Loss { loss, dlogits, .. } => loss.parts.iter().map(|p| p.loss).chain([*dlogits]).collect(),
             Cover::Backward { dx, dweight, dbias, .. } => dx.iter().chain(dweight).chain(dbias).copied().collect(),
@@ -94,6 +99,13 @@ impl Cover {
                 bce::lower_bce(lowering, logits, dy, &runs, dlogits, &losses);
                 Ok(())
             }
+            Cover::Norm { site, node, activation, running } => {
+                let [weight, bias, y] = [site.weight, site.bias, *node].map(Operand::Node);
+                let (activation, running) = (*activation, *running);
+                let pass = Pass { statistics: statistics(site), eps: site.eps, weight, bias, activation, running };
+                batch_norm_whole::lower_forward(lowering, operand(graph, site.x), pass, y);
+                Ok(())
+            }
             Cover::Moments(site) => {
                 let [mean, var, rstd] = [site.norm.mean, site.norm.var, site.norm.rstd].map(Operand::Node);
                 batch_norm::lower_moments(lowering, operand(graph, site.x), site.groups, site.eps, mean, var, rstd);
@@ -102,6 +114,12 @@ impl Cover {
             Cover::Apply { site, node, activation } => {
                 let [weight, bias, y] = [site.weight, site.bias, *node].map(Operand::Node);
                 batch_norm::lower_apply(lowering, operand(graph, site.x), statistics(site), weight, bias, *activation, y);
+                Ok(())
+            }
+            Cover::Backward { site, dy, dx, dweight, dbias } if batch_norm_whole::is_whole(&lowering.caps, graph.shape(site.x)) => {
+                let [dx, dweight, dbias] = [dx, dweight, dbias].map(|node| node.map(Operand::Node));
+                let (dy, x, weight) = (Operand::Node(*dy), operand(graph, site.x), Operand::Node(site.weight));
+                batch_norm_whole::lower_backward(lowering, dy, x, statistics(site), weight, Gradients { dx, dweight, dbias });
                 Ok(())
             }
             Cover::Backward { site, dy, dx, dweight, dbias } => {
@@ -132,13 +150,14 @@ pub(super) struct Fusions {
 
 impl Fusions {
     /// Finds the batch norms; products are found as they are met.
-    pub fn find(program: &mut Program, roots: &[NodeId]) -> Result<Self> {
+    pub fn find(program: &mut Program, roots: &[NodeId], caps: &Caps) -> Result<Self> {
         let mut found = Fusions {
             consumers: consumers(&program.graph, roots),
             roots: roots.iter().map(|&r| program.graph.storage(r)).collect(),
             covers: HashMap::new(),
         };
         let norms = program.norms.clone();
+        let tracked = tracked(program);
         let graph = &mut program.graph;
         for site in norms {
             let moments = Cover::Moments(site);
@@ -146,7 +165,14 @@ impl Fusions {
                 found.covers.insert(node, moments.clone());
             }
             let (node, activation) = found.activation_after(graph, site.norm.y);
-            found.covers.insert(node, Cover::Apply { site, node, activation });
+            if batch_norm_whole::is_whole(caps, graph.shape(site.x)) {
+                let whole = Cover::Norm { site, node, activation, running: tracked.get(&site.norm.mean).copied() };
+                for node in whole.writes() {
+                    found.covers.insert(node, whole.clone());
+                }
+            } else {
+                found.covers.insert(node, Cover::Apply { site, node, activation });
+            }
             let upstream: Vec<NodeId> = graph.adjoints().iter().filter(|(y, _)| *y == site.norm.y).map(|(_, dy)| *dy).collect();
             for dy in upstream {
                 let gradients = graph.gradients(&[(site.norm.y, dy)], &[site.x, site.weight, site.bias])?;
@@ -179,6 +205,14 @@ impl Fusions {
             return cover.clone();
         }
         self.product(graph, node).unwrap_or(Cover::Op(node))
+    }
+
+    /// The node whose computation is all of a batch norm, running statistics included, if there is one.
+    pub fn whole(&self, site: &NormSite) -> Option<NodeId> {
+        match self.covers.get(&site.norm.mean) {
+            Some(Cover::Norm { node, .. }) => Some(*node),
+            _ => None,
+        }
     }
 
     fn is_live(&self, node: NodeId) -> bool {
@@ -235,6 +269,17 @@ impl Fusions {
             mask: None,
         })
     }
+}
+
+/// The running statistics of each batch norm, by its mean: the first, if it moves several.
+fn tracked(program: &Program) -> HashMap<NodeId, Running> {
+    let mut tracked = HashMap::new();
+    for item in &program.items {
+        if let Item::Track { site, running, .. } = item {
+            tracked.entry(site.norm.mean).or_insert(*running);
+        }
+    }
+    tracked
 }
 
 fn is_product(graph: &Graph, node: NodeId) -> bool {
