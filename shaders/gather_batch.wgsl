@@ -6,7 +6,7 @@
 // |---|---|---|
 // | index | one u32 per row of the batch | in |
 // | data0 .. data3 | segments of (images, H, W, C) without padding: u8 packed four to a word, low byte first, or f32 | in |
-// | out | (N, C, H, W) | out |
+// | out | (N, C, H, W), or (N, C H W) in the same logical order | out |
 //
 // A data set above the adapter's binding limit is held in up to four segments of `per_segment` images; absent segments repeat the first.
 // Four channels of one pixel per invocation. Host: src/ops/gather.rs. Twin: gather::twin::gather_batch.
@@ -16,14 +16,14 @@ struct GatherBatchParams {
     channels: u32,
     groups: u32,
     pixels: u32,
+    data_channels: u32,
+    data_pixels: u32,
     images: u32,
     per_segment: u32,
     is_float: u32,
     scale: f32,
     shift: f32,
     reserved0: u32,
-    reserved1: u32,
-    reserved2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: GatherBatchParams;
@@ -61,16 +61,18 @@ fn gather_batch(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) 
     let pixel = i / p.groups;
     let image = min(index[pixel / p.pixels], p.images - 1u);
     let segment = image / p.per_segment;
-    let first = ((image % p.per_segment) * p.pixels + pixel % p.pixels) * p.channels;
+    let first = (image % p.per_segment) * p.data_pixels * p.data_channels;
 
-    let channel = 4u * (i % p.groups);
-    let last = p.channels - 1u;
+    let channel = vec4<u32>(4u * (i % p.groups)) + vec4<u32>(0u, 1u, 2u, 3u);
+    // Elements of the image in logical order, and where the data set has them.
+    let logical = min(channel, vec4<u32>(p.channels - 1u)) * p.pixels + pixel % p.pixels;
+    let at = first + logical % p.data_pixels * p.data_channels + logical / p.data_pixels;
     let raw = vec4<f32>(
-        element(segment, first + channel, p.is_float),
-        element(segment, first + min(channel + 1u, last), p.is_float),
-        element(segment, first + min(channel + 2u, last), p.is_float),
-        element(segment, first + min(channel + 3u, last), p.is_float),
+        element(segment, at.x, p.is_float),
+        element(segment, at.y, p.is_float),
+        element(segment, at.z, p.is_float),
+        element(segment, at.w, p.is_float),
     );
-    let present = vec4<u32>(channel) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.channels);
+    let present = channel < vec4<u32>(p.channels);
     out[i] = select(vec4<f32>(0.0), p.scale * raw + p.shift, present);
 }

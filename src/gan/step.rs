@@ -5,11 +5,11 @@
 use super::config::GanConfig;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::graph::NodeId;
 use crate::graph::lower::{BufferId, Operand, Place};
 use crate::graph::shape::Shape;
-use crate::nn::network::{Forward, Mode, NORM_MOMENTUM, Network, Params};
-use crate::nn::store::{Layout, Role, Store};
+use crate::graph::{Kind, NodeId};
+use crate::nn::network::{Forward, Layer, Mode, NORM_MOMENTUM, Network, Params};
+use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
 use crate::ops::batch::ConcatBatch;
 use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
@@ -17,9 +17,10 @@ use crate::ops::gather::{self, Resident, Storage};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
 use crate::ops::optimiser::{self, AdamStores};
-use crate::ops::reshape::Reshape;
+use crate::ops::reshape::{Reshape, reshape};
 use crate::ops::stats::{self, BadEvent, GradSegment, ScoreTargets, Stat, StatsLayout, TickBuffers};
 use crate::plan::Program;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The random stream of z; `ganymede sample` draws from it too.
@@ -100,6 +101,8 @@ pub struct Step {
     pub z: Vec<Place>,
     /// Real batch of each discriminator update.
     pub real: Vec<Place>,
+    /// Shape of a real batch in memory: flat where the discriminator flattens images first.
+    pub real_shape: Shape,
     /// Statistics of the tick ([`StatsLayout`]).
     pub stats: Place,
     /// The first bad event of the run ([`BadEvent`]).
@@ -153,6 +156,8 @@ pub struct StepBuilder<'a> {
     step: Step,
     image: Shape,
     versions: usize,
+    /// Discriminator updates whose pair is in its place.
+    paired: BTreeSet<usize>,
 }
 
 impl<'a> StepBuilder<'a> {
@@ -162,13 +167,15 @@ impl<'a> StepBuilder<'a> {
         let mut program = Program::new();
         let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator as u32, max_bytes, true)?;
         let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator as u32, max_bytes, false)?;
-        let image = config.discriminator.input_shape(config.batch)?;
+        let image = entry_shape(&config.discriminator, config.batch)?;
         let z_shape = Shape::new(&[config.batch, config.z_dim])?;
         let mut z = Vec::new();
         let mut real = Vec::new();
         for update in 0..config.d_steps {
             z.push(program.tensor_buffer(format!("z.{update}"), &z_shape));
-            real.push(program.tensor_buffer(format!("real.{update}"), &image));
+            // Fakes are made behind the reals, so that D sees both as one batch.
+            let len = image.physical_len();
+            real.push(Place { buffer: program.buffer(format!("pair.{update}"), 2 * len), offset: 0, len });
         }
         let scalar = Shape::new(&[1, 1])?;
         let losses = ["D.real", "D.fake", "G"].map(|name| program.tensor_buffer(format!("loss.{name}"), &scalar));
@@ -184,8 +191,9 @@ impl<'a> StepBuilder<'a> {
                 data.push(whole(program.buffer(format!("data.{}", data.len()), words), words));
             }
         }
-        let step = Step { program, generator, discriminator, z, real, stats, events, losses, data, images_per_segment };
-        Ok(StepBuilder { config, inputs, step, image, versions: 0 })
+        let step =
+            Step { program, generator, discriminator, z, real, real_shape: image.clone(), stats, events, losses, data, images_per_segment };
+        Ok(StepBuilder { config, inputs, step, image, versions: 0, paired: BTreeSet::new() })
     }
 
     /// Leaves for a network's parameters as they are at this point of the step.
@@ -235,23 +243,41 @@ impl<'a> StepBuilder<'a> {
     pub fn generate(&mut self, params: &Params, z: NodeId) -> Result<NodeId> {
         let network = &self.config.generator;
         let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
-        if self.step.program.graph.shape(forward.output) != &self.image {
-            return Err(Error::input(format!(
-                "the generator makes {}, the discriminator takes {}",
-                self.step.program.graph.shape(forward.output),
-                self.image
-            )));
+        let (made, taken) = (self.step.program.graph.shape(forward.output), self.config.discriminator.input_shape(self.config.batch)?);
+        if made != &taken {
+            return Err(Error::input(format!("the generator makes {made}, the discriminator takes {taken}")));
         }
         self.track(Which::Generator, &forward)?;
-        Ok(forward.output)
+        reshape(&mut self.step.program.graph, forward.output, &self.image)
     }
 
     /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
     pub fn discriminate_pair(&mut self, params: &Params, real: NodeId, fake: NodeId) -> Result<NodeId> {
-        let both = self.step.program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))?;
+        let both = self.pair(real, fake)?;
         let forward = self.discriminator_forward(params, both, 2, "D/pair")?;
         self.track(Which::Discriminator, &forward)?;
         self.logits(&forward)
+    }
+
+    /// A batch of reals and a batch of fakes as one, real first: where they lie side by side that is the same memory.
+    fn pair(&mut self, real: NodeId, fake: NodeId) -> Result<NodeId> {
+        let program = &mut self.step.program;
+        let update = match &program.graph.node(real).kind {
+            Kind::Leaf { place: Some(place), .. } => self.step.real.iter().position(|p| p == place),
+            _ => None,
+        };
+        // The fakes start where a binding may start, and each pair is made once.
+        if let Some(update) = update
+            && self.step.real[update].len.is_multiple_of(ALIGNMENT)
+            && self.paired.insert(update)
+        {
+            let Place { buffer, len, .. } = self.step.real[update];
+            program.compute(fake, Place { buffer, offset: len, len });
+            let [n, c, h, w] = self.image.nchw();
+            let shape = Shape::new(&[2 * n, c, h, w][..self.image.rank()])?;
+            return program.leaf(&format!("pair@{update}"), &shape, whole(buffer, 2 * len));
+        }
+        program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))
     }
 
     /// D on one batch. Returns logits (N, 1).
@@ -408,6 +434,15 @@ impl<'a> StepBuilder<'a> {
     /// The finished step.
     pub fn finish(self) -> Step {
         self.step
+    }
+}
+
+/// A batch as the discriminator's first layer with weights takes it: images that it flattens first are flat from the beginning.
+fn entry_shape(discriminator: &Network, batch: usize) -> Result<Shape> {
+    let image = discriminator.input_shape(batch)?;
+    match discriminator.layers.first() {
+        Some(Layer::Flatten) => Shape::new(&[batch, image.len() / batch]),
+        _ => Ok(image),
     }
 }
 

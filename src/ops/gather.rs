@@ -67,12 +67,14 @@ struct GatherBatchParams {
     channels: u32,
     groups: u32,
     pixels: u32,
+    data_channels: u32,
+    data_pixels: u32,
     images: u32,
     per_segment: u32,
     is_float: u32,
     scale: f32,
     shift: f32,
-    reserved: [u32; 3],
+    reserved: u32,
 }
 
 /// `batch_index`.
@@ -189,14 +191,15 @@ pub fn per_segment(images: usize, image_bytes: usize, max_binding: u64) -> Resul
     Ok(most)
 }
 
-/// Gathers and normalises a batch: row r of `output`, of shape `shape` (rows, C[, H, W]), is image `index[r]`. `index` is what
+/// Gathers and normalises a batch: row r of `output`, of shape `shape` (rows, C, H, W) or (rows, C * H * W), is image `index[r]`. `index` is what
 /// [`lower_batch_index`] returns, or a table of u32 image numbers.
 ///
 /// # Errors
 /// [`Error::Internal`] if `shape` is not that of images of the data set, or the segments do not add up.
 pub fn lower_gather_batch(l: &mut Lowering, data: &Resident, index: Operand, output: Operand, shape: &Shape) -> Result<()> {
     let [_, channels, height, width] = shape.nchw();
-    if [channels, height, width] != data.image {
+    let is_flat = height * width == 1 && channels == data.image.iter().product::<usize>();
+    if [channels, height, width] != data.image && !is_flat {
         return Err(Error::internal(format!("gather_batch: output {shape} for images of shape {:?}", data.image)));
     }
     let segments = data.segments.len();
@@ -212,12 +215,14 @@ pub fn lower_gather_batch(l: &mut Lowering, data: &Resident, index: Operand, out
         channels: channels as u32,
         groups: (shape.padded() / 4) as u32,
         pixels: (height * width) as u32,
+        data_channels: data.image[0] as u32,
+        data_pixels: (data.image[1] * data.image[2]) as u32,
         images: data.images as u32,
         per_segment: data.per_segment as u32,
         is_float: u32::from(data.storage == Storage::F32),
         scale: data.scale as f32,
         shift: data.shift as f32,
-        reserved: [0; 3],
+        reserved: 0,
     };
     let value_bytes = if data.storage == Storage::F32 { 4 } else { 1 };
     let segment = |i: usize| *data.segments.get(i).unwrap_or(&data.segments[0]);
@@ -272,7 +277,8 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     ];
     for (image, images, segments, rows) in gathers {
         for storage in [Storage::U8, Storage::F32] {
-            cases.push(gather_case(caps, image, images, segments, rows, storage));
+            cases.push(gather_case(caps, image, images, segments, rows, storage, false));
+            cases.push(gather_case(caps, image, images, segments, rows, storage, true));
         }
     }
     cases
@@ -290,7 +296,7 @@ fn batch_index_case(caps: &Caps, images: u32, rows: u32, start: u32) -> Case {
     b.finish(format!("batch_index {rows} rows from position {start} of {images}"))
 }
 
-fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, rows: usize, storage: Storage) -> Case {
+fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, rows: usize, storage: Storage, flat: bool) -> Case {
     let len = image.iter().product::<usize>();
     let per_segment = images.div_ceil(segments).next_multiple_of(if segments > 1 { 4 } else { 1 });
     let values: Vec<f32> = match storage {
@@ -302,7 +308,7 @@ fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, r
     // The first and the last image, and steps between that meet every segment.
     let index: Vec<u32> = (0..rows).map(|r| ((r * (images - 1)).div_ceil(rows.max(2) - 1)) as u32).collect();
     let wide: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-    let dims: &[usize] = if image[1..] == [1, 1] { &[rows, image[0]] } else { &[rows, image[0], image[1], image[2]] };
+    let dims: &[usize] = if flat { &[rows, len] } else { &[rows, image[0], image[1], image[2]] };
     let shape = Shape::new(dims).expect(VALID);
     let expected = Tensor::new(shape.clone(), twin::gather_batch(&wide, image, &index, scale, shift));
 

@@ -9,6 +9,7 @@ use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
 use crate::graph::{Graph, Kind, NodeId};
 use crate::ops::batch_norm_whole::Running;
+use crate::ops::constant::Constant;
 use crate::ops::elementwise::Affine;
 use crate::ops::running_stats::{self, RunningStats};
 use std::collections::{HashMap, HashSet};
@@ -60,6 +61,7 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
         fusions,
         lowering: Lowering::new(caps.clone()),
         done: HashSet::new(),
+        constants: HashMap::new(),
         tracked: HashSet::new(),
         placed: HashMap::new(),
         writes: Vec::new(),
@@ -78,7 +80,16 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
             Item::Effect { label, lower } => builder.effect(label, lower)?,
         }
     }
-    let Builder { lowering, placed, .. } = builder;
+    let Builder { mut lowering, placed, constants, .. } = builder;
+    for (_, dispatch) in &mut lowering.dispatches {
+        for operand in &mut dispatch.operands {
+            if let Operand::Node(node) = *operand
+                && let Some(table) = constants.get(&program.graph.storage(node))
+            {
+                *operand = *table;
+            }
+        }
+    }
     for (label, dispatch) in &lowering.dispatches {
         let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
         if storage != dispatch.operands.len() {
@@ -122,6 +133,8 @@ struct Builder<'a> {
     fusions: Fusions,
     lowering: Lowering,
     done: HashSet<NodeId>,
+    /// Nodes that are tables of the plan.
+    constants: HashMap<NodeId, Operand>,
     /// Batch norms whose own dispatch has moved running statistics.
     tracked: HashSet<NodeId>,
     placed: HashMap<NodeId, (usize, Place)>,
@@ -134,7 +147,7 @@ impl Builder<'_> {
     fn compute(&mut self, node: NodeId, place: Place) -> Result<()> {
         let storage = self.graph.storage(node);
         self.ensure(node)?;
-        let is_leaf = matches!(self.graph.node(storage).kind, Kind::Leaf { .. });
+        let is_leaf = matches!(self.graph.node(storage).kind, Kind::Leaf { .. }) || self.constants.contains_key(&storage);
         let (owner, owned) = self.placed[&storage];
         if is_leaf || owner != self.item || owned != place {
             // The value lives elsewhere (an input, or a value wanted in two places): copy it.
@@ -204,6 +217,11 @@ impl Builder<'_> {
             }
             if let Kind::Leaf { name, place } = &self.graph.node(node).kind {
                 self.check_fresh(node, name, *place)?;
+                continue;
+            }
+            if let Some(constant) = self.graph.op::<Constant>(node) {
+                let table = self.lowering.constant(constant.image());
+                self.constants.insert(node, table);
                 continue;
             }
             let cover = self.fusions.cover(self.graph, node);
