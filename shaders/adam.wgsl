@@ -1,17 +1,23 @@
-// One Adam update of a flat parameter store, in place. Equals torch.optim.Adam(betas, eps) without weight decay or amsgrad.
+// One Adam update of a flat parameter store, in place, the moving average of the parameters, and the squares of the gradient.
+// Equals torch.optim.Adam(betas, eps) without weight decay or amsgrad, then ema.lerp_(p, 1 - decay).
 //
 //   m <- beta1 m + (1 - beta1) g
 //   v <- beta2 v + (1 - beta2) g^2
 //   p <- p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+//   ema <- ema + (1 - decay) (p - ema)
+//   squares[b] = sum of g^2 over block b of 64 floats: not finite if a g is not
 //
 // | tensor | shape | direction |
 // |---|---|---|
 // | grads g | flat store | in |
 // | values p, first moments m, second moments v | flat store | inout |
+// | averages ema | flat store; unused if ema_slot is NONE | inout |
+// | squares | blocks | out |
 //
-// lr and the reciprocals of the bias corrections come from the step row: the host computes them in f64. Words between tensors are zero in
-// all four stores and stay zero. One item (four or eight floats) per invocation.
-// Parts: items_vec4 or items_u64. Host: src/ops/optimiser.rs. Twin: optimiser::twin::adam.
+// lr, the reciprocals of the bias corrections and decay come from the step row: the host computes them in f64. Words between tensors are
+// zero in all stores and stay zero. One item (four or eight floats) per invocation, or a block of them where that is no slower.
+// Parts: items_vec4 and squares_group, or items_u64 and squares_lane; ema_rule. Host: src/ops/optimiser.rs.
+// Twins: optimiser::twin::adam, optimiser::twin::ema, optimiser::twin::squares.
 
 struct AdamParams {
     items: u32,
@@ -21,7 +27,11 @@ struct AdamParams {
     beta2: f32,
     one_minus_beta2: f32,
     eps: f32,
-    reserved: u32,
+    ema_slot: u32,
+    blocks: u32,
+    reserved0: u32,
+    reserved1: u32,
+    reserved2: u32,
 }
 
 struct StepRow { slots: array<vec4<u32>, 32> }
@@ -32,13 +42,13 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 @group(0) @binding(3) var<storage, read_write> values: array<Item>;
 @group(0) @binding(4) var<storage, read_write> first: array<Item>;
 @group(0) @binding(5) var<storage, read_write> second: array<Item>;
+@group(0) @binding(6) var<storage, read_write> averages: array<Item>;
+@group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
-@compute @workgroup_size(64)
-fn adam(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let p = params;
-    let i = (wid.y * groups.x + wid.x) * 64u + lid;
-    if i >= p.items { return; }
+const NONE = 0xffffffffu;
 
+// Updates an item, and returns the sum of its gradients' squares.
+fn update(i: u32, p: AdamParams) -> f32 {
     let scalars = bitcast<vec4<f32>>(row.slots[p.slot]);
     let lr = scalars.x;
     let inverse_bias1 = scalars.y;
@@ -48,12 +58,37 @@ fn adam(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: 
     var value = unpack(values[i]);
     var m = unpack(first[i]);
     var v = unpack(second[i]);
+    var sum = vec4<f32>(0.0);
     for (var h = 0u; h < HALVES; h++) {
         m[h] = p.beta1 * m[h] + p.one_minus_beta1 * g[h];
         v[h] = p.beta2 * v[h] + p.one_minus_beta2 * g[h] * g[h];
         value[h] -= lr * (m[h] * inverse_bias1) / (sqrt(v[h] * inverse_bias2) + vec4<f32>(p.eps));
+        sum += g[h] * g[h];
     }
     values[i] = pack(value);
     first[i] = pack(m);
     second[i] = pack(v);
+    if p.ema_slot != NONE {
+        let decay = bitcast<f32>(row.slots[p.ema_slot].z);
+        var average = unpack(averages[i]);
+        for (var h = 0u; h < HALVES; h++) {
+            average[h] = averaged(average[h], value[h], decay);
+        }
+        averages[i] = pack(average);
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+@compute @workgroup_size(64)
+fn adam(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let p = params;
+    let index = (wid.y * groups.x + wid.x) * 64u + lid;
+    var sum = 0.0;
+    for (var k = 0u; k < REPEAT; k++) {
+        let i = index * REPEAT + k;
+        if i < p.items {
+            sum += update(i, p);
+        }
+    }
+    keep_squares(sum, index, lid, p.blocks);
 }

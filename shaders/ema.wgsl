@@ -7,9 +7,8 @@
 // | values p | flat store | in |
 // | ema | flat store | inout |
 //
-// decay comes from the step row. A decay below one half is computed from the other end, p - decay (p - ema), as torch does, so that
-// decay 0 copies p and decay 1 keeps ema exactly. One item (four or eight floats) per invocation.
-// Parts: items_vec4 or items_u64. Host: src/ops/optimiser.rs. Twin: optimiser::twin::ema.
+// decay comes from the step row. One item (four or eight floats) per invocation.
+// Parts: items_vec4 or items_u64, ema_rule. Host: src/ops/optimiser.rs. Twin: optimiser::twin::ema.
 
 struct EmaParams {
     items: u32,
@@ -35,9 +34,7 @@ fn ema(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: v
     let value = unpack(values[i]);
     var average = unpack(averages[i]);
     for (var h = 0u; h < HALVES; h++) {
-        let from_average = average[h] + (1.0 - decay) * (value[h] - average[h]);
-        let from_value = value[h] - decay * (value[h] - average[h]);
-        average[h] = select(from_average, from_value, decay < 0.5);
+        average[h] = averaged(average[h], value[h], decay);
     }
     averages[i] = pack(average);
 }

@@ -16,9 +16,9 @@ use crate::ops::bce::bce_parts;
 use crate::ops::gather::{self, Resident, Storage};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
-use crate::ops::optimiser::{self, AdamStores};
+use crate::ops::optimiser::{self, AdamStores, BLOCK};
 use crate::ops::reshape::{Reshape, reshape};
-use crate::ops::stats::{self, BadEvent, GradSegment, ScoreTargets, Stat, StatsLayout, TickBuffers};
+use crate::ops::stats::{self, BadEvent, Job, ScoreTargets, Stat, StatsLayout, TickBuffers};
 use crate::plan::Program;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -55,6 +55,8 @@ pub struct NetworkStores {
     pub m: Store,
     /// Adam's second moments.
     pub v: Store,
+    /// Sums of the gradients' squares, segments one after the other.
+    pub squares: BufferId,
     /// Running statistics.
     pub stats: Store,
     /// Moving average of parameters and running statistics (generator only).
@@ -80,12 +82,18 @@ impl NetworkStores {
             m: Store::declare(program, &format!("{name}.m"), &parameters),
             v: Store::declare(program, &format!("{name}.v"), &parameters),
             stats: Store::declare(program, &format!("{name}.stats"), &running),
+            squares: program.buffer(format!("{name}.squares"), parameters.segments.iter().map(|&words| square_words(words)).sum()),
             ema,
             parameters,
             running,
             id,
         })
     }
+}
+
+/// Words that the squares of a segment of so many words take: one for each block, and starting where a binding may start.
+fn square_words(words: usize) -> usize {
+    words.div_ceil(BLOCK).next_multiple_of(ALIGNMENT)
 }
 
 /// A step program and the places that the trainer talks to.
@@ -158,6 +166,10 @@ pub struct StepBuilder<'a> {
     versions: usize,
     /// Discriminator updates whose pair is in its place.
     paired: BTreeSet<usize>,
+    /// What the next dispatch of statistics adds to the tick.
+    jobs: Vec<Job>,
+    /// An update of the optimiser that waits to hear whether its result is averaged.
+    pending: Option<(Which, usize)>,
 }
 
 impl<'a> StepBuilder<'a> {
@@ -193,11 +205,12 @@ impl<'a> StepBuilder<'a> {
         }
         let step =
             Step { program, generator, discriminator, z, real, real_shape: image.clone(), stats, events, losses, data, images_per_segment };
-        Ok(StepBuilder { config, inputs, step, image, versions: 0, paired: BTreeSet::new() })
+        Ok(StepBuilder { config, inputs, step, image, versions: 0, paired: BTreeSet::new(), jobs: Vec::new(), pending: None })
     }
 
     /// Leaves for a network's parameters as they are at this point of the step.
     pub fn parameters(&mut self, which: Which) -> Result<Params> {
+        self.optimise();
         let stores = self.stores(which).clone();
         self.versions += 1;
         let mut params = Params::new();
@@ -353,17 +366,23 @@ impl<'a> StepBuilder<'a> {
         Ok(loss)
     }
 
-    fn tick(&self) -> TickBuffers {
-        TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) }
+    fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
+        let store = self.step.discriminator.id;
+        self.jobs.push(Job::Score { logits: Operand::Node(logits), rows, real, targets, store });
     }
 
-    fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
-        let (tick, logits, store) = (self.tick(), Operand::Node(logits), self.step.discriminator.id);
-        self.step.program.effect("score", move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
+    /// Adds what is known of the step so far to the tick.
+    fn count(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        let tick = TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) };
+        if !jobs.is_empty() {
+            self.step.program.effect("tick", move |l| stats::lower_step_stats(l, &jobs, tick));
+        }
     }
 
     /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.
     pub fn update(&mut self, which: Which, params: &Params, loss: NodeId, update: usize) -> Result<()> {
+        self.optimise();
         let stores = self.stores(which).clone();
         let program = &mut self.step.program;
         let one = program.graph.scope("one", |g| crate::ops::constant::ones_like(g, loss))?;
@@ -374,46 +393,60 @@ impl<'a> StepBuilder<'a> {
                 .ok_or_else(|| Error::input(format!("{}.{} does not influence the loss; remove it", stores.name, stored.spec.name)))?;
             program.compute(gradient, stores.grads.place(stored));
         }
-        let (tick, store) = (self.tick(), stores.id);
+        // One dispatch counts at most one update of D and one of G.
+        if which == Which::Discriminator && self.jobs.iter().any(|job| matches!(job, Job::Norm { .. })) {
+            self.count();
+        }
+        let squares = square_places(&stores);
+        let mut tensors = Vec::new();
+        for stored in &stores.parameters.tensors {
+            tensors.push(squares[stored.segment].offset + stored.offset / BLOCK);
+        }
+        let blocks = squares.iter().map(|s| s.len).sum();
         let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };
-        let segments: Vec<GradSegment> = stores
-            .parameters
-            .segments
-            .iter()
-            .enumerate()
-            .map(|(index, &words)| GradSegment {
-                grads: Operand::Place(stores.grads.segment(&stores.parameters, index)),
-                words,
-                tensors: stores
-                    .parameters
-                    .tensors
-                    .iter()
-                    .filter(|t| t.segment == index)
-                    .map(|t| t.offset..t.offset + t.spec.shape.physical_len())
-                    .collect(),
-            })
-            .collect();
-        let program = &mut self.step.program;
-        program.effect(format!("{}/norm", stores.name), move |l| stats::lower_grad_norm(l, &segments, tick, stat, store));
-        let adam = self.config.adam;
-        program.effect(format!("{}/adam", stores.name), move |l| {
+        let all = Operand::Place(whole(stores.squares, blocks));
+        self.jobs.push(Job::Norm { squares: all, blocks, tensors, stat, store: stores.id });
+        self.pending = Some((which, update));
+        Ok(())
+    }
+
+    /// Lets a pending update happen.
+    fn optimise(&mut self) {
+        if let Some((which, update)) = self.pending.take() {
+            self.adam(which, update, None);
+        }
+    }
+
+    /// One dispatch per segment: the optimiser, and the average of what it makes.
+    fn adam(&mut self, which: Which, update: usize, averages: Option<Store>) {
+        let (stores, adam) = (self.stores(which).clone(), self.config.adam);
+        self.step.program.effect(format!("{}/adam", stores.name), move |l| {
+            let squares = square_places(&stores);
             for (index, &words) in stores.parameters.segments.iter().enumerate() {
-                let [grads, values, m, v] =
-                    [&stores.grads, &stores.values, &stores.m, &stores.v].map(|s| Operand::Place(s.segment(&stores.parameters, index)));
-                optimiser::lower_adam(l, AdamStores { grads, values, m, v }, words, adam, StepRow::optimiser(update))?;
+                let of = |store: &Store| Operand::Place(store.segment(&stores.parameters, index));
+                let [grads, values, m, v] = [&stores.grads, &stores.values, &stores.m, &stores.v].map(of);
+                let (averages, squares) = (averages.as_ref().map(of), Operand::Place(squares[index]));
+                let updated = AdamStores { grads, values, m, v, averages, squares };
+                optimiser::lower_adam(l, updated, words, adam, StepRow::optimiser(update))?;
             }
             Ok(())
         });
-        Ok(())
     }
 
     /// Moves the generator's average of parameters and running statistics.
     pub fn average(&mut self) -> Result<()> {
         let stores = self.step.generator.clone();
         let (ema, ema_stats) = stores.ema.clone().ok_or_else(|| Error::internal("the generator has no average"))?;
+        let mut pairs = vec![(stores.running.clone(), stores.stats.clone(), ema_stats)];
+        match self.pending.take() {
+            Some((Which::Generator, update)) => self.adam(Which::Generator, update, Some(ema)),
+            other => {
+                self.pending = other;
+                pairs.push((stores.parameters.clone(), stores.values.clone(), ema));
+            }
+        }
         self.step.program.effect("G/ema", move |l| {
-            let pairs = [(&stores.parameters, &stores.values, &ema), (&stores.running, &stores.stats, &ema_stats)];
-            for (layout, from, to) in pairs {
+            for (layout, from, to) in &pairs {
                 for (index, &words) in layout.segments.iter().enumerate() {
                     let [from, to] = [from, to].map(|s| Operand::Place(s.segment(layout, index)));
                     optimiser::lower_ema(l, from, to, words)?;
@@ -432,9 +465,22 @@ impl<'a> StepBuilder<'a> {
     }
 
     /// The finished step.
-    pub fn finish(self) -> Step {
+    pub fn finish(mut self) -> Step {
+        self.optimise();
+        self.count();
         self.step
     }
+}
+
+/// Where the squares of each segment of a network's gradient go.
+fn square_places(stores: &NetworkStores) -> Vec<Place> {
+    let mut offset = 0;
+    let place = |&words: &usize| {
+        let len = square_words(words);
+        offset += len;
+        Place { buffer: stores.squares, offset: offset - len, len }
+    };
+    stores.parameters.segments.iter().map(place).collect()
 }
 
 /// A batch as the discriminator's first layer with weights takes it: images that it flattens first are flat from the beginning.

@@ -60,7 +60,9 @@ struct AdamParams {
     beta2: f32,
     one_minus_beta2: f32,
     eps: f32,
-    reserved: u32,
+    ema_slot: u32,
+    blocks: u32,
+    reserved: [u32; 3],
 }
 
 /// Parameters of `sgd`.
@@ -82,7 +84,7 @@ struct EmaParams {
     reserved: [u32; 2],
 }
 
-const ADAM_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut, Bind::InOut];
+const ADAM_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut, Bind::InOut, Bind::InOut, Bind::Out];
 const SGD_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut];
 const EMA_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut];
 
@@ -90,17 +92,17 @@ const EMA_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut]
 pub static ADAM: Kernel = Kernel {
     name: "adam",
     variant: "vec4",
-    parts: &[part!("items_vec4"), part!("adam")],
+    parts: &[part!("items_vec4"), part!("squares_group"), part!("ema_rule"), part!("adam")],
     bindings: ADAM_BINDINGS,
     workgroup: [64, 1, 1],
     features: &[],
 };
 
-/// `adam`, eight floats per invocation.
+/// `adam`, 64 floats per invocation, eight at a time.
 pub static ADAM_U64: Kernel = Kernel {
     name: "adam",
     variant: "u64",
-    parts: &[part!("items_u64"), part!("adam")],
+    parts: &[part!("items_u64"), part!("squares_lane"), part!("ema_rule"), part!("adam")],
     bindings: ADAM_BINDINGS,
     workgroup: [64, 1, 1],
     features: &[Feature::Int64],
@@ -130,7 +132,7 @@ pub static SGD_U64: Kernel = Kernel {
 pub static EMA: Kernel = Kernel {
     name: "ema",
     variant: "vec4",
-    parts: &[part!("items_vec4"), part!("ema")],
+    parts: &[part!("items_vec4"), part!("ema_rule"), part!("ema")],
     bindings: EMA_BINDINGS,
     workgroup: [64, 1, 1],
     features: &[],
@@ -140,7 +142,7 @@ pub static EMA: Kernel = Kernel {
 pub static EMA_U64: Kernel = Kernel {
     name: "ema",
     variant: "u64",
-    parts: &[part!("items_u64"), part!("ema")],
+    parts: &[part!("items_u64"), part!("ema_rule"), part!("ema")],
     bindings: EMA_BINDINGS,
     workgroup: [64, 1, 1],
     features: &[Feature::Int64],
@@ -176,7 +178,14 @@ pub struct AdamStores {
     pub m: Operand,
     /// Second moments, updated; zero before the first update.
     pub v: Operand,
+    /// Moving average of the parameters, if there is one: updated with the decay of the step row's slot [`StepRow::STEP`].
+    pub averages: Option<Operand>,
+    /// Sum of the gradients' squares in each block of [`BLOCK`] words, written; see [`crate::ops::stats::lower_step_stats`].
+    pub squares: Operand,
 }
+
+/// Words of a block whose gradients are squared and added; tensors of a store start at multiples of it.
+pub const BLOCK: usize = 64;
 
 /// One Adam update of `words` words, in place. `slot` is the step row's slot of this update's scalars ([`StepRow::optimiser`]).
 ///
@@ -184,6 +193,7 @@ pub struct AdamStores {
 /// [`Error::Internal`] if `words` is not a multiple of 4 or more than one binding holds.
 pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam, slot: u32) -> Result<()> {
     let (kernel, items) = items(&l.caps, words, &ADAM, Some(&ADAM_U64))?;
+    let blocks = words.div_ceil(BLOCK);
     let params = AdamParams {
         items: items as u32,
         slot,
@@ -193,15 +203,21 @@ pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam
         beta2: adam.beta2 as f32,
         one_minus_beta2: (1.0 - adam.beta2) as f32,
         eps: adam.eps as f32,
-        reserved: 0,
+        ema_slot: stores.averages.map_or(u32::MAX, |_| StepRow::STEP),
+        blocks: blocks as u32,
+        reserved: [0; 3],
     };
+    let averages = stores.averages.unwrap_or_else(|| l.scratch(8));
+    // Either a block of items or one item an invocation.
+    let invocations = if kernel.variant == ADAM_U64.variant { blocks } else { items };
+    let (flops, bytes) = if stores.averages.is_some() { (20, 36) } else { (17, 28) };
     l.push(Dispatch {
         kernel,
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
-        operands: vec![stores.grads, stores.values, stores.m, stores.v],
-        workgroups: grid(items, 64),
-        cost: Cost { flops: 15 * words as u64, bytes: 28 * words as u64 },
+        operands: vec![stores.grads, stores.values, stores.m, stores.v, averages, stores.squares],
+        workgroups: grid(invocations, 64),
+        cost: Cost { flops: flops * words as u64, bytes: bytes * words as u64 },
     });
     Ok(())
 }
@@ -255,6 +271,11 @@ pub mod twin {
         }
     }
 
+    /// Sum of squares of each block of 64.
+    pub fn squares(grads: &[f64]) -> Vec<f64> {
+        grads.chunks(64).map(|block| block.iter().map(|g| g * g).sum()).collect()
+    }
+
     /// Gradient descent with momentum.
     pub fn sgd(grads: &[f64], values: &mut [f64], buf: &mut [f64], sgd: Sgd, lr: f64) {
         for (i, g) in grads.iter().enumerate() {
@@ -279,7 +300,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for caps in variants(caps) {
         for (k, words) in SIZES.into_iter().enumerate() {
-            cases.push(adam_case(&caps, words, k as u64));
+            cases.push(adam_case(&caps, words, k as u64, k % 2 == 0));
             cases.push(sgd_case(&caps, words, k as u64, k % 2 == 1));
             cases.push(ema_case(&caps, words, k as u64, [0.999, 0.5, 0.25, 0.0, 1.0, 0.9][k]));
         }
@@ -290,7 +311,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
 const VALID: &str = "case sizes are multiples of 4";
 
 /// Two updates with their own gradients and scalars: the second sees the first one's state.
-fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
+fn adam_case(caps: &Caps, words: usize, seed: u64, averaged: bool) -> Case {
     let constants = Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 };
     let mut b = CaseBuilder::new(caps);
     let before = [normals(3 * seed, words), vec![0.0; words], vec![0.0; words]];
@@ -298,6 +319,9 @@ fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
     let grads: Vec<Vec<f32>> = (0..2)
         .map(|t| normals(1000 + 2 * seed + t, words).iter().enumerate().map(|(i, g)| g * [1e-6, 1.0, 0.0, 1e4, 1e-3][i % 5]).collect())
         .collect();
+    let (decay, first_averages) = (0.75f32, normals(4000 + seed, words));
+    b.step.slots[StepRow::STEP as usize][2] = decay.to_bits();
+    let mut averages_after = widen(&first_averages);
     let mut after = before.clone().map(|s| widen(&s));
     for t in 1..=2usize {
         let slot = constants.slot(2e-2 / t as f64, t as u64);
@@ -305,14 +329,17 @@ fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
         let scalars = [slot[0], slot[1], slot[2]].map(|s| f64::from(f32::from_bits(s)));
         let [values, m, v] = &mut after;
         twin::adam(&widen(&grads[t - 1]), values, m, v, constants, scalars);
+        twin::ema(values, &mut averages_after, f64::from(decay));
     }
+    let averages = averaged.then(|| b.state(first_averages, averages_after));
     let [values, m, v]: [Operand; 3] = std::array::from_fn(|i| b.state(before[i].clone(), after[i].clone()));
     for (t, g) in grads.iter().enumerate() {
         let grads = b.input(g);
-        let stores = AdamStores { grads, values, m, v };
+        let squares = b.output(twin::squares(&widen(g)));
+        let stores = AdamStores { grads, values, m, v, averages, squares };
         lower_adam(&mut b.lowering, stores, words, constants, StepRow::optimiser(t)).expect(VALID);
     }
-    b.finish(format!("adam {words} words, two updates"))
+    b.finish(format!("adam {words} words{}, two updates", if averaged { ", averaged" } else { "" }))
 }
 
 fn sgd_case(caps: &Caps, words: usize, seed: u64, nesterov: bool) -> Case {
