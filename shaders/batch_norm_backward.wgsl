@@ -14,8 +14,8 @@
 // | dweight, dbias | (C)            | out       |
 //
 // Work: one vec4 column of all rows per workgroup; its lanes take rows in turn, first for the sums, then for dx. Padding lanes are zero
-// because weight's are. Parts: gemm_a_vec4, gemm_b_vec4 and batch_norm_lanes_shared, or gemm_a_texture, gemm_b_texture and
-// batch_norm_lanes_subgroup. Host: src/ops/batch_norm_whole.rs   Twins: batch_norm_backward_sums, batch_norm_backward_apply
+// because weight's are. Parts: gemm_a_vec4, gemm_b_vec4 and tally_shared, or gemm_a_texture, gemm_b_texture and
+// tally_subgroup. Host: src/ops/batch_norm_whole.rs   Twins: batch_norm_backward_sums, batch_norm_backward_apply
 
 struct BatchNormBackwardParams {
     // vec4 columns of a row.

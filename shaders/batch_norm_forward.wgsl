@@ -19,7 +19,7 @@
 // Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm" (1979).
 //
 // Work: one vec4 column of all rows per workgroup; its lanes take rows in turn, first for the statistics, then for y.
-// Parts: activations, gemm_a_vec4 and batch_norm_lanes_shared, or gemm_a_texture and batch_norm_lanes_subgroup.
+// Parts: activations, gemm_a_vec4 and tally_shared, or gemm_a_texture and tally_subgroup.
 // Host: src/ops/batch_norm_whole.rs   Twins: batch_norm_moments, batch_norm_apply, running_stats
 
 struct BatchNormForwardParams {

@@ -15,13 +15,13 @@ use crate::part;
 use bytemuck::{Pod, Zeroable};
 
 /// Most rows, groups included, that one workgroup walks on a GPU. Beyond that a column takes longer than the dispatches that it saves.
-const MOST_ROWS: usize = 32_768;
+const MOST_ROWS: usize = 65_536;
 
 /// `batch_norm_forward`, any adapter.
 pub static BATCH_NORM_FORWARD: Kernel = Kernel {
     name: "batch_norm_forward",
     variant: "shared",
-    parts: &[part!("activations"), part!("gemm_a_vec4"), part!("batch_norm_lanes_shared"), part!("batch_norm_forward")],
+    parts: &[part!("activations"), part!("gemm_a_vec4"), part!("tally_shared"), part!("batch_norm_forward")],
     bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::Out, Bind::Out, Bind::Out, Bind::InOut, Bind::InOut],
     workgroup: [256, 1, 1],
     features: &[],
@@ -31,7 +31,7 @@ pub static BATCH_NORM_FORWARD: Kernel = Kernel {
 pub static BATCH_NORM_FORWARD_TEXTURE: Kernel = Kernel {
     name: "batch_norm_forward",
     variant: "texture",
-    parts: &[part!("activations"), part!("gemm_a_texture"), part!("batch_norm_lanes_subgroup"), part!("batch_norm_forward")],
+    parts: &[part!("activations"), part!("gemm_a_texture"), part!("tally_subgroup"), part!("batch_norm_forward")],
     bindings: &[Bind::Params, Bind::Texture, Bind::In, Bind::In, Bind::Out, Bind::Out, Bind::Out, Bind::InOut, Bind::InOut],
     workgroup: [8, 1, 1],
     features: &[Feature::Subgroup],
@@ -41,7 +41,7 @@ pub static BATCH_NORM_FORWARD_TEXTURE: Kernel = Kernel {
 pub static BATCH_NORM_BACKWARD: Kernel = Kernel {
     name: "batch_norm_backward",
     variant: "shared",
-    parts: &[part!("gemm_a_vec4"), part!("gemm_b_vec4"), part!("batch_norm_lanes_shared"), part!("batch_norm_backward")],
+    parts: &[part!("gemm_a_vec4"), part!("gemm_b_vec4"), part!("tally_shared"), part!("batch_norm_backward")],
     bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out, Bind::Out, Bind::Out],
     workgroup: [256, 1, 1],
     features: &[],
@@ -51,7 +51,7 @@ pub static BATCH_NORM_BACKWARD: Kernel = Kernel {
 pub static BATCH_NORM_BACKWARD_TEXTURE: Kernel = Kernel {
     name: "batch_norm_backward",
     variant: "texture",
-    parts: &[part!("gemm_a_texture"), part!("gemm_b_texture"), part!("batch_norm_lanes_subgroup"), part!("batch_norm_backward")],
+    parts: &[part!("gemm_a_texture"), part!("gemm_b_texture"), part!("tally_subgroup"), part!("batch_norm_backward")],
     bindings: &[Bind::Params, Bind::Texture, Bind::Texture, Bind::In, Bind::In, Bind::In, Bind::Out, Bind::Out, Bind::Out],
     workgroup: [8, 1, 1],
     features: &[Feature::Subgroup],
@@ -287,7 +287,7 @@ mod tests {
     fn the_choice_follows_adapter_and_shape() {
         let gpu = Caps::minimal();
         let software = Caps { software: true, fixed_subgroup: true, ..Caps::minimal() };
-        let (small, large, huge) = (shape(&[128, 128, 16, 16]), shape(&[64, 64, 32, 32]), shape(&[128, 64, 64, 128]));
+        let (small, large, huge) = (shape(&[128, 128, 16, 16]), shape(&[128, 64, 32, 32]), shape(&[128, 64, 64, 128]));
         assert_eq!([&small, &large, &huge].map(|s| is_whole(&gpu, s)), [true, false, false]);
         assert_eq!([&small, &large, &huge].map(|s| is_whole(&software, s)), [true, true, false]);
     }

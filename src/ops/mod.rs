@@ -7,6 +7,7 @@ pub mod batch_norm_whole;
 pub mod bce;
 pub mod case;
 pub mod case_builder;
+pub mod column_sums;
 pub mod constant;
 pub mod conv2d;
 pub mod elementwise;
@@ -50,6 +51,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         batch_norm::KERNELS,
         batch_norm_whole::KERNELS,
         bce::KERNELS,
+        column_sums::KERNELS,
         optimiser::KERNELS,
         noise::KERNELS,
         gather::KERNELS,
@@ -70,6 +72,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         batch_norm::cases(caps),
         batch_norm_whole::cases(caps),
         bce::cases(caps),
+        column_sums::cases(caps),
         optimiser::cases(caps),
         noise::cases(caps),
         gather::cases(caps),

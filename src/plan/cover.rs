@@ -14,11 +14,12 @@ use crate::ops::activation::Activation;
 use crate::ops::batch_norm::{self, BackwardSums, Statistics};
 use crate::ops::batch_norm_whole::{self, Gradients, Pass, Running};
 use crate::ops::bce::{self, Bce};
+use crate::ops::column_sums;
 use crate::ops::conv2d::{Conv2dBackwardInput, Conv2dForward};
 use crate::ops::elementwise::{Add, Affine, LeakyRelu, LeakyReluBackward, Mul, Sigmoid, Tanh};
 use crate::ops::gemm::Epilogue;
 use crate::ops::matmul::Matmul;
-use crate::ops::reduce::GroupBroadcast;
+use crate::ops::reduce::{GroupBroadcast, GroupSum};
 use std::collections::{HashMap, HashSet};
 
 /// The kernels that compute a node, possibly together with others.
@@ -36,6 +37,8 @@ pub(super) enum Cover {
     Apply { site: NormSite, node: NodeId, activation: Activation },
     /// Everything that a batch norm's backward pass asks for.
     Backward { site: NormSite, dy: NodeId, dx: Option<NodeId>, dweight: Option<NodeId>, dbias: Option<NodeId> },
+    /// Sums over the rows of several tensors.
+    Sums(Vec<NodeId>),
     /// Cross-entropies and their gradient.
     Loss { loss: Bce, dy: NodeId, dlogits: NodeId },
 }
@@ -48,6 +51,7 @@ impl Cover {
             Cover::Product { product, bias, mask, .. } => {
                 graph.inputs(*product).iter().copied().chain(*bias).chain(mask.map(|(node, _)| node)).collect()
             }
+            Cover::Sums(nodes) => nodes.iter().map(|n| graph.inputs(*n)[0]).collect(),
             Cover::Norm { site, .. } => vec![site.x, site.weight, site.bias],
             Cover::Moments(site) => vec![site.x],
             Cover::Apply { site, .. } => vec![site.x, site.norm.mean, site.norm.rstd, site.weight, site.bias],
@@ -60,6 +64,7 @@ impl Cover {
     pub fn writes(&self) -> Vec<NodeId> {
         match self {
             Cover::Op(node) | Cover::Product { node, .. } | Cover::Apply { node, .. } => vec![*node],
+            Cover::Sums(nodes) => nodes.clone(),
             Cover::Norm { site, node, .. } => vec![site.norm.mean, site.norm.rstd, *node],
             Cover::Moments(site) => vec![site.norm.mean, site.norm.var, site.norm.rstd],
             Cover::Loss { loss, dlogits, .. } => loss.parts.iter().map(|p| p.loss).chain([*dlogits]).collect(),
@@ -98,6 +103,11 @@ impl Cover {
                 let [logits, dy, dlogits] = [loss.logits, *dy, *dlogits].map(Operand::Node);
                 bce::lower_bce(lowering, logits, dy, &runs, dlogits, &losses);
                 Ok(())
+            }
+            Cover::Sums(nodes) => {
+                let inputs: Vec<_> = nodes.iter().map(|n| operand(graph, graph.inputs(*n)[0])).collect();
+                let outputs: Vec<_> = nodes.iter().map(|n| Operand::Node(*n)).collect();
+                column_sums::lower_column_sums(lowering, &inputs, &outputs)
             }
             Cover::Norm { site, node, activation, running } => {
                 let [weight, bias, y] = [site.weight, site.bias, *node].map(Operand::Node);
@@ -196,7 +206,35 @@ impl Fusions {
                 }
             }
         }
+        found.sums(program, caps);
         Ok(found)
+    }
+
+    /// Joins sums over rows that are wanted at one time: the bias gradients of a network. A wanted sum that another depends on waits for nobody.
+    fn sums(&mut self, program: &Program, caps: &Caps) {
+        let graph = &program.graph;
+        let mut runs: Vec<Vec<NodeId>> = vec![Vec::new()];
+        for item in &program.items {
+            match item {
+                Item::Compute { node, .. } => {
+                    let sum = graph.storage(*node);
+                    let fits = matches!(graph.op(sum), Some(GroupSum { groups: 1 }))
+                        && column_sums::is_fit(caps, graph.shape(graph.inputs(sum)[0]));
+                    if let (true, false, Some(run)) = (fits, self.covers.contains_key(&sum), runs.last_mut())
+                        && !run.contains(&sum)
+                    {
+                        run.push(sum);
+                    }
+                }
+                Item::Track { .. } | Item::Effect { .. } => runs.push(Vec::new()),
+            }
+        }
+        for run in runs.iter().flat_map(|run| run.chunks(column_sums::MOST)) {
+            let apart = run.iter().all(|sum| !depends(graph, graph.inputs(*sum)[0], run));
+            for sum in run.iter().filter(|_| apart) {
+                self.covers.insert(*sum, Cover::Sums(run.to_vec()));
+            }
+        }
     }
 
     /// The kernels for a node.
@@ -280,6 +318,21 @@ fn tracked(program: &Program) -> HashMap<NodeId, Running> {
         }
     }
     tracked
+}
+
+/// Whether the value of `node` depends on one of `others`.
+fn depends(graph: &Graph, node: NodeId, others: &[NodeId]) -> bool {
+    let mut seen = HashSet::new();
+    let mut stack = vec![node];
+    while let Some(node) = stack.pop() {
+        if others.contains(&node) {
+            return true;
+        }
+        if seen.insert(node) {
+            stack.extend(graph.inputs(node));
+        }
+    }
+    false
 }
 
 fn is_product(graph: &Graph, node: NodeId) -> bool {

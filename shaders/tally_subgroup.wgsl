@@ -1,5 +1,5 @@
 // Part: a workgroup that is one subgroup of eight lanes adds up what each has gathered, for software adapters. There, shared memory costs
-// as much as a buffer, and a barrier suspends eight lanes at a time. batch_norm_lanes_shared is its counterpart.
+// as much as a buffer, and a barrier suspends eight lanes at a time. tally_shared is its counterpart.
 
 const LANES = 8u;
 

@@ -1,4 +1,4 @@
-// Part: a workgroup of 256 invocations that adds up what each has gathered, for any adapter. batch_norm_lanes_subgroup is its counterpart.
+// Part: a workgroup of 256 invocations that adds up what each has gathered, for any adapter. tally_subgroup is its counterpart.
 //
 // Two levels of sixteen, in lane order: a fixed order, so that equal shapes give equal bits.
 
