@@ -15,12 +15,20 @@ use crate::ops::batch_norm::{self, BackwardSums, Statistics};
 use crate::ops::batch_norm_whole::{self, Gradients, Pass, Running};
 use crate::ops::bce::{self, Bce};
 use crate::ops::column_sums;
-use crate::ops::conv2d::{Conv2dBackwardInput, Conv2dForward};
+use crate::ops::conv2d::{Conv2d, Conv2dBackwardInput, Conv2dForward};
 use crate::ops::elementwise::{Add, Affine, LeakyRelu, LeakyReluBackward, Mul, Sigmoid, Tanh};
 use crate::ops::gemm::Epilogue;
 use crate::ops::matmul::Matmul;
 use crate::ops::reduce::{GroupBroadcast, GroupSum};
 use std::collections::{HashMap, HashSet};
+
+/// The gradient through the layer that made logits: its weight, the gradient of its input, and the activation in front with its output.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    weight: NodeId,
+    dx: NodeId,
+    mask: Option<(NodeId, Activation)>,
+}
 
 /// The kernels that compute a node, possibly together with others.
 #[derive(Debug, Clone)]
@@ -40,7 +48,7 @@ pub(super) enum Cover {
     /// Sums over the rows of several tensors.
     Sums(Vec<NodeId>),
     /// Cross-entropies and their gradient.
-    Loss { loss: Bce, dy: NodeId, dlogits: NodeId },
+    Loss { loss: Bce, dy: NodeId, dlogits: NodeId, head: Option<Head> },
 }
 
 impl Cover {
@@ -55,7 +63,10 @@ impl Cover {
             Cover::Norm { site, .. } => vec![site.x, site.weight, site.bias],
             Cover::Moments(site) => vec![site.x],
             Cover::Apply { site, .. } => vec![site.x, site.norm.mean, site.norm.rstd, site.weight, site.bias],
-            Cover::Loss { loss, dy, .. } => vec![loss.logits, *dy],
+            Cover::Loss { loss, dy, head, .. } => {
+                let head = head.iter().flat_map(|h| std::iter::once(h.weight).chain(h.mask.map(|(saved, _)| saved)));
+                [loss.logits, *dy].into_iter().chain(head).collect()
+            }
             Cover::Backward { site, dy, .. } => vec![*dy, site.x, site.norm.mean, site.norm.rstd, site.weight],
         }
     }
@@ -67,7 +78,9 @@ impl Cover {
             Cover::Sums(nodes) => nodes.clone(),
             Cover::Norm { site, node, .. } => vec![site.norm.mean, site.norm.rstd, *node],
             Cover::Moments(site) => vec![site.norm.mean, site.norm.var, site.norm.rstd],
-            Cover::Loss { loss, dlogits, .. } => loss.parts.iter().map(|p| p.loss).chain([*dlogits]).collect(),
+            Cover::Loss { loss, dlogits, head, .. } => {
+                loss.parts.iter().map(|p| p.loss).chain([*dlogits]).chain(head.map(|h| h.dx)).collect()
+            }
             Cover::Backward { dx, dweight, dbias, .. } => dx.iter().chain(dweight).chain(dbias).copied().collect(),
         }
     }
@@ -97,11 +110,18 @@ impl Cover {
                     unreachable!("only products are covered by Cover::Product")
                 }
             }
-            Cover::Loss { loss, dy, dlogits } => {
+            Cover::Loss { loss, dy, dlogits, head } => {
                 let runs: Vec<_> = loss.parts.iter().map(|p| (p.rows, p.target)).collect();
                 let losses: Vec<_> = loss.parts.iter().map(|p| Operand::Node(p.loss)).collect();
                 let [logits, dy, dlogits] = [loss.logits, *dy, *dlogits].map(Operand::Node);
-                bce::lower_bce(lowering, logits, dy, &runs, dlogits, &losses);
+                match head {
+                    None => bce::lower_bce(lowering, logits, dy, &runs, dlogits, &losses),
+                    Some(Head { weight, dx, mask }) => {
+                        let mask = mask.map(|(saved, activation)| (Operand::Node(saved), activation));
+                        let head = bce::Head { weight: Operand::Node(*weight), dx: operand(graph, *dx), mask };
+                        bce::lower_bce_head(lowering, logits, dy, &runs, dlogits, &losses, &head);
+                    }
+                }
                 Ok(())
             }
             Cover::Sums(nodes) => {
@@ -200,7 +220,8 @@ impl Fusions {
             if let Some(dlogits) = graph.gradients(&[(loss.total, dy)], &[loss.logits])?[0]
                 && found.is_live(dlogits)
             {
-                let cover = Cover::Loss { loss, dy, dlogits };
+                let head = found.head(graph, dlogits);
+                let cover = Cover::Loss { loss, dy, dlogits, head };
                 for node in cover.writes() {
                     found.covers.insert(node, cover.clone());
                 }
@@ -208,6 +229,34 @@ impl Fusions {
         }
         found.sums(program, caps);
         Ok(found)
+    }
+
+    /// If a layer with one output made the logits: the gradient of its input.
+    fn head(&self, graph: &Graph, dlogits: NodeId) -> Option<Head> {
+        let logits = graph.storage(dlogits);
+        let uses = |node: &NodeId| is_product(graph, *node) && graph.storage(graph.inputs(*node)[0]) == logits;
+        let product = *self.consumers.keys().filter(|n| uses(n)).min()?;
+        let is_outer = match (graph.op::<Matmul>(product), graph.op::<Conv2dBackwardInput>(product)) {
+            (Some(matmul), _) => !matmul.transpose_a && !matmul.transpose_b,
+            // The kernel covers the image: no padding, and as many pixels.
+            (_, Some(op)) => op.conv == Conv2d::square(op.conv.stride[0], 0),
+            _ => false,
+        };
+        let [_, weight] = *graph.inputs(product) else { return None };
+        let rows = graph.shape(logits).dims()[0];
+        if !is_outer
+            || graph.shape(logits).len() != rows
+            || graph.shape(product).physical_len() != rows * graph.shape(weight).physical_len()
+        {
+            return None;
+        }
+        if let Some([user]) = self.consumers.get(&product).map(Vec::as_slice)
+            && self.only_feeds(product, *user)
+            && let Some((_, saved, activation)) = backward_mask(graph, *user)
+        {
+            return Some(Head { weight, dx: *user, mask: Some((saved, activation)) });
+        }
+        Some(Head { weight, dx: product, mask: None })
     }
 
     /// Joins sums over rows that are wanted at one time: the bias gradients of a network. A wanted sum that another depends on waits for nobody.
