@@ -1,6 +1,7 @@
-// Sums over the rows of up to four tensors: the bias gradients of a network in one dispatch. torch: x.sum((0, 2, 3)) of each.
+// Sums over the rows of up to four tensors: the bias gradients of a network in one dispatch. torch: x.sum((0, 2, 3)) of each, or w.T @ x.
 //
-//   y_j[c] = sum over the rows r of x_j[r][c]
+//   y_j[c] = sum over the rows r of x_j[r][c], or of w[r] x_j[r][c] where another of the tensors, (N, 1), is the weights w: the gradient of
+//            the weights of a layer with one output is such a sum
 //
 // | tensor     | shape                  | direction |
 // |------------|------------------------|-----------|
@@ -8,7 +9,8 @@
 // | y0 .. y3   | (1, C)                 | out       |
 //
 // Work: one vec4 column of one tensor per workgroup; its lanes take rows in turn. A tensor with no columns is left out.
-// Parts: column_sums_vec4 and tally_shared, or column_sums_texture and tally_subgroup. Host: src/ops/column_sums.rs   Twin: group_sum
+// Parts: column_sums_vec4 and tally_shared, or column_sums_texture and tally_subgroup. Host: src/ops/column_sums.rs
+// Twins: group_sum, matmul
 
 struct ColumnSumsParams {
     // vec4 columns of each tensor.
@@ -20,6 +22,11 @@ struct ColumnSumsParams {
     rows1: u32,
     rows2: u32,
     rows3: u32,
+    // 1 + the tensor that is the weights of each; 0 for none.
+    weights0: u32,
+    weights1: u32,
+    weights2: u32,
+    weights3: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: ColumnSumsParams;
@@ -51,9 +58,16 @@ fn column_sums(
     if job == 4u {
         return;
     }
+    let weights = vec4<u32>(params.weights0, params.weights1, params.weights2, params.weights3)[job];
     var own = Tally();
-    for (var r = lane; r < rows[job]; r += LANES) {
-        own.low += load(job, r * columns[job] + column);
+    if weights == 0u {
+        for (var r = lane; r < rows[job]; r += LANES) {
+            own.low += load(job, r * columns[job] + column);
+        }
+    } else {
+        for (var r = lane; r < rows[job]; r += LANES) {
+            own.low += load(weights - 1u, r).x * load(job, r * columns[job] + column);
+        }
     }
     let sum = total(own, lane).low;
     if lane == 0u {

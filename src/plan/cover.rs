@@ -14,7 +14,7 @@ use crate::ops::activation::Activation;
 use crate::ops::batch_norm::{self, BackwardSums, Statistics};
 use crate::ops::batch_norm_whole::{self, Gradients, Pass, Running};
 use crate::ops::bce::{self, Bce};
-use crate::ops::column_sums;
+use crate::ops::column_sums::{self, Summand};
 use crate::ops::conv2d::{Conv2d, Conv2dBackwardInput, Conv2dForward};
 use crate::ops::elementwise::{Add, Affine, LeakyRelu, LeakyReluBackward, Mul, Sigmoid, Tanh};
 use crate::ops::gemm::Epilogue;
@@ -59,7 +59,7 @@ impl Cover {
             Cover::Product { product, bias, mask, .. } => {
                 graph.inputs(*product).iter().copied().chain(*bias).chain(mask.map(|(node, _)| node)).collect()
             }
-            Cover::Sums(nodes) => nodes.iter().map(|n| graph.inputs(*n)[0]).collect(),
+            Cover::Sums(nodes) => nodes.iter().flat_map(|n| graph.inputs(*n)).copied().collect(),
             Cover::Norm { site, .. } => vec![site.x, site.weight, site.bias],
             Cover::Moments(site) => vec![site.x],
             Cover::Apply { site, .. } => vec![site.x, site.norm.mean, site.norm.rstd, site.weight, site.bias],
@@ -125,7 +125,14 @@ impl Cover {
                 Ok(())
             }
             Cover::Sums(nodes) => {
-                let inputs: Vec<_> = nodes.iter().map(|n| operand(graph, graph.inputs(*n)[0])).collect();
+                let summed: Vec<_> = nodes.iter().map(|n| summed(graph, *n)).collect();
+                let place = |tensor: NodeId| summed.iter().position(|x| graph.storage(*x) == graph.storage(tensor));
+                let mut inputs = Vec::new();
+                for (node, x) in nodes.iter().zip(&summed) {
+                    // A place beyond the tensors is refused, should the column not be among them.
+                    let weights = column(graph, *node).map(|c| place(c).unwrap_or(nodes.len()));
+                    inputs.push(Summand { x: operand(graph, *x), weights });
+                }
                 let outputs: Vec<_> = nodes.iter().map(|n| Operand::Node(*n)).collect();
                 column_sums::lower_column_sums(lowering, &inputs, &outputs)
             }
@@ -259,29 +266,37 @@ impl Fusions {
         Some(Head { weight, dx: product, mask: None })
     }
 
-    /// Joins sums over rows that are wanted at one time: the bias gradients of a network. A wanted sum that another depends on waits for nobody.
+    /// Joins sums over rows that are wanted at one time: the bias gradients of a network, and the weight gradient of a layer with one output.
+    /// Sums that depend on each other stay apart.
     fn sums(&mut self, program: &Program, caps: &Caps) {
         let graph = &program.graph;
         let mut runs: Vec<Vec<NodeId>> = vec![Vec::new()];
         for item in &program.items {
             match item {
                 Item::Compute { node, .. } => {
-                    let sum = graph.storage(*node);
-                    let fits = matches!(graph.op(sum), Some(GroupSum { groups: 1 }))
-                        && column_sums::is_fit(caps, graph.shape(graph.inputs(sum)[0]));
-                    if let (true, false, Some(run)) = (fits, self.covers.contains_key(&sum), runs.last_mut())
-                        && !run.contains(&sum)
+                    let node = graph.storage(*node);
+                    let is_sum = matches!(graph.op(node), Some(GroupSum { groups: 1 })) || column(graph, node).is_some();
+                    let free = is_sum && !self.covers.contains_key(&node) && column_sums::is_fit(caps, graph.shape(summed(graph, node)));
+                    if let (true, Some(run)) = (free, runs.last_mut())
+                        && !run.contains(&node)
                     {
-                        run.push(sum);
+                        run.push(node);
                     }
                 }
                 Item::Track { .. } | Item::Effect { .. } => runs.push(Vec::new()),
             }
         }
-        for run in runs.iter().flat_map(|run| run.chunks(column_sums::MOST)) {
-            let apart = run.iter().all(|sum| !depends(graph, graph.inputs(*sum)[0], run));
-            for sum in run.iter().filter(|_| apart) {
-                self.covers.insert(*sum, Cover::Sums(run.to_vec()));
+        for run in runs {
+            let (products, sums): (Vec<NodeId>, Vec<NodeId>) = run.into_iter().partition(|n| column(graph, *n).is_some());
+            for chunk in sums.chunks(column_sums::MOST) {
+                // A product's column is one of the tensors that are summed.
+                let has = |column: NodeId| chunk.iter().any(|n| graph.storage(graph.inputs(*n)[0]) == graph.storage(column));
+                let joined = products.iter().filter(|n| column(graph, **n).is_some_and(has));
+                let together: Vec<NodeId> = chunk.iter().chain(joined).copied().take(column_sums::MOST).collect();
+                let apart = together.iter().flat_map(|n| graph.inputs(*n)).all(|input| !depends(graph, *input, &together));
+                for node in together.iter().filter(|_| apart) {
+                    self.covers.insert(*node, Cover::Sums(together.clone()));
+                }
             }
         }
     }
@@ -367,6 +382,18 @@ fn tracked(program: &Program) -> HashMap<NodeId, Running> {
         }
     }
     tracked
+}
+
+/// If `node` is a transposed column times a matrix, a sum of the matrix's rows that the column weighs: the column.
+fn column(graph: &Graph, node: NodeId) -> Option<NodeId> {
+    let Matmul { transpose_a: true, transpose_b: false } = graph.op(node)? else { return None };
+    let column = graph.inputs(node)[0];
+    (graph.shape(column).channels() == 1).then_some(column)
+}
+
+/// The tensor over whose rows a [`Cover::Sums`] sums for `node`.
+fn summed(graph: &Graph, node: NodeId) -> NodeId {
+    *graph.inputs(node).last().unwrap_or(&node)
 }
 
 /// Whether the value of `node` depends on one of `others`.
