@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// Most dispatches of a preset's step: (preset, channels of an image, on a GPU, on a software adapter).
 const MOST: [(&str, usize, usize, usize); 5] =
-    [("mlp", 1, 35, 35), ("dcgan-28-small", 1, 37, 37), ("dcgan-28", 1, 57, 50), ("dcgan-32", 3, 53, 53), ("dcgan-64", 3, 67, 67)];
+    [("mlp", 1, 30, 30), ("dcgan-28-small", 1, 33, 33), ("dcgan-28", 1, 52, 45), ("dcgan-32", 3, 49, 49), ("dcgan-64", 3, 63, 63)];
 
 fn config(name: &str, channels: usize) -> GanConfig {
     let preset = PRESETS.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no preset is called {name}"));

@@ -5,7 +5,7 @@
 use super::config::GanConfig;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::graph::lower::{BufferId, Operand, Place};
+use crate::graph::lower::{BufferId, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
 use crate::graph::{Kind, NodeId};
 use crate::nn::network::{Forward, Layer, Mode, NORM_MOMENTUM, Network, Params};
@@ -13,9 +13,9 @@ use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
 use crate::ops::batch::ConcatBatch;
 use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
-use crate::ops::gather::{self, Resident, Storage};
+use crate::ops::gather::{self, Latent, Resident, Storage};
 use crate::ops::loss::Target;
-use crate::ops::noise::{self, Distribution, Draw, Source};
+use crate::ops::noise::Source;
 use crate::ops::optimiser::{self, AdamStores, BLOCK};
 use crate::ops::reshape::{Reshape, reshape};
 use crate::ops::stats::{self, BadEvent, Job, ScoreTargets, Stat, StatsLayout, TickBuffers};
@@ -227,12 +227,9 @@ impl<'a> StepBuilder<'a> {
         let (z, real) = (self.step.z[update], self.step.real[update]);
         let z_shape = Shape::new(&[self.config.batch, self.config.z_dim])?;
         if let Inputs::Device { images } = *self.inputs {
-            let (shape, slot) = (z_shape.clone(), StepRow::draw(update));
             let source = Source { seed: self.config.seed, stream: Z_STREAM };
-            self.step
-                .program
-                .effect("z", move |l| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot)));
-            let (shape, seed) = (self.image.clone(), self.config.seed);
+            let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source };
+            let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
                 images,
@@ -242,10 +239,8 @@ impl<'a> StepBuilder<'a> {
                 scale: 1.0 / 127.5,
                 shift: -1.0,
             };
-            self.step.program.effect("real", move |l| {
-                let index = gather::lower_batch_index(l, shape.dims()[0], images, seed, slot)?;
-                gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
-            });
+            let draw = move |l: &mut Lowering| gather::lower_draw_batch(l, &latent, &resident, seed, slot, (Operand::Place(real), &shape));
+            self.step.program.effect("draw", draw);
         }
         let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
         let real = self.step.program.leaf(&format!("real@{update}"), &self.image.clone(), real)?;

@@ -244,13 +244,14 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
 
 fn head_cases(caps: &Caps) -> Vec<Case> {
     use Target::{Fake, Real};
-    let uses: [(&[(usize, Target)], &[usize], Activation); 4] = [
+    type Use<'a> = (&'a [(usize, Target)], &'a [usize], Activation);
+    let uses: [Use; 4] = [
         (&[(1, Real)], &[1], Activation::None),
         (&[(7, Fake)], &[13], Activation::LeakyRelu(0.2)),
         (&[(3, Real), (3, Fake)], &[5, 2, 3], Activation::Tanh),
         (&[(64, Real), (67, Fake)], &[256], Activation::LeakyRelu(0.0)),
     ];
-    let case = |(runs, image, activation): (&[(usize, Target)], &[usize], Activation)| {
+    let case = |(runs, image, activation): Use| {
         let rows = runs.iter().map(|(rows, _)| rows).sum();
         let logits = random(&shape(&[rows, 1]), rows as u64, -6.0, 6.0);
         let saved = random(&shape(&[&[rows], image].concat()), 7, -1.0, 1.0);
