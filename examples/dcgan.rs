@@ -30,6 +30,7 @@ fn main() -> Result<()> {
         discriminator,
         z_dim: preset.z_dim,
         batch: preset.batch,
+        micro_batch: preset.batch,
         d_steps: 1,
         lr_g: preset.lr,
         lr_d: preset.lr,
@@ -38,6 +39,7 @@ fn main() -> Result<()> {
         ema_half_life_kimg: 20.0,
         ema_ramp: 0.05,
         seed: 0,
+        variants: Default::default(),
     };
 
     let gpu = Arc::new(Gpu::open(&GpuOptions::default())?);

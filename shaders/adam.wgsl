@@ -16,7 +16,8 @@
 //
 // lr, the reciprocals of the bias corrections and decay come from the step row: the host computes them in f64. Words between tensors are
 // zero in all stores and stay zero. One item (four or eight floats) per invocation, or a block of them where that is no slower.
-// Parts: items_vec4 and squares_group, or items_u64 and squares_lane; ema_rule. Host: src/ops/optimiser.rs.
+// Parts: item_vec4, adam_buffers and squares_group, or item_u64, adam_buffers or adam_textures, and squares_lane; ema_rule.
+// Host: src/ops/optimiser.rs.
 // Twins: optimiser::twin::adam, optimiser::twin::ema, optimiser::twin::squares.
 
 struct AdamParams {
@@ -38,43 +39,41 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 
 @group(0) @binding(0) var<uniform> params: AdamParams;
 @group(0) @binding(1) var<uniform> row: StepRow;
-@group(0) @binding(2) var<storage, read> grads: array<Item>;
-@group(0) @binding(3) var<storage, read_write> values: array<Item>;
-@group(0) @binding(4) var<storage, read_write> first: array<Item>;
-@group(0) @binding(5) var<storage, read_write> second: array<Item>;
-@group(0) @binding(6) var<storage, read_write> averages: array<Item>;
-@group(0) @binding(7) var<storage, read_write> squares: array<f32>;
+// Bindings from 2 on are the stores: adam_buffers.wgsl or adam_textures.wgsl.
+
+struct Update { value: vec4<f32>, m: vec4<f32>, v: vec4<f32> }
+
+fn moved(g: vec4<f32>, value: vec4<f32>, m0: vec4<f32>, v0: vec4<f32>, p: AdamParams, scalars: vec4<f32>) -> Update {
+    let lr = scalars.x;
+    let inverse_bias1 = scalars.y;
+    let inverse_bias2 = scalars.z;
+    let m = p.beta1 * m0 + p.one_minus_beta1 * g;
+    let v = p.beta2 * v0 + p.one_minus_beta2 * g * g;
+    return Update(value - lr * (m * inverse_bias1) / (sqrt(v * inverse_bias2) + vec4<f32>(p.eps)), m, v);
+}
 
 const NONE = 0xffffffffu;
 
 // Updates an item, and returns the sum of its gradients' squares.
 fn update(i: u32, p: AdamParams) -> f32 {
     let scalars = bitcast<vec4<f32>>(row.slots[p.slot]);
-    let lr = scalars.x;
-    let inverse_bias1 = scalars.y;
-    let inverse_bias2 = scalars.z;
-
-    let g = unpack(grads[i]);
-    var value = unpack(values[i]);
-    var m = unpack(first[i]);
-    var v = unpack(second[i]);
-    var sum = vec4<f32>(0.0);
-    for (var h = 0u; h < HALVES; h++) {
-        m[h] = p.beta1 * m[h] + p.one_minus_beta1 * g[h];
-        v[h] = p.beta2 * v[h] + p.one_minus_beta2 * g[h] * g[h];
-        value[h] -= lr * (m[h] * inverse_bias1) / (sqrt(v[h] * inverse_bias2) + vec4<f32>(p.eps));
-        sum += g[h] * g[h];
-    }
-    values[i] = pack(value);
-    first[i] = pack(m);
-    second[i] = pack(v);
+    let g = load_grad(i);
+    let value = load_value(i);
+    let m = load_m(i);
+    let v = load_v(i);
+    let low = moved(first(g), first(value), first(m), first(v), p, scalars);
+    let high = moved(second(g), second(value), second(m), second(v), p, scalars);
+    values[i] = join(low.value, high.value);
+    moments1[i] = join(low.m, high.m);
+    moments2[i] = join(low.v, high.v);
     if p.ema_slot != NONE {
         let decay = bitcast<f32>(row.slots[p.ema_slot].z);
-        var average = unpack(averages[i]);
-        for (var h = 0u; h < HALVES; h++) {
-            average[h] = averaged(average[h], value[h], decay);
-        }
-        averages[i] = pack(average);
+        let average = unpack(averages[i]);
+        averages[i] = join(averaged(first(average), low.value, decay), averaged(second(average), high.value, decay));
+    }
+    var sum = first(g) * first(g);
+    if WIDTH == 2u {
+        sum += second(g) * second(g);
     }
     return (sum.x + sum.y) + (sum.z + sum.w);
 }

@@ -36,8 +36,7 @@ struct BatchNormBackwardApplyParams {
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormBackwardApplyParams;
-@group(0) @binding(1) var<storage, read> dy: array<Item>;
-@group(0) @binding(2) var<storage, read> x: array<Item>;
+// Bindings 1 and 2 are dy and x: in1_*.wgsl and in2_*.wgsl.
 @group(0) @binding(3) var<storage, read> mean: array<Item>;
 @group(0) @binding(4) var<storage, read> rstd: array<Item>;
 @group(0) @binding(5) var<storage, read> weight: array<Item>;
@@ -62,19 +61,19 @@ fn batch_norm_backward_apply(
     let start = k * p.run;
     let rows = min(p.run, p.rows - start);
     let vector = g * p.columns + column;
-    let m = mean[vector];
-    let r = rstd[vector];
-    let w = weight[column];
-    let s = sum_dy[vector];
-    let s_xhat = sum_dy_xhat[vector];
+    let m = unpack(mean[vector]);
+    let r = unpack(rstd[vector]);
+    let w = unpack(weight[column]);
+    let s = unpack(sum_dy[vector]);
+    let s_xhat = unpack(sum_dy_xhat[vector]);
     let mean_dy_low = first(s) * p.scale;
     let mean_dy_high = second(s) * p.scale;
     let slope_low = first(r) * first(s_xhat) * p.scale;
     let slope_high = second(r) * second(s_xhat) * p.scale;
     var at = (g * p.rows + start) * p.columns + column;
     for (var i = 0u; i < rows; i++) {
-        let d = dy[at];
-        let v = x[at];
+        let d = load1(at);
+        let v = load2(at);
         let low = first(d) - mean_dy_low - (first(v) - first(m)) * slope_low;
         let high = second(d) - mean_dy_high - (second(v) - second(m)) * slope_high;
         dx[at] = join(first(w) * first(r) * low, second(w) * second(r) * high);

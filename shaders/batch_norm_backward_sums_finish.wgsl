@@ -24,7 +24,7 @@ struct BatchNormBackwardSumsFinishParams {
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormBackwardSumsFinishParams;
-@group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
+// Binding 1 is partial: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> sum_dy: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> sum_dy_xhat: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> dweight: array<vec4<f32>>;
@@ -48,8 +48,8 @@ fn batch_norm_backward_sums_finish(
         var of_dy = vec4<f32>(0.0);
         var of_dy_xhat = vec4<f32>(0.0);
         for (var k = 0u; k < p.chunks; k++) {
-            of_dy += partial[at];
-            of_dy_xhat += partial[at + p.columns];
+            of_dy += load1(at);
+            of_dy_xhat += load1(at + p.columns);
             at += 2u * p.columns;
         }
         sum_dy[g * p.columns + column] = of_dy;

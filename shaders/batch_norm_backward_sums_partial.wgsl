@@ -30,8 +30,7 @@ struct BatchNormBackwardSumsPartialParams {
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormBackwardSumsPartialParams;
-@group(0) @binding(1) var<storage, read> dy: array<Item>;
-@group(0) @binding(2) var<storage, read> x: array<Item>;
+// Bindings 1 and 2 are dy and x: in1_*.wgsl and in2_*.wgsl.
 @group(0) @binding(3) var<storage, read> mean: array<Item>;
 @group(0) @binding(4) var<storage, read> rstd: array<Item>;
 @group(0) @binding(5) var<storage, read_write> partial: array<Item>;
@@ -52,8 +51,8 @@ fn batch_norm_backward_sums_partial(
     let g = index / p.columns / p.chunks;
     let start = k * p.chunk;
     let rows = min(p.chunk, p.rows - start);
-    let mean_item = mean[g * p.columns + column];
-    let rstd_item = rstd[g * p.columns + column];
+    let mean_item = unpack(mean[g * p.columns + column]);
+    let rstd_item = unpack(rstd[g * p.columns + column]);
     let mean_low = first(mean_item);
     let mean_high = second(mean_item);
 
@@ -63,8 +62,8 @@ fn batch_norm_backward_sums_partial(
     var dy_xc_low = vec4<f32>(0.0);
     var dy_xc_high = vec4<f32>(0.0);
     for (var r = 0u; r < rows; r++) {
-        let d = dy[at];
-        let v = x[at];
+        let d = load1(at);
+        let v = load2(at);
         dy_low += first(d);
         dy_high += second(d);
         dy_xc_low += first(d) * (first(v) - mean_low);

@@ -31,7 +31,7 @@ struct BatchNormMomentsFinishParams {
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormMomentsFinishParams;
-@group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
+// Binding 1 is partial: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> mean: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> variance: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> rstd: array<vec4<f32>>;
@@ -49,16 +49,16 @@ fn batch_norm_moments_finish(
     }
     let column = index % p.columns;
     var at = index / p.columns * p.chunks * 2u * p.columns + column;
-    var m = partial[at];
-    var m2 = partial[at + p.columns];
+    var m = load1(at);
+    var m2 = load1(at + p.columns);
     var before = min(p.chunk, p.rows);
     for (var k = 1u; k < p.chunks; k++) {
         at += 2u * p.columns;
         let n_k = min(p.chunk, p.rows - before);
         let share = f32(n_k) / f32(before + n_k);
-        let d = partial[at] - m;
+        let d = load1(at) - m;
         m += d * share;
-        m2 += partial[at + p.columns] + d * d * (f32(before) * share);
+        m2 += load1(at + p.columns) + d * d * (f32(before) * share);
         before += n_k;
     }
     let v = m2 / f32(p.rows);

@@ -32,7 +32,7 @@ struct BatchNormMomentsPartialParams {
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormMomentsPartialParams;
-@group(0) @binding(1) var<storage, read> x: array<Item>;
+// Binding 1 is x: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> partial: array<Item>;
 
 // Rounding may leave a tiny negative number; a NaN stays.
@@ -58,7 +58,7 @@ fn batch_norm_moments_partial(
     let rows = min(p.chunk, p.rows - start);
     var at = (g * p.rows + start) * p.columns + column;
 
-    let shift = x[at];
+    let shift = load1(at);
     let shift_low = first(shift);
     let shift_high = second(shift);
     var low = vec4<f32>(0.0);
@@ -67,7 +67,7 @@ fn batch_norm_moments_partial(
     var square_high = vec4<f32>(0.0);
     for (var r = 1u; r < rows; r++) {
         at += p.columns;
-        let item = x[at];
+        let item = load1(at);
         let d_low = first(item) - shift_low;
         let d_high = second(item) - shift_high;
         low += d_low;

@@ -40,8 +40,7 @@ struct BinaryParams {
 }
 
 @group(0) @binding(0) var<uniform> params: BinaryParams;
-@group(0) @binding(1) var<storage, read> a: array<Item>;
-@group(0) @binding(2) var<storage, read> b: array<Item>;
+// Bindings 1 and 2 are a and b: in1_*.wgsl and in2_*.wgsl.
 @group(0) @binding(3) var<storage, read_write> y: array<Item>;
 
 override FUNCTION: u32;
@@ -81,8 +80,8 @@ fn binary(
         return;
     }
     if BROADCAST == 0u {
-        let u = a[index];
-        let v = b[index];
+        let u = load1(index);
+        let v = load2(index);
         y[index] = join(f(first(u), first(v), p.slope), f(second(u), second(v), p.slope));
     } else {
         let column = index % p.columns;
@@ -90,8 +89,8 @@ fn binary(
         let w = row % p.width;
         let h = row / p.width % p.height;
         let n = row / p.width / p.height;
-        var u = first(a[n * p.a_n + h * p.a_h + w * p.a_w + column * p.a_c]);
-        var v = first(b[n * p.b_n + h * p.b_h + w * p.b_w + column * p.b_c]);
+        var u = first(load1(n * p.a_n + h * p.a_h + w * p.a_w + column * p.a_c));
+        var v = first(load2(n * p.b_n + h * p.b_h + w * p.b_w + column * p.b_c));
         u = select(u, u.xxxx, p.a_splat != 0u);
         v = select(v, v.xxxx, p.b_splat != 0u);
         let value = mask_channels(f(u, v, p.slope), column, p.channels);

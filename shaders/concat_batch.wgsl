@@ -20,8 +20,7 @@ struct ConcatBatchParams {
 }
 
 @group(0) @binding(0) var<uniform> params: ConcatBatchParams;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
+// Bindings 1 and 2 are a and b: in1_*.wgsl and in2_*.wgsl.
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
@@ -36,8 +35,8 @@ fn concat_batch(
         return;
     }
     if index < p.split {
-        y[index] = a[index];
+        y[index] = load1(index);
     } else {
-        y[index] = b[index - p.split];
+        y[index] = load2(index - p.split);
     }
 }

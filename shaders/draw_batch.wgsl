@@ -18,7 +18,7 @@
 // | out | (N, C, H, W), or (N, C H W) in the same logical order | out |
 //
 // A data set above the adapter's binding limit is held in up to four segments of `per_segment` images; absent segments repeat the first.
-// Epoch, start and draw counter come from the step row. Work: the first workgroups draw four features of z per invocation; each of the others
+// Epoch, start, draw counter and how many rows of z come before this micro-batch's first are in the step row. Work: the first workgroups draw four features of z per invocation; each of the others
 // reads a piece of one image, whose index its invocations compute alike, 64 vec4s at a time.
 // Parts: threefry, normal. Host: src/ops/gather.rs. Twins: noise::noise_twin, gather::batch_index, gather::twin::gather_batch.
 
@@ -120,8 +120,9 @@ fn index_of(r: u32, p: DrawBatchParams) -> u32 {
 fn draw_z(i: u32, p: DrawBatchParams) {
     if i >= p.z_items { return; }
     let feature = vec4<u32>(4u * (i % p.z_groups)) + vec4<u32>(0u, 1u, 2u, 3u);
-    let element = i / p.z_groups * p.z_features + feature;
-    let words = threefry(vec2<u32>(p.z_key0, p.z_key1), element >> vec4<u32>(1u), vec4<u32>(row.slots[p.slot].z));
+    let at = row.slots[p.slot];
+    let element = (at.w + i / p.z_groups) * p.z_features + feature;
+    let words = threefry(vec2<u32>(p.z_key0, p.z_key1), element >> vec4<u32>(1u), vec4<u32>(at.z));
     let value = radius(words.a) * circle(words.b, element & vec4<u32>(1u));
     z[i] = select(vec4<f32>(0.0), value, feature < vec4<u32>(p.z_features));
 }

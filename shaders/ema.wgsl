@@ -8,7 +8,7 @@
 // | ema | flat store | inout |
 //
 // decay comes from the step row. One item (four or eight floats) per invocation.
-// Parts: items_vec4 or items_u64, ema_rule. Host: src/ops/optimiser.rs. Twin: optimiser::twin::ema.
+// Parts: item_*, ema_buffers or ema_textures, ema_rule. Host: src/ops/optimiser.rs. Twin: optimiser::twin::ema.
 
 struct EmaParams {
     items: u32,
@@ -21,8 +21,7 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 
 @group(0) @binding(0) var<uniform> params: EmaParams;
 @group(0) @binding(1) var<uniform> row: StepRow;
-@group(0) @binding(2) var<storage, read> values: array<Item>;
-@group(0) @binding(3) var<storage, read_write> averages: array<Item>;
+// Bindings from 2 on are the stores: ema_buffers.wgsl or ema_textures.wgsl.
 
 @compute @workgroup_size(64)
 fn ema(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -31,10 +30,7 @@ fn ema(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: v
     if i >= p.items { return; }
 
     let decay = bitcast<f32>(row.slots[p.slot].z);
-    let value = unpack(values[i]);
-    var average = unpack(averages[i]);
-    for (var h = 0u; h < HALVES; h++) {
-        average[h] = averaged(average[h], value[h], decay);
-    }
-    averages[i] = pack(average);
+    let value = load_value(i);
+    let average = load_average(i);
+    averages[i] = join(averaged(first(average), first(value), decay), averaged(second(average), second(value), decay));
 }

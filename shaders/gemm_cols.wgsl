@@ -5,7 +5,7 @@
 //
 // For a weight gradient p runs over the pixels (image, y, x) of the output gradient, m over its channels, and n over (kernel tap, input channel):
 // B(p, n) is the input at the pixel that the tap sees from p, zero outside the image. A matmul has one pixel per image and one tap.
-// Workgroup z is the group: m and n count within it.
+// Workgroup z is the group, or a part of its pixels: m and n count within the group.
 
 struct GemmColsParams {
     pixels: u32,       // the k of the product
@@ -27,11 +27,11 @@ struct GemmColsParams {
     dilation_y: u32,
     dilation_x: u32,
     kernel_width: u32,
-    step_image: u32,   // eight pixels as (image, y, x), for the kernels that go on by eight
+    step_image: u32,   // four pixels as (image, y, x), for the kernel that goes on by four
     step_y: u32,
     step_x: u32,
-    reserved0: u32,
-    reserved1: u32,
+    splits: u32,       // parts of the pixels that the gemm_cols_tile_* kernels sum apart; elsewhere 1
+    split_pixels: u32, // pixels of a part: a multiple of 16, or all
 }
 
 @group(0) @binding(0) var<uniform> params: GemmColsParams;

@@ -10,7 +10,7 @@
 // walk: three vec4<i32> for each phase, then one for each segment
 //   rows        grid_height  grid_width  first_segment
 //   segments    out_y        out_x       a_channel
-//   out_channel columns      0           0
+//   out_channel columns      first_step  steps      (the kernels that go by steps count them over all segments; others do not read them)
 //   -- segment --
 //   a_y         a_x          b_base      0
 
@@ -54,14 +54,16 @@ struct Phase {
     out_x: u32,
     a_channel: u32,
     out_channel: u32,
-    columns: u32, // read by gemm_rows_scalar only: elsewhere every phase has as many
+    columns: u32,    // read by gemm_rows_scalar only: elsewhere every phase has as many
+    first_step: u32, // read by the gemm_rows_tile_* kernels and gemm_rows_reduce only
+    steps: u32,
 }
 
 fn phase_at(index: u32) -> Phase {
     let p = bitcast<vec4<u32>>(walk[index * 3u]);
     let q = bitcast<vec4<u32>>(walk[index * 3u + 1u]);
     let r = bitcast<vec4<u32>>(walk[index * 3u + 2u]);
-    return Phase(p.x, p.y, p.z, p.w, q.x, q.y, q.z, q.w, r.x, r.y);
+    return Phase(p.x, p.y, p.z, p.w, q.x, q.y, q.z, q.w, r.x, r.y, r.z, r.w);
 }
 
 // A row of C: whether it exists, where it reads and where it writes.

@@ -59,7 +59,7 @@ fn gemm_rows_scalar(
         sum += bias[phase.out_channel + n];
     }
     sum = activate(vec4<f32>(sum), p.activation, p.slope).x;
-    if p.mask != 0u {
+    if MASKED && p.mask != 0u {
         sum *= derivative_from_output(vec4<f32>(saved[row.out + n]), p.mask, p.mask_slope).x;
     }
     c[row.out + n] = sum;

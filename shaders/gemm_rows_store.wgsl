@@ -1,4 +1,4 @@
-// gemm_rows_store: epilogue and store of four columns of C. A part of gemm_rows_broadcast, gemm_rows_narrow and gemm_rows_plain.
+// gemm_rows_store: epilogue and store of four columns of C. A part of the gemm_rows_* kernels.
 
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> c: array<vec4<f32>>;
@@ -25,7 +25,7 @@ fn quad_at(phase: Phase, n: u32) -> Quad {
 fn store4(sum: vec4<f32>, quad: Quad, row: u32) {
     if quad.is_stored {
         var value = activate(sum + quad.bias, params.activation, params.slope);
-        if params.mask != 0u {
+        if MASKED && params.mask != 0u {
             value *= derivative_from_output(saved4(row + quad.n), params.mask, params.mask_slope);
         }
         c[(row + quad.n) >> 2u] = select(vec4<f32>(), value, quad.exists);

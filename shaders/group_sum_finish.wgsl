@@ -21,7 +21,7 @@ struct GroupSumFinishParams {
 }
 
 @group(0) @binding(0) var<uniform> params: GroupSumFinishParams;
-@group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
+// Binding 1 is partial: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> sum: array<vec4<f32>>;
 
 // 1 if channels are summed too.
@@ -43,7 +43,7 @@ fn group_sum_finish(
     var at = output * p.chunks * p.columns + column;
     var total = vec4<f32>(0.0);
     for (var k = 0u; k < p.chunks; k++) {
-        total += partial[at];
+        total += load1(at);
         at += p.columns;
     }
     if LANES != 0u {

@@ -29,7 +29,7 @@ struct GroupSumPartialParams {
 }
 
 @group(0) @binding(0) var<uniform> params: GroupSumPartialParams;
-@group(0) @binding(1) var<storage, read> x: array<Item>;
+// Binding 1 is x: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> partial: array<Item>;
 
 @compute @workgroup_size(64)
@@ -52,7 +52,7 @@ fn group_sum_partial(
     var low = vec4<f32>(0.0);
     var high = vec4<f32>(0.0);
     for (var r = 0u; r < rows; r++) {
-        let item = x[at];
+        let item = load1(at);
         low += first(item);
         high += second(item);
         at += p.columns;

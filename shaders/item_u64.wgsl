@@ -1,6 +1,8 @@
-// Part: an item is two vec4 of channels, moved as four 64-bit words (software adapters pay per word, not per byte).
+// Part: an item is two vec4, moved as four 64-bit words (software adapters pay per word, not per byte).
 
+// An item in memory, and its value.
 alias Item = vec4<u64>;
+alias Value = mat2x4<f32>;
 
 // vec4 groups of an item.
 const WIDTH: u32 = 2u;
@@ -9,12 +11,16 @@ fn floats(low: u64, high: u64) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(u32(low), u32(low >> 32u), u32(high), u32(high >> 32u)));
 }
 
-fn first(item: Item) -> vec4<f32> {
-    return floats(item.x, item.y);
+fn unpack(item: Item) -> Value {
+    return Value(floats(item.x, item.y), floats(item.z, item.w));
 }
 
-fn second(item: Item) -> vec4<f32> {
-    return floats(item.z, item.w);
+fn first(value: Value) -> vec4<f32> {
+    return value[0];
+}
+
+fn second(value: Value) -> vec4<f32> {
+    return value[1];
 }
 
 fn join(a: vec4<f32>, b: vec4<f32>) -> Item {

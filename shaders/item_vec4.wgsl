@@ -1,16 +1,22 @@
-// Part: an item is one vec4 of channels. `second` and the second argument of `join` are dead code, which compilers drop.
+// Part: an item is one vec4. `second` and the second argument of `join` are dead code, which compilers drop.
 
+// An item in memory, and its value.
 alias Item = vec4<f32>;
+alias Value = vec4<f32>;
 
 // vec4 groups of an item.
 const WIDTH: u32 = 1u;
 
-fn first(item: Item) -> vec4<f32> {
+fn unpack(item: Item) -> Value {
     return item;
 }
 
-fn second(item: Item) -> vec4<f32> {
-    return item;
+fn first(value: Value) -> vec4<f32> {
+    return value;
+}
+
+fn second(value: Value) -> vec4<f32> {
+    return value;
 }
 
 fn join(a: vec4<f32>, b: vec4<f32>) -> Item {

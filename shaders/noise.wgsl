@@ -10,7 +10,8 @@
 // |---|---|---|
 // | out | (N, C) or (N, C, H, W), padding lanes zero; 32-bit words, so that raw bits survive | out |
 //
-// The draw counter comes from the step row, or from the parameters where slot is FIXED.
+// The draw counter comes from the step row, or from the parameters where slot is FIXED. The row also says how many images of the draw come before
+// this tensor's first one: a micro-batch takes its part of the whole batch's draw.
 // Four channels of one pixel per invocation. Parts: threefry, normal. Host: src/ops/noise.rs. Twin: noise::noise_twin.
 
 struct NoiseParams {
@@ -46,14 +47,17 @@ fn noise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups:
     let i = (wid.y * groups.x + wid.x) * 64u + lid;
     if i >= p.items { return; }
 
+    let is_fixed = p.slot == FIXED;
+    let from_row = row.slots[select(p.slot, 0u, is_fixed)];
+    let draw = select(from_row.z, p.draw, is_fixed);
+    let skipped = select(from_row.w, 0u, is_fixed);
+
     let pixel = i / p.groups;
-    let image = pixel / p.pixels;
+    let image = skipped + pixel / p.pixels;
     let channel = vec4<u32>(4u * (i % p.groups)) + vec4<u32>(0u, 1u, 2u, 3u);
     let element = (image * p.channels + channel) * p.pixels + vec4<u32>(pixel % p.pixels);
     let odd = element & vec4<u32>(1u);
 
-    let from_row = row.slots[select(p.slot, 0u, p.slot == FIXED)].z;
-    let draw = select(from_row, p.draw, p.slot == FIXED);
     let words = threefry(vec2<u32>(p.key0, p.key1), element >> vec4<u32>(1u), vec4<u32>(draw));
     let word = select(words.a, words.b, odd == vec4<u32>(1u));
 

@@ -20,7 +20,7 @@ struct PadBatchParams {
 }
 
 @group(0) @binding(0) var<uniform> params: PadBatchParams;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+// Binding 1 is x: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
@@ -36,7 +36,7 @@ fn pad_batch(
     }
     var value = vec4<f32>(0.0);
     if index >= p.start && index - p.start < p.len {
-        value = x[index - p.start];
+        value = load1(index - p.start);
     }
     y[index] = value;
 }

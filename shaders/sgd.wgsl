@@ -10,7 +10,7 @@
 // | values p, buf | flat store | inout |
 //
 // lr comes from the step row. One item (four or eight floats) per invocation.
-// Parts: items_vec4 or items_u64. Host: src/ops/optimiser.rs. Twin: optimiser::twin::sgd.
+// Parts: item_*, sgd_buffers or sgd_textures. Host: src/ops/optimiser.rs. Twin: optimiser::twin::sgd.
 
 struct SgdParams {
     items: u32,
@@ -23,9 +23,14 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 
 @group(0) @binding(0) var<uniform> params: SgdParams;
 @group(0) @binding(1) var<uniform> row: StepRow;
-@group(0) @binding(2) var<storage, read> grads: array<Item>;
-@group(0) @binding(3) var<storage, read_write> values: array<Item>;
-@group(0) @binding(4) var<storage, read_write> buf: array<Item>;
+// Bindings from 2 on are the stores: sgd_buffers.wgsl or sgd_textures.wgsl.
+
+struct Update { value: vec4<f32>, momentum: vec4<f32> }
+
+fn update(g: vec4<f32>, value: vec4<f32>, momentum: vec4<f32>, p: SgdParams, lr: f32) -> Update {
+    let b = p.momentum * momentum + g;
+    return Update(value - lr * select(b, g + p.momentum * b, p.nesterov != 0u), b);
+}
 
 @compute @workgroup_size(64)
 fn sgd(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -34,13 +39,11 @@ fn sgd(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: v
     if i >= p.items { return; }
 
     let lr = bitcast<f32>(row.slots[p.slot].x);
-    let g = unpack(grads[i]);
-    var value = unpack(values[i]);
-    var b = unpack(buf[i]);
-    for (var h = 0u; h < HALVES; h++) {
-        b[h] = p.momentum * b[h] + g[h];
-        value[h] -= lr * select(b[h], g[h] + p.momentum * b[h], p.nesterov != 0u);
-    }
-    values[i] = pack(value);
-    buf[i] = pack(b);
+    let g = load_grad(i);
+    let value = load_value(i);
+    let momentum = load_momentum(i);
+    let low = update(first(g), first(value), first(momentum), p, lr);
+    let high = update(second(g), second(value), second(momentum), p, lr);
+    values[i] = join(low.value, high.value);
+    momenta[i] = join(low.momentum, high.momentum);
 }

@@ -19,7 +19,7 @@ struct SliceBatchParams {
 }
 
 @group(0) @binding(0) var<uniform> params: SliceBatchParams;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+// Binding 1 is x: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
@@ -33,5 +33,5 @@ fn slice_batch(
     if index >= p.count {
         return;
     }
-    y[index] = x[index + p.start];
+    y[index] = load1(index + p.start);
 }

@@ -40,7 +40,7 @@ struct SumAxesParams {
 }
 
 @group(0) @binding(0) var<uniform> params: SumAxesParams;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+// Binding 1 is x: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
 
 // 1 if channels are summed too and there is a single chunk: the four lanes are added into lane 0.
@@ -70,7 +70,7 @@ fn sum_axes(
     var n = first / p.term_c / p.term_w / p.term_h;
     var sum = vec4<f32>(0.0);
     for (var t = 0u; t < terms; t++) {
-        sum += x[base + n * p.stride_n + h * p.stride_h + w * p.stride_w + c];
+        sum += load1(base + n * p.stride_n + h * p.stride_h + w * p.stride_w + c);
         // Carry by selects: divisions in the loop would cost more than the load.
         c++;
         w += select(0u, 1u, c == p.term_c);

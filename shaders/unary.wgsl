@@ -27,7 +27,7 @@ struct UnaryParams {
 }
 
 @group(0) @binding(0) var<uniform> params: UnaryParams;
-@group(0) @binding(1) var<storage, read> x: array<Item>;
+// Binding 1 is x: in1_*.wgsl.
 @group(0) @binding(2) var<storage, read_write> y: array<Item>;
 
 override FUNCTION: u32;
@@ -98,7 +98,7 @@ fn unary(
     if index >= p.count {
         return;
     }
-    let item = x[index];
+    let item = load1(index);
     y[index] = join(
         masked(f(first(item), p.a, p.b), index * WIDTH, p.columns, p.channels),
         masked(f(second(item), p.a, p.b), index * WIDTH + 1u, p.columns, p.channels),

@@ -14,13 +14,18 @@
 //! 6. [`gan::trainer::Trainer`] owns the state, reads statistics once a tick, samples the averaged generator, and loads and gives checkpoints' tensors.
 //! 7. [`run`] keeps the run folder, [`cli`] the command line.
 //!
-//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `cli`; `data` and `eval` stand beside `gan`.
+//! Which of several kernels computes a product follows from adapter and shape; [`tune`] times them and writes a table ([`graph::variants`]) that a run
+//! may use instead, and then keeps.
+//!
+//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `tune`, `cli`; `data` and `eval` stand beside `gan`,
+//! `bench` beside `run`.
 //!
 //! # Why the numbers can be trusted
 //!
 //! PyTorch fixtures and finite differences prove the f64 CPU twin of every op; the twins prove the kernels on whatever adapter is present
 //! (`ganymede check` does it for users); ten steps of a DCGAN against PyTorch prove the whole step.
 
+pub mod bench;
 pub mod cli;
 pub mod data;
 pub mod error;
@@ -33,3 +38,4 @@ pub mod ops;
 pub mod plan;
 pub mod run;
 pub mod suggest;
+pub mod tune;

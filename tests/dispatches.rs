@@ -8,9 +8,10 @@ use ganymede::nn::presets::PRESETS;
 use ganymede::ops::optimiser::Adam;
 use std::collections::BTreeMap;
 
-/// Most dispatches of a preset's step: (preset, channels of an image, on a GPU, on a software adapter).
+/// Most dispatches of a preset's step: (preset, channels of an image, on a GPU, on a software adapter). On a GPU, a product that is split to fill
+/// the device has a second dispatch, which the goals (mlp 30, dcgan-64 70) do not count.
 const MOST: [(&str, usize, usize, usize); 5] =
-    [("mlp", 1, 30, 30), ("dcgan-28-small", 1, 33, 33), ("dcgan-28", 1, 52, 45), ("dcgan-32", 3, 49, 49), ("dcgan-64", 3, 63, 63)];
+    [("mlp", 1, 30, 30), ("dcgan-28-small", 1, 33, 33), ("dcgan-28", 1, 47, 45), ("dcgan-32", 3, 49, 49), ("dcgan-64", 3, 63, 63)];
 
 fn config(name: &str, channels: usize) -> GanConfig {
     let preset = PRESETS.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no preset is called {name}"));
@@ -20,6 +21,7 @@ fn config(name: &str, channels: usize) -> GanConfig {
         discriminator,
         z_dim: preset.z_dim,
         batch: preset.batch,
+        micro_batch: preset.batch,
         d_steps: 1,
         lr_g: preset.lr,
         lr_d: preset.lr,
@@ -28,6 +30,7 @@ fn config(name: &str, channels: usize) -> GanConfig {
         ema_half_life_kimg: 10.0,
         ema_ramp: 0.05,
         seed: 0,
+        variants: Default::default(),
     }
 }
 
@@ -39,7 +42,7 @@ fn presets_stay_below_their_numbers() {
         for (adapter, caps, most) in [("a GPU", Caps::minimal(), gpu), ("a software adapter", software.clone(), cpu)] {
             let plan = trainer::plan(&config(name, channels), &Inputs::Device { images: 1000 }, &caps)
                 .unwrap_or_else(|e| panic!("{name} does not compile for {adapter}: {e}"));
-            let count = plan.dispatches.len();
+            let count = plan.dispatches.iter().filter(|(_, d)| d.kernel.name != "gemm_split_finish").count();
             if count > most {
                 let mut kernels: BTreeMap<&str, usize> = BTreeMap::new();
                 plan.dispatches.iter().for_each(|(_, d)| *kernels.entry(d.kernel.name).or_default() += 1);

@@ -611,7 +611,7 @@ fn verbs_that_look_at_the_adapter() {
 
     let plan = bench.ok(&["plan", "--batch", "4"]);
     assert!(plan.starts_with(&adapter), "{plan}");
-    assert!(plan.contains("MFLOP") && plan.contains("z.noise") && plan.contains("real.gather_batch"), "{plan}");
+    assert!(plan.contains("MFLOP") && plan.contains("draw.draw_batch"), "{plan}");
     for part in ["G/0.gemm", "D/pair/0", "D/adam", "G/adam", "G/ema"] {
         assert!(plan.contains(part) || part == "D/pair/0" && plan.contains("D/pair/1"), "no {part} in {plan}");
     }
@@ -631,6 +631,60 @@ fn verbs_that_look_at_the_adapter() {
     let text = bench.fails(&["plan", "--data", "builtin:digits?n=10", "--batch", "64"], 2);
     assert!(text.contains("--batch (training.batch) is 64, but builtin:digits?n=10 has only 10 images"), "{text}");
     assert_eq!(fs::read_dir(bench.dir.path()).expect("a folder").count(), 0, "nothing of this writes anything");
+}
+
+/// Megabytes that `ganymede plan` says training takes.
+fn planned(text: &str) -> f64 {
+    let after = text.split("Training takes ").nth(1).and_then(|rest| rest.split(" MB").next());
+    after.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no total in {text}"))
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_it_is_allocated() {
+    let Some(bench) = Bench::new() else { return };
+    let (most, least) =
+        (planned(&bench.ok(&["plan", "--batch", "48"])), planned(&bench.ok(&["plan", "--batch", "48", "--micro-batch", "2"])));
+    assert!(least < 0.8 * most, "{least} and {most} MB");
+    let limit = format!("{:.0}", (least + most) / 2.0 * 1e6 / f64::from(1 << 20));
+    let arguments = ["train", "--batch", "48", "--steps", "2", "--memory-limit", &limit];
+    let text = bench.fails(&arguments, 3);
+    assert!(
+        text.contains("training needs ") && text.contains(&format!("{limit}.0 MiB --memory-limit allows. Give --micro-batch ")),
+        "{text}"
+    );
+    assert!(text.contains("--batch") && text.contains("another adapter with --adapter"), "{text}");
+    assert_eq!(latest(&bench.path("runs")), None, "no run is left behind");
+    let plan = bench.run(&["plan", "--batch", "48", "--memory-limit", &limit]);
+    assert_eq!(plan.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&plan.stdout).contains(" dispatches, "), "the plan is printed all the same");
+
+    // The micro-batch that is named fits, and the next larger one does not.
+    let named = text.split("--micro-batch ").nth(1).and_then(|rest| rest.split(',').next()).expect("a number").to_string();
+    let plan = |micro: &str| bench.run(&["plan", "--batch", "48", "--micro-batch", micro, "--memory-limit", &limit]).status.code();
+    assert_eq!(plan(&named), Some(0));
+    let larger = (1..=48).find(|m| 48 % m == 0 && *m > named.parse().expect("a number")).expect("the batch itself is larger");
+    assert_eq!(plan(&larger.to_string()), Some(3));
+    let text = bench.ok(&[&arguments[..], &["--micro-batch", &named]].concat());
+    let note = format!("of {named} images an update. Batch norm takes its statistics from {named} images instead of 48");
+    assert_eq!(text.matches(&note).count(), 1, "{text}");
+
+    let text = bench.fails(&["train", "--memory-limit", "1"], 3);
+    assert!(text.contains("1.0 MiB --memory-limit allows. The smallest --micro-batch would still need "), "{text}");
+}
+
+#[test]
+fn a_run_of_micro_batches_resumes_as_one() {
+    let Some(bench) = Bench::new() else { return };
+    let whole = bench.train("whole", &["--micro-batch", "2"]);
+    assert!(fs::read_to_string(whole.join("config.toml")).expect("settings").contains("micro_batch = 2\n"));
+    let traces = Traces::of(&whole);
+    assert_eq!(traces.statistics.iter().map(|s| s["steps"].as_u64()).collect::<Vec<_>>(), [Some(5), Some(5), Some(2)]);
+    bench.train("stopped", &["--micro-batch", "2", "--stop-after", "7"]);
+    let text = bench.fails(&["train", "--outdir", "stopped", "--resume", "latest", "--micro-batch", "4"], 2);
+    assert!(text.contains("was trained with 2"), "{text}");
+    bench.ok(&["train", "--outdir", "stopped", "--resume", "latest"]);
+    let resumed = latest(&bench.path("stopped")).expect("a run");
+    assert_eq!(Traces::of(&resumed).without_stops(&traces), traces);
 }
 
 #[test]

@@ -39,9 +39,10 @@ impl Display for Specialisation {
     }
 }
 
-/// Every kernel: those of the ops, and the start-up test of the lanes.
+/// Every kernel: those of the ops, those that only benchmarks run, and the start-up test of the lanes.
 fn kernels() -> Vec<&'static Kernel> {
     let mut kernels = ganymede::ops::kernels();
+    kernels.extend(ganymede::bench::kernels());
     kernels.push(&ganymede::gpu::LANE_TEST);
     kernels
 }
@@ -85,6 +86,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 discriminator,
                 z_dim: preset.z_dim,
                 batch: preset.batch,
+                micro_batch: preset.batch,
                 d_steps: 1,
                 lr_g: preset.lr,
                 lr_d: preset.lr,
@@ -93,6 +95,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 ema_half_life_kimg: 10.0,
                 ema_ramp: 0.05,
                 seed: 0,
+                variants: Default::default(),
             };
             // What draws z and gathers batches on the device comes with the kernel cases, in all its switches.
             let plan = trainer::plan(&config, &Inputs::Given, caps)?;

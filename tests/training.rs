@@ -67,6 +67,7 @@ fn config() -> GanConfig {
         discriminator: network("D", &[1, 16, 16], d),
         z_dim: 6,
         batch: 4,
+        micro_batch: 4,
         d_steps: 1,
         lr_g: 2e-4,
         lr_d: 2e-4,
@@ -75,6 +76,7 @@ fn config() -> GanConfig {
         ema_half_life_kimg: 0.01,
         ema_ramp: 1.0,
         seed: 5,
+        variants: Default::default(),
     }
 }
 
@@ -251,12 +253,109 @@ fn adams_first_step_moves_weights_by_the_learning_rate_and_its_later_ones_by_the
     }
 }
 
+/// A dense GAN for 16x16 images, without batch norm.
+fn dense() -> GanConfig {
+    let network =
+        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::PyTorch };
+    let linear = |inputs, outputs| Layer::Linear { inputs, outputs, bias: true };
+    let (leaky, image) = (Layer::LeakyRelu(0.2), Layer::Unflatten { channels: 1, height: 16, width: 16 });
+    GanConfig {
+        generator: network("G", &[6], vec![linear(6, 24), leaky, linear(24, 256), Layer::Tanh, image]),
+        discriminator: network("D", &[1, 16, 16], vec![Layer::Flatten, linear(256, 24), leaky, linear(24, 1)]),
+        batch: 64,
+        micro_batch: 64,
+        d_steps: 2,
+        ..config()
+    }
+}
+
+/// How far the parameters and moments of two runs are apart, as a share of the way from `start`: the worst tensor.
+fn apart(start: &Tensors, a: &Tensors, b: &Tensors) -> f64 {
+    let distance = |name: &str, a: &Tensors, b: &Tensors| {
+        floats(a, name).iter().zip(floats(b, name)).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>().sqrt()
+    };
+    let names = start.keys().filter(|name| *name != "tick.stats");
+    names.map(|name| distance(name, a, b) / distance(name, start, a)).fold(0.0, f64::max)
+}
+
+#[test]
+fn micro_batches_add_up_to_the_batch_where_no_batch_norm_is() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let run = |micro_batch, seed| {
+        let mut trainer = trainer(&gpu, GanConfig { micro_batch, seed, ..dense() });
+        let start = tensors(&trainer);
+        trainer.run_steps(5).expect("five steps");
+        let end = tensors(&trainer);
+        let stats: BTreeMap<Stat, f64> = trainer.tick_stats().expect("statistics").into_iter().map(|(stat, s)| (stat, s.mean)).collect();
+        (start, end, stats)
+    };
+    let (start, whole, stats) = run(64, 5);
+    for micro_batch in [16, 1] {
+        let (same_start, split, split_stats) = run(micro_batch, 5);
+        assert_eq!(bits(&start, &[""]), bits(&same_start, &[""]));
+        let off = apart(&start, &whole, &split);
+        assert!(off < 1e-3, "micro-batches of {micro_batch} are {off} of the way off");
+        assert_eq!(stats.keys().collect::<Vec<_>>(), split_stats.keys().collect::<Vec<_>>());
+        for (stat, mean) in &stats {
+            assert!((mean - split_stats[stat]).abs() < 1e-4 * mean.abs().max(1.0), "{}: {mean} and {}", stat.name(), split_stats[stat]);
+        }
+    }
+    // The measure tells other noise and other batches apart.
+    let (_, other, _) = run(16, 6);
+    assert!(apart(&start, &whole, &other) > 0.1);
+}
+
+#[test]
+fn runs_of_micro_batches_repeat_and_resume_to_the_bit() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    for config in [GanConfig { micro_batch: 16, ..dense() }, GanConfig { micro_batch: 2, ..config() }] {
+        let start = |steps_per_submit| {
+            let mut trainer = trainer(&gpu, config.clone());
+            trainer.set_steps_per_submit(Some(steps_per_submit));
+            trainer
+        };
+        let mut whole = start(3);
+        whole.run_steps(6).expect("six steps");
+        let expected = bits(&tensors(&whole), &[""]);
+
+        let mut first = start(1);
+        first.run_steps(2).expect("two steps");
+        let mut second = start(4);
+        second.load_tensors(first.position(), &tensors(&first)).expect("the state loads");
+        second.run_steps(4).expect("four steps");
+        assert_eq!(bits(&tensors(&second), &[""]), expected);
+
+        // The timed step is a step like the others.
+        let mut timed = start(1);
+        timed.run_steps(5).expect("five steps");
+        let spans = timed.time_step().expect("a timed step");
+        assert!(spans.is_none_or(|spans| spans.len() == timed.plan().dispatches.len()));
+        assert_eq!(bits(&tensors(&timed), &[""]), expected);
+    }
+}
+
+#[test]
+fn batch_norm_sees_each_micro_batch_alone() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let run = |micro_batch| {
+        let mut trainer = trainer(&gpu, GanConfig { micro_batch, ..config() });
+        trainer.run_steps(2).expect("two steps");
+        assert_eq!(trainer.position().images_seen, 8);
+        tensors(&trainer)
+    };
+    let (whole, split) = (run(4), run(2));
+    let far = |name: &str| floats(&whole, name).iter().zip(floats(&split, name)).any(|(a, b)| (a - b).abs() > 1e-4);
+    for name in ["G.1.running_mean", "D.3.running_var", "adam.D.m.2.weight"] {
+        assert!(far(name), "{name} is the same for a batch of 4 and two of 2");
+    }
+}
+
 #[test]
 fn an_epoch_shows_every_image_once() {
     let Some((gpu, _guard)) = gpu() else { return };
     // 37 images of one byte that is their number, seen by batches of 8, two a step: epochs end inside of batches.
     let (count, batch, d_steps) = (37, 8, 2);
-    let config = GanConfig { batch, d_steps, ..config() };
+    let config = GanConfig { batch, micro_batch: batch, d_steps, ..config() };
     let mut program = Program::new();
     let data = program.buffer("data", count);
     let image = Shape::new(&[batch, 1, 2, 2]).expect("a shape");
@@ -435,6 +534,7 @@ fn gap_closed_by_training(gpu: &Arc<Gpu>, seed: u64) -> f64 {
         discriminator: network("D", &[1, 28, 28], d),
         z_dim: 16,
         batch: 16,
+        micro_batch: 16,
         lr_g: 1e-3,
         lr_d: 1e-3,
         ema_half_life_kimg: 1.0,

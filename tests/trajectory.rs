@@ -46,6 +46,7 @@ impl Trajectory {
             discriminator: network("D", &real.get("real.0").shape.dims()[1..], discriminator),
             z_dim,
             batch: number("batch") as usize,
+            micro_batch: number("batch") as usize,
             d_steps: 1,
             lr_g: number("lr"),
             lr_d: number("lr"),
@@ -54,6 +55,7 @@ impl Trajectory {
             ema_half_life_kimg: 1.0,
             ema_ramp: 0.05,
             seed: 0,
+            variants: Default::default(),
         };
         Trajectory { end: Fixture::load(&format!("{name}_final")), real, start, config }
     }

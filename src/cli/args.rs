@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Result;
 use crate::run::config::{ConfigFile, Given, Layers};
+use crate::tune::file;
 
 /// Trains GANs on any GPU: the whole training step runs in hand-written compute shaders
 #[derive(Debug, Parser)]
@@ -27,8 +28,12 @@ pub enum Command {
     Check(DeviceArgs),
     /// Print what a training step dispatches, and the memory it takes
     Plan(PlanArgs),
+    /// Time the kernels of a training step on this adapter, and write the fastest ones to a file for --variants
+    Tune(TuneArgs),
     /// List the presets
     Presets,
+    /// Measure kernels, training steps and overheads on this machine's adapter
+    Bench(Box<BenchArgs>),
 }
 
 /// Which adapter to use, and how.
@@ -67,14 +72,30 @@ pub struct ModelArgs {
     /// Images in a batch
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<u32>,
+    /// Images of a batch that are on the device at once, a divisor of the batch: needs less memory and more time
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    pub micro_batch: Option<u32>,
+    /// Device memory that training may take, for an adapter that is shared [default: what the adapter says it has]
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    pub memory_limit: Option<u32>,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// Which kernels to use.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VariantsArgs {
+    /// Use the kernels of a file that `ganymede tune` wrote, which the run then keeps; `default` for the built-in choice
+    #[arg(long, value_name = "FILE|default")]
+    pub variants: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub variants: VariantsArgs,
     /// Folder in which run folders are made
     #[arg(long, value_name = "DIR")]
     pub outdir: Option<PathBuf>,
@@ -138,6 +159,101 @@ pub struct SampleArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub variants: VariantsArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// File to write
+    #[arg(long, value_name = "FILE.toml", default_value = "variants.toml")]
+    pub out: PathBuf,
+    /// Seconds of measuring, without those that drivers compile in [default: 0.8, or 30 on a software adapter]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BenchArgs {
+    /// What to measure [default: all]
+    #[command(subcommand)]
+    pub what: Option<BenchCommand>,
+    #[command(flatten)]
+    pub options: BenchOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Every kernel on the presets' shapes and some published ones, next to this adapter's ceilings
+    Kernels(BenchOptions),
+    /// Whole training steps of the presets on built-in data
+    Step(BenchOptions),
+    /// Empty dispatches, submits and readbacks
+    Overhead(BenchOptions),
+    /// From process start to the end of the first training step, with empty and with filled caches
+    Start(StartArgs),
+    /// All of these
+    All(BenchOptions),
+    /// Compare two reports; exit code 1 if a result is worse beyond its spread
+    Compare(CompareArgs),
+}
+
+/// What is measured, and for how long.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BenchOptions {
+    /// Write the results as JSON to a file, or to standard output for `-` (the table then goes to standard error)
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+    /// Only this preset, and of the kernels only its shapes
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Images in a batch [default: the preset's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub batch: Option<u32>,
+    /// Seconds for each result [default: 0.4 for a kernel, 10 for a training step, 1 for an overhead]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true)]
+    pub seconds: Option<f64>,
+    /// Samples of each result [default: as the seconds allow; 3 for `start`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), allow_negative_numbers = true)]
+    pub runs: Option<u32>,
+    /// Only results whose name or kernel contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Every kernel that can run a product, not only the one that this adapter gets by default
+    #[arg(long)]
+    pub all_variants: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub options: BenchOptions,
+    /// Be the process that is measured
+    #[arg(long, hide = true, requires = "preset")]
+    pub child: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Report to compare with
+    #[arg(value_name = "OLD.json")]
+    pub old: PathBuf,
+    /// Report that is judged
+    #[arg(value_name = "NEW.json")]
+    pub new: PathBuf,
+}
+
+/// A positive number of seconds, up to an hour.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
+        _ => Err("expected seconds above 0, up to 3600".to_string()),
+    }
 }
 
 /// A list of seeds.
@@ -215,17 +331,34 @@ impl ModelArgs {
         flags.data.source = self.data.as_deref().map(utf8).transpose()?;
         flags.networks.preset = self.preset.clone();
         flags.training.batch = self.batch;
+        flags.training.micro_batch = self.micro_batch.map(Some);
         flags.run.adapter = self.device.adapter.clone().map(Some);
         flags.run.backend = self.device.backend_name().map(Some);
+        flags.run.memory_limit = self.memory_limit.map(Some);
         flags.run.checked = self.device.checked.then_some(true);
         Ok(Layers { flags, file: self.config.as_deref().map(ConfigFile::read).transpose()? })
+    }
+}
+
+impl VariantsArgs {
+    /// `layers` with the table that the flag gives.
+    fn onto(&self, mut layers: Layers) -> Result<Layers> {
+        layers.flags.variants = self.variants.as_deref().map(file::setting).transpose()?;
+        Ok(layers)
+    }
+}
+
+impl PlanArgs {
+    /// The settings that the flags give, and the `--config` file.
+    pub fn layers(&self) -> Result<Layers> {
+        self.variants.onto(self.model.layers()?)
     }
 }
 
 impl TrainArgs {
     /// The settings that the flags give, and the `--config` file.
     pub fn layers(&self) -> Result<Layers> {
-        let mut layers = self.model.layers()?;
+        let mut layers = self.variants.onto(self.model.layers()?)?;
         let flags = &mut layers.flags;
         flags.training.seed = self.seed;
         (flags.training.lr_g, flags.training.lr_d) = (self.lr, self.lr);
@@ -277,15 +410,16 @@ mod tests {
 
     #[test]
     fn every_flag_of_train_reaches_the_settings() {
-        let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --seed 3 --lr 0.001 --tick 1 --snap 2 \
-                    --keep 4 --desc d --adapter llvm --backend vulkan --checked";
+        let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --micro-batch 4 --seed 3 --lr 0.001 --tick 1 --snap 2 \
+                    --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --checked";
         let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         let config = args.layers().unwrap().resolve(None).unwrap();
         assert_eq!((config.data.source.as_str(), config.networks.preset.as_str()), ("builtin:shapes", "mlp"));
         let t = &config.training;
-        assert_eq!((t.batch, t.seed, t.lr_g, t.lr_d), (8, 3, 0.001, 0.001));
+        assert_eq!((t.batch, t.micro_batch, t.seed, t.lr_g, t.lr_d), (8, Some(4), 3, 0.001, 0.001));
         let r = &config.run;
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
+        assert_eq!(r.memory_limit, Some(900));
     }
 }

@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | a self-test found a wrong result, or a defect in Ganymede |
+//! | 1 | a self-test found a wrong result, a benchmark is worse than its baseline, or a defect in Ganymede |
 //! | 2 | the input is at fault: a flag, a file, a field |
 //! | 3 | the machine is at fault: no adapter, out of memory, device lost, disk full |
 //! | 4 | training produced a non-finite number |
@@ -12,12 +12,14 @@
 //! Each verb is one file; what they need of the engine goes through `wiring`, so that this module knows flags and texts only.
 
 mod args;
+mod bench;
 mod check;
 mod devices;
 mod plan;
 mod presets;
 mod sample;
 mod train;
+mod tune;
 mod wiring;
 
 use std::ffi::OsString;
@@ -40,7 +42,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Devices => devices::run(),
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Presets => presets::run(),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => 0,

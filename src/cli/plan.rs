@@ -6,8 +6,8 @@ use crate::error::Result;
 
 /// Prints the plan of a training step with the given settings.
 pub fn run(args: &PlanArgs) -> Result<()> {
-    let config = args.model.layers()?.resolve(None)?;
+    let config = args.layers()?.resolve(None)?;
     let data = wiring::open_data(&config)?;
     config.check_data(data.len())?;
-    super::print(&wiring::plan(&config, &data)?)
+    wiring::plan(&config, &data, &super::print)
 }

@@ -6,7 +6,7 @@ use super::args::TrainArgs;
 use super::wiring::{self, Data};
 use crate::error::{Error, Result};
 use crate::run::checkpoint;
-use crate::run::config::{Layers, TrainConfig};
+use crate::run::config::{Layers, Recipe, TrainConfig, VariantsConfig};
 use crate::run::folder::{self, RunFolder};
 use crate::run::log::Log;
 use crate::run::progress::{format_bytes, format_kimg};
@@ -55,6 +55,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     };
     log.line(&introduction(&config, &origin, &name, &data)?)?;
     log.line(&wiring::networks(&config, &data)?)?;
+    if let Some(note) = wiring::micro_batches(&config, &data)? {
+        log.line(&note)?;
+    }
     if args.dry_run {
         return log.line("Dry run: nothing was trained or written");
     }
@@ -62,6 +65,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let stop = Stop::install()?;
     let mut built = wiring::build(&config, &data)?;
     log.line(&format!("Adapter: {}; {} of device memory", built.adapter, format_bytes(built.engine.memory())))?;
+    built.variants.iter().try_for_each(|line| log.line(line))?;
     let folder = match folder {
         Some(folder) => folder,
         None => {
@@ -170,7 +174,8 @@ fn fork(layers: &Layers, what: &str) -> Result<Job> {
 
 /// `config` with what a checkpoint says of training.
 fn with_recipe(config: TrainConfig, state: &TrainState) -> TrainConfig {
-    TrainConfig { networks: state.recipe.networks.clone(), training: state.recipe.training.clone(), ..config }
+    let Recipe { networks, training, variants } = state.recipe.clone();
+    TrainConfig { networks, training, variants: VariantsConfig { kernels: variants, ..config.variants }, ..config }
 }
 
 /// Where runs are looked up by name.

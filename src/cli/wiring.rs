@@ -3,9 +3,10 @@
 use super::args::DeviceArgs;
 use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
+use crate::gan::config::GanConfig;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
-use crate::gan::trainer::{self, Trainer};
+use crate::gan::trainer::{self, PendingStats, Trainer};
 use crate::gpu::{Backend, Gpu, GpuOptions, describe_devices};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -13,10 +14,13 @@ use crate::nn::presets::preset;
 use crate::nn::summary;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
-use crate::run::config::TrainConfig;
+use crate::run::config::{TrainConfig, VariantsConfig};
+use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
 use crate::run::train::{Engine, TickStats};
+use crate::tune::file::VariantsFile;
+use crate::tune::{self, Outcome};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -115,7 +119,27 @@ pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
     Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
 }
 
-fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
+/// What to know about micro-batches, where there are any: how they change the numbers.
+pub fn micro_batches(config: &TrainConfig, data: &Data) -> Result<Option<String>> {
+    let gan = config.recipe().gan_config(data.set.channels)?;
+    let (m, batch) = (gan.micro_batch, gan.batch);
+    Ok(match (gan.micro_batches(), gan.has_norm()) {
+        (1, _) => None,
+        (n, true) => Some(format!(
+            "Micro-batches: {n} of {m} images an update. Batch norm takes its statistics from {m} images instead of {batch}, so this is not the \
+             training that --batch {batch} alone would be"
+        )),
+        (n, false) => {
+            Some(format!("Micro-batches: {n} of {m} images an update; but for rounding, the same training as with the whole batch"))
+        }
+    })
+}
+
+/// The adapter that the flags name, opened.
+///
+/// # Errors
+/// As [`Gpu::open`].
+pub fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
     let backend = backend.map(str::parse::<Backend>).transpose()?;
     Gpu::open(&GpuOptions { adapter, backend, checked, ..GpuOptions::default() })
 }
@@ -126,6 +150,8 @@ pub struct Built {
     pub engine: Box<dyn Engine>,
     /// The adapter that was chosen, with driver and, if it is a software one, a word on that.
     pub adapter: String,
+    /// Whose choice of kernels is used, if not the built-in one.
+    pub variants: Option<String>,
 }
 
 /// Chooses the adapter, compiles the plan, uploads data and initial weights.
@@ -135,15 +161,73 @@ pub struct Built {
 pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
     let gpu = Arc::new(open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?);
     let gan = config.recipe().gan_config(data.set.channels)?;
+    check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
-    Ok(Built { adapter: gpu.adapter_summary(), engine: Box::new(Training { trainer, gpu }) })
+    let variants = describe_variants(config, &gpu);
+    Ok(Built { adapter: gpu.adapter_summary(), variants, engine: Box::new(Training { trainer, gpu, tick: None }) })
+}
+
+/// A line on the table of kernels in use, if there is one: where it is from, and whether it was made for this adapter.
+fn describe_variants(config: &TrainConfig, gpu: &Gpu) -> Option<String> {
+    let VariantsConfig { adapter, kernels } = &config.variants;
+    let here = gpu.adapter_name();
+    let stranger = match adapter {
+        Some(adapter) if adapter != here => format!("; they were timed on {adapter}, and may not be the fastest ones on {here}"),
+        _ => String::new(),
+    };
+    let count = kernels.kernels.len();
+    (count > 0).then(|| format!("Kernels: {count} products as {} chooses{stranger}", kernels.origin))
+}
+
+/// Device memory that training with these settings takes.
+fn training_bytes(gan: &GanConfig, data: &Data, gpu: &Gpu) -> Result<u64> {
+    let plan = trainer::plan(gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    Ok(plan.memory().total() + trainer::sampler_bytes(gan, &gpu.caps())?)
+}
+
+/// Refuses what does not fit on the adapter, with what would. `needs` is what it takes, if that has been planned already.
+fn check_memory(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu, needs: Option<u64>) -> Result<()> {
+    let limit = config.run.memory_limit.map(|mib| u64::from(mib) << 20);
+    let Some(available) = limit.or(gpu.memory_available()) else { return Ok(()) };
+    let needs = needs.map_or_else(|| training_bytes(gan, data, gpu), Ok)?;
+    if needs <= available {
+        return Ok(());
+    }
+    let mut least = needs;
+    let mut fitting = None;
+    for micro_batch in gan.possible_micro_batches().filter(|&m| m < gan.micro_batch) {
+        least = training_bytes(&GanConfig { micro_batch, ..gan.clone() }, data, gpu)?;
+        if least <= available {
+            fitting = Some(micro_batch);
+            break;
+        }
+    }
+    let advice = match fitting {
+        Some(m) => format!(
+            "Give --micro-batch {m}, which does the same batch in parts of {m} images and needs {}; or use a smaller --batch (--batch {m} fits)",
+            format_bytes(least)
+        ),
+        None => format!(
+            "The smallest --micro-batch would still need {}: use a smaller --preset, or fewer images (all of them are kept on the device)",
+            format_bytes(least)
+        ),
+    };
+    let source = if limit.is_some() { "--memory-limit allows" } else { "is available" };
+    Err(Error::environment(format!(
+        "training needs {} of device memory on {}, and {} {source}. {advice}; or choose another adapter with --adapter (see `ganymede devices`)",
+        format_bytes(needs),
+        gpu.adapter_summary(),
+        format_bytes(available)
+    )))
 }
 
 struct Training {
     trainer: Trainer,
     gpu: Arc<Gpu>,
+    /// A tick that has ended, and whose statistics nobody has taken yet.
+    tick: Option<PendingStats>,
 }
 
 impl Drop for Training {
@@ -165,12 +249,23 @@ impl Engine for Training {
         self.trainer.check_finite()
     }
 
-    fn tick_stats(&mut self) -> Result<TickStats> {
-        let stats: HashMap<Stat, _> = self.trainer.tick_stats()?.into_iter().collect();
+    fn end_tick(&mut self) -> Result<()> {
+        self.tick = Some(self.trainer.end_tick()?);
+        Ok(())
+    }
+
+    fn tick_stats(&mut self, wait: bool) -> Result<Option<TickStats>> {
+        let Some(mut pending) = self.tick.take() else { return Ok(None) };
+        if !wait && !self.trainer.is_tick_ready(&mut pending)? {
+            self.tick = Some(pending);
+            return Ok(None);
+        }
+        let stats: HashMap<Stat, _> = self.trainer.finish_tick(pending)?.into_iter().collect();
         let mean = |stat| stats.get(&stat).map_or(0.0, |s| s.mean);
         let (loss_d_real, loss_d_fake) = (mean(Stat::LossDReal), mean(Stat::LossDFake));
-        Ok(TickStats {
-            steps: stats.get(&Stat::LossG).map_or(0, |s| s.count),
+        Ok(Some(TickStats {
+            // Once a step, into however many micro-batches it was split.
+            steps: stats.get(&Stat::GradNormG).map_or(0, |s| s.count),
             loss_d: loss_d_real + loss_d_fake,
             loss_d_real,
             loss_d_fake,
@@ -180,7 +275,7 @@ impl Engine for Training {
             d_g_z2: mean(Stat::DGZ2),
             grad_norm_d: mean(Stat::GradNormD),
             grad_norm_g: mean(Stat::GradNormG),
-        })
+        }))
     }
 
     fn state(&mut self) -> Result<Tensors> {
@@ -196,7 +291,8 @@ impl Engine for Training {
     }
 
     fn memory(&self) -> u64 {
-        self.gpu.memory_allocated().unwrap_or_else(|| self.trainer.memory())
+        // Not what the driver's allocator has at this moment: with statistics and uploads on their way, equal runs would report different numbers.
+        self.trainer.memory()
     }
 }
 
@@ -290,12 +386,41 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
     Ok(())
 }
 
-/// The compiled plan of a training step as text.
-pub fn plan(config: &TrainConfig, data: &Data) -> Result<String> {
+/// Prints the compiled plan of a training step.
+///
+/// # Errors
+/// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
+pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
     let gan = config.recipe().gan_config(data.set.channels)?;
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
-    Ok(format!("{}\n{plan}", gpu.adapter_summary()))
+    let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
+    let total = plan.memory().total() + sampler;
+    let variants = describe_variants(config, &gpu).map(|line| line + "\n").unwrap_or_default();
+    print(&format!(
+        "{}\n{variants}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
+        gpu.adapter_summary(),
+        total as f64 / 1e6,
+        plan.memory().total() as f64 / 1e6,
+        sampler as f64 / 1e6
+    ))?;
+    check_memory(config, &gan, data, &gpu, Some(total))
+}
+
+/// Times the kernels of a training step. `seconds` says how long, for a software adapter or another; `print` takes lines as they come.
+pub fn tune(
+    config: &TrainConfig,
+    data: &Data,
+    seconds: &dyn Fn(bool) -> f64,
+    print: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<(VariantsFile, Outcome)> {
+    let gan = config.recipe().gan_config(data.set.channels)?;
+    let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
+    print(&gpu.adapter_summary())?;
+    let sites = trainer::step_products(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    let outcome = tune::tune(&gpu, sites, seconds(gpu.caps().software), print)?;
+    gpu.save_pipeline_cache();
+    Ok((VariantsFile::new(&gpu, &config.networks.preset, config.training.batch, &outcome), outcome))
 }
 
 #[cfg(test)]

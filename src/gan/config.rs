@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
+use crate::graph::variants::Variants;
 use crate::nn::network::Network;
 use crate::ops::optimiser::Adam;
 
@@ -16,6 +17,9 @@ pub struct GanConfig {
     pub z_dim: usize,
     /// Images a batch.
     pub batch: usize,
+    /// Images that are on the device at once: a divisor of `batch`, or `batch` itself. The gradients of an update's micro-batches are averaged;
+    /// batch norm sees each alone.
+    pub micro_batch: usize,
     /// Discriminator updates a step.
     pub d_steps: usize,
     /// Learning rates.
@@ -33,18 +37,47 @@ pub struct GanConfig {
     pub ema_ramp: f64,
     /// Seed of parameters, noise and data order.
     pub seed: u64,
+    /// Kernels of the training step in place of the built-in choice. Samplers, which have other shapes, take no part.
+    pub variants: Variants,
 }
 
 impl GanConfig {
     /// Checks what no type can.
     pub fn validate(&self) -> Result<()> {
-        if self.batch == 0 || self.batch == 1 && (self.generator.has_norm() || self.discriminator.has_norm()) {
+        if self.batch == 0 || self.batch == 1 && self.has_norm() {
             return Err(Error::input(format!("batch is {}; batch norm needs at least 2 images", self.batch)));
+        }
+        if self.micro_batch == 0 || !self.batch.is_multiple_of(self.micro_batch) {
+            return Err(Error::input(format!(
+                "micro_batch is {}, which does not divide the batch of {}; expected one of {}",
+                self.micro_batch,
+                self.batch,
+                self.possible_micro_batches().map(|m| m.to_string()).collect::<Vec<_>>().join(", ")
+            )));
+        }
+        if self.micro_batch == 1 && self.has_norm() {
+            return Err(Error::input("micro_batch is 1; batch norm needs at least 2 images"));
         }
         if self.d_steps == 0 || self.d_steps > StepRow::MAX_D_STEPS {
             return Err(Error::input(format!("d_steps is {}; expected 1 to {}", self.d_steps, StepRow::MAX_D_STEPS)));
         }
         Ok(())
+    }
+
+    /// Whether either network has a batch norm.
+    pub fn has_norm(&self) -> bool {
+        self.generator.has_norm() || self.discriminator.has_norm()
+    }
+
+    /// Micro-batches of a batch.
+    pub fn micro_batches(&self) -> usize {
+        self.batch / self.micro_batch
+    }
+
+    /// What `micro_batch` may be, from the largest down.
+    pub fn possible_micro_batches(&self) -> impl Iterator<Item = usize> {
+        let (batch, least) = (self.batch, if self.has_norm() { 2 } else { 1 });
+        (least..=batch).rev().filter(move |m| batch.is_multiple_of(*m))
     }
 
     /// (C, H, W) of an image.

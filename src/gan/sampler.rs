@@ -2,12 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Gpu};
-use crate::graph::lower::Place;
+use crate::graph::lower::{Caps, Place};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::network::{Mode, Network, Params};
 use crate::nn::store::{Layout, Role, Store};
-use crate::plan::{Executor, Program, compile};
+use crate::plan::{Executor, Plan, Program, compile};
 use std::collections::HashMap;
 
 /// A batch of images in [-1, 1], in NCHW order.
@@ -54,16 +54,23 @@ pub struct Sampler {
     running: (Layout, Store),
 }
 
-impl Sampler {
-    /// Compiles `generator` for batches of `batch`.
-    ///
-    /// `shared` may hold the buffers `G.ema.*` and `G.ema_stats.*` of a trainer; otherwise the weights come from [`Sampler::load`].
-    pub fn new(gpu: &Gpu, generator: &Network, batch: usize, shared: &HashMap<String, Buffer>) -> Result<Self> {
-        let max_bytes = gpu.caps().max_binding;
+/// A generator's plan in evaluation mode, and its places.
+struct Compiled {
+    plan: Plan,
+    z_dim: usize,
+    z: Place,
+    out: Place,
+    image: Shape,
+    parameters: (Layout, Store),
+    running: (Layout, Store),
+}
+
+impl Compiled {
+    fn new(generator: &Network, batch: usize, caps: &Caps) -> Result<Self> {
         let tensors = generator.tensors()?;
         let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
-        let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
-        let running = Layout::new(of(Role::Running), max_bytes)?;
+        let parameters = Layout::new(of(Role::Parameter), caps.max_binding)?;
+        let running = Layout::new(of(Role::Running), caps.max_binding)?;
         let mut program = Program::new();
         let values = Store::declare(&mut program, &format!("{}.ema", generator.name), &parameters);
         let stats = Store::declare(&mut program, &format!("{}.ema_stats", generator.name), &running);
@@ -81,18 +88,34 @@ impl Sampler {
         let image = program.graph.shape(output).clone();
         let out = program.tensor_buffer("sample.out", &image);
         program.compute(output, out);
-        let plan = compile(&mut program, &gpu.caps())?;
+        let plan = compile(&mut program, caps)?;
+        Ok(Compiled { plan, z_dim: z_shape.channels(), z, out, image, parameters: (parameters, values), running: (running, stats) })
+    }
+
+    /// Device memory without the weights, which a trainer shares.
+    fn own_bytes(&self) -> u64 {
+        let weights: u64 =
+            [&self.parameters, &self.running].iter().flat_map(|(layout, _)| &layout.segments).map(|&words| words as u64 * 4).sum();
+        self.plan.memory().total() - weights
+    }
+}
+
+impl Sampler {
+    /// Compiles `generator` for batches of `batch`.
+    ///
+    /// `shared` may hold the buffers `G.ema.*` and `G.ema_stats.*` of a trainer; otherwise the weights come from [`Sampler::load`].
+    pub fn new(gpu: &Gpu, generator: &Network, batch: usize, shared: &HashMap<String, Buffer>) -> Result<Self> {
+        let Compiled { plan, z_dim, z, out, image, parameters, running } = Compiled::new(generator, batch, &gpu.caps())?;
         let executor = Executor::new(gpu, "sample", &plan, shared, None)?;
-        Ok(Sampler {
-            executor,
-            z_dim: z_shape.channels(),
-            batch,
-            z,
-            out,
-            image,
-            parameters: (parameters, values),
-            running: (running, stats),
-        })
+        Ok(Sampler { executor, z_dim, batch, z, out, image, parameters, running })
+    }
+
+    /// Bytes of device memory that a sampler with shared weights will allocate.
+    ///
+    /// # Errors
+    /// As for [`Sampler::new`], without those of the GPU.
+    pub fn planned_bytes(generator: &Network, batch: usize, caps: &Caps) -> Result<u64> {
+        Ok(Compiled::new(generator, batch, caps)?.own_bytes())
     }
 
     /// Bytes that the sampler allocated itself.

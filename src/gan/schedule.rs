@@ -37,6 +37,11 @@ pub fn row(config: &GanConfig, images: usize, position: Position) -> StepRow {
     row
 }
 
+/// The rows of the step at `position` of a run, one a micro-batch, from its whole row.
+pub fn micro_batch_rows(config: &GanConfig, whole: &StepRow) -> impl Iterator<Item = StepRow> {
+    (0..config.micro_batches()).map(move |j| whole.micro_batch(j as u32, (j * config.micro_batch) as u32))
+}
+
 /// Factor of both learning rates after `images_seen` images: 1 for constant rates, else a line that reaches 0 at the horizon.
 pub fn lr_factor(config: &GanConfig, images_seen: u64) -> f64 {
     match config.lr_horizon_kimg {
@@ -65,6 +70,7 @@ mod tests {
             discriminator,
             z_dim: 100,
             batch: 64,
+            micro_batch: 64,
             d_steps: 2,
             lr_g: 2e-4,
             lr_d: 1e-3,
@@ -73,6 +79,7 @@ mod tests {
             ema_half_life_kimg: 20.0,
             ema_ramp: 0.05,
             seed: 0,
+            variants: Default::default(),
         }
     }
 

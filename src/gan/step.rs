@@ -15,7 +15,7 @@ use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
 use crate::ops::gather::{self, Latent, Resident, Storage};
 use crate::ops::loss::Target;
-use crate::ops::noise::Source;
+use crate::ops::noise::{self, Distribution, Draw, Source};
 use crate::ops::optimiser::{self, AdamStores, BLOCK};
 use crate::ops::reshape::{Reshape, reshape};
 use crate::ops::stats::{self, BadEvent, Job, ScoreTargets, Stat, StatsLayout, TickBuffers};
@@ -51,6 +51,8 @@ pub struct NetworkStores {
     pub values: Store,
     /// Gradients of the last update.
     pub grads: Store,
+    /// Gradients of its last micro-batch, where a batch has several.
+    pub micro_grads: Option<Store>,
     /// Adam's first moments.
     pub m: Store,
     /// Adam's second moments.
@@ -66,13 +68,14 @@ pub struct NetworkStores {
 }
 
 impl NetworkStores {
-    fn declare(program: &mut Program, network: &Network, id: u32, max_bytes: u64, ema: bool) -> Result<Self> {
+    fn declare(program: &mut Program, network: &Network, which: Which, max_bytes: u64, split: bool) -> Result<Self> {
         let tensors = network.tensors()?;
         let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
         let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
         let running = Layout::new(of(Role::Running), max_bytes)?;
         let name = &network.name;
-        let ema = ema.then(|| {
+        let micro_grads = split.then(|| Store::declare(program, &format!("{name}.micro_grads"), &parameters));
+        let ema = (which == Which::Generator).then(|| {
             (Store::declare(program, &format!("{name}.ema"), &parameters), Store::declare(program, &format!("{name}.ema_stats"), &running))
         });
         Ok(NetworkStores {
@@ -83,10 +86,11 @@ impl NetworkStores {
             v: Store::declare(program, &format!("{name}.v"), &parameters),
             stats: Store::declare(program, &format!("{name}.stats"), &running),
             squares: program.buffer(format!("{name}.squares"), parameters.segments.iter().map(|&words| square_words(words)).sum()),
+            micro_grads,
             ema,
             parameters,
             running,
-            id,
+            id: which as u32,
         })
     }
 }
@@ -105,7 +109,7 @@ pub struct Step {
     pub generator: NetworkStores,
     /// The discriminator's buffers.
     pub discriminator: NetworkStores,
-    /// z of each discriminator update.
+    /// z of each discriminator update (of a micro-batch of it, as all inputs).
     pub z: Vec<Place>,
     /// Real batch of each discriminator update.
     pub real: Vec<Place>,
@@ -115,7 +119,7 @@ pub struct Step {
     pub stats: Place,
     /// The first bad event of the run ([`BadEvent`]).
     pub events: Place,
-    /// Losses of this step: D on real, D on fake (last D update), G.
+    /// Losses of this step: D on real, D on fake (last D update), G; of the last micro-batch.
     pub losses: [Place; 3],
     /// The resident data set's segments: bytes, four to a word.
     pub data: Vec<Place>,
@@ -123,12 +127,14 @@ pub struct Step {
     pub images_per_segment: usize,
 }
 
-/// Builds the training step: the discriminator's `d_steps` updates, then the generator's.
+/// Builds the training step: the discriminator's `d_steps` updates, then the generator's. Where a batch is done in several micro-batches, an
+/// update runs over them one by one, and its optimiser once they are through.
 pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step> {
     let mut step = StepBuilder::new(config, inputs, max_bytes)?;
     let generator = step.parameters(Which::Generator)?;
     let mut fake = None;
     for update in 0..config.d_steps {
+        step.each_micro_batch();
         // D learns to tell a batch of reals from a batch of fakes; nothing flows back into G here.
         let (z, real) = step.draw(update)?;
         let generated = step.generate(&generator, z)?;
@@ -138,8 +144,9 @@ pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step
         step.update(Which::Discriminator, &discriminator, loss, update)?;
         fake = Some(generated);
     }
+    step.each_micro_batch();
+    let (generator, fake) = step.fake_for_generator(generator, fake)?;
     // G learns to pass the updated D, which is only looked through: its parameters get no gradient.
-    let fake = fake.ok_or_else(|| Error::internal("a step without discriminator updates"))?;
     let discriminator = step.parameters(Which::Discriminator)?;
     let logits = step.discriminate(&discriminator, fake)?;
     let loss = step.generator_loss(logits)?;
@@ -177,10 +184,14 @@ impl<'a> StepBuilder<'a> {
     pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
         config.validate()?;
         let mut program = Program::new();
-        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator as u32, max_bytes, true)?;
-        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator as u32, max_bytes, false)?;
-        let image = entry_shape(&config.discriminator, config.batch)?;
-        let z_shape = Shape::new(&[config.batch, config.z_dim])?;
+        let split = config.micro_batches() > 1;
+        if split && *inputs == Inputs::Given {
+            return Err(Error::internal("micro-batches take their inputs on the device"));
+        }
+        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator, max_bytes, split)?;
+        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator, max_bytes, split)?;
+        let image = entry_shape(&config.discriminator, config.micro_batch)?;
+        let z_shape = Shape::new(&[config.micro_batch, config.z_dim])?;
         let mut z = Vec::new();
         let mut real = Vec::new();
         for update in 0..config.d_steps {
@@ -222,13 +233,24 @@ impl<'a> StepBuilder<'a> {
         Ok(params)
     }
 
+    /// From here on to the next update, everything runs once for each micro-batch.
+    pub fn each_micro_batch(&mut self) {
+        self.optimise();
+        if self.config.micro_batches() > 1 {
+            self.step.program.part(self.config.micro_batches() as u32);
+        }
+    }
+
+    fn z_source(&self) -> Source {
+        Source { seed: self.config.seed, stream: Z_STREAM }
+    }
+
     /// Draws z and a batch of reals for a discriminator update.
     pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
         let (z, real) = (self.step.z[update], self.step.real[update]);
-        let z_shape = Shape::new(&[self.config.batch, self.config.z_dim])?;
+        let z_shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
         if let Inputs::Device { images } = *self.inputs {
-            let source = Source { seed: self.config.seed, stream: Z_STREAM };
-            let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source };
+            let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source: self.z_source() };
             let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
@@ -247,16 +269,48 @@ impl<'a> StepBuilder<'a> {
         Ok((z, real))
     }
 
+    /// Draws the z of a discriminator update once more.
+    fn draw_z_again(&mut self, update: usize) -> Result<NodeId> {
+        let z = self.step.z[update];
+        let shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
+        if let Inputs::Device { .. } = *self.inputs {
+            let (shape, source, draw) = (shape.clone(), self.z_source(), Draw::Step(StepRow::draw(update)));
+            let noise = move |l: &mut Lowering| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, draw);
+            self.step.program.effect("z", noise);
+        }
+        self.step.program.leaf("z@G", &shape, z)
+    }
+
     /// G(z) in training mode; its running statistics move.
     pub fn generate(&mut self, params: &Params, z: NodeId) -> Result<NodeId> {
-        let network = &self.config.generator;
-        let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
-        let (made, taken) = (self.step.program.graph.shape(forward.output), self.config.discriminator.input_shape(self.config.batch)?);
-        if made != &taken {
-            return Err(Error::input(format!("the generator makes {made}, the discriminator takes {taken}")));
-        }
+        let forward = self.generator_forward(params, z)?;
         self.track(Which::Generator, &forward)?;
-        reshape(&mut self.step.program.graph, forward.output, &self.image)
+        Ok(forward.output)
+    }
+
+    /// The fake that G learns from, and the leaves that it is made with: those of the last discriminator update. Of micro-batches only the last
+    /// one's would still be there, so each fake is made once more, with the same z and parameters.
+    pub fn fake_for_generator(&mut self, params: Params, fake: Option<NodeId>) -> Result<(Params, NodeId)> {
+        let fake = fake.ok_or_else(|| Error::internal("a step without discriminator updates"))?;
+        if self.config.micro_batches() == 1 {
+            return Ok((params, fake));
+        }
+        let params = self.parameters(Which::Generator)?;
+        let z = self.draw_z_again(self.config.d_steps - 1)?;
+        let forward = self.generator_forward(&params, z)?;
+        Ok((params, forward.output))
+    }
+
+    fn generator_forward(&mut self, params: &Params, z: NodeId) -> Result<Forward> {
+        let network = &self.config.generator;
+        let mut forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
+        let taken = self.config.discriminator.input_shape(self.config.micro_batch)?;
+        let graph = &mut self.step.program.graph;
+        if graph.shape(forward.output) != &taken {
+            return Err(Error::input(format!("the generator makes {}, the discriminator takes {taken}", graph.shape(forward.output))));
+        }
+        forward.output = reshape(graph, forward.output, &self.image)?;
+        Ok(forward)
     }
 
     /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
@@ -334,7 +388,7 @@ impl<'a> StepBuilder<'a> {
 
     /// The discriminator's loss on logits of [`StepBuilder::discriminate_pair`]: BCE of reals against 1 plus BCE of fakes against 0.
     pub fn discriminator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
-        let n = self.config.batch;
+        let n = self.config.micro_batch;
         let [at_real, at_fake, _] = self.step.losses;
         let runs = [(n, Target::Real), (n, Target::Fake)];
         let bce = self.step.program.graph.scope("D/loss", |g| bce_parts(g, logits, &runs))?;
@@ -350,20 +404,25 @@ impl<'a> StepBuilder<'a> {
 
     /// The generator's non-saturating loss: BCE of fakes against 1 (Goodfellow et al. 2014, section 3).
     pub fn generator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
-        let runs = [(self.config.batch, Target::Real)];
+        let n = self.config.micro_batch;
+        let runs = [(n, Target::Real)];
         let bce = self.step.program.graph.scope("G/loss", |g| bce_parts(g, logits, &runs))?;
         let [_, _, at] = self.step.losses;
         let loss = bce.total;
         self.step.program.compute(loss, at);
         self.step.program.note_loss(bce);
         let targets = ScoreTargets { loss: Some(Stat::LossG), score: Some(Stat::DGZ2), signs: None };
-        self.score(logits, 0..self.config.batch, true, targets);
+        self.score(logits, 0..n, true, targets);
         Ok(loss)
     }
 
     fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
         let store = self.step.discriminator.id;
         self.jobs.push(Job::Score { logits: Operand::Node(logits), rows, real, targets, store });
+        // Of micro-batches, only the last one's logits would still be there later.
+        if self.config.micro_batches() > 1 {
+            self.count();
+        }
     }
 
     /// Adds what is known of the step so far to the tick.
@@ -386,7 +445,18 @@ impl<'a> StepBuilder<'a> {
         for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
             let gradient = gradient
                 .ok_or_else(|| Error::input(format!("{}.{} does not influence the loss; remove it", stores.name, stored.spec.name)))?;
-            program.compute(gradient, stores.grads.place(stored));
+            program.compute(gradient, stores.micro_grads.as_ref().unwrap_or(&stores.grads).place(stored));
+        }
+        if let Some(micro_grads) = stores.micro_grads.clone() {
+            let (layout, grads, scale) = (stores.parameters.clone(), stores.grads.clone(), 1.0 / self.config.micro_batches() as f64);
+            program.effect(format!("{}/grads", stores.name), move |l| {
+                for (index, &words) in layout.segments.iter().enumerate() {
+                    let [micro_grads, grads] = [&micro_grads, &grads].map(|s| Operand::Place(s.segment(&layout, index)));
+                    optimiser::lower_accumulate(l, micro_grads, grads, words, scale)?;
+                }
+                Ok(())
+            });
+            program.part(1);
         }
         // One dispatch counts at most one update of D and one of G.
         if which == Which::Discriminator && self.jobs.iter().any(|job| matches!(job, Job::Norm { .. })) {

@@ -7,14 +7,14 @@ pub use super::schedule::Position;
 use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::gpu::{Buffer, Gpu, Span};
-use crate::graph::lower::Place;
+use crate::gpu::{Buffer, Gpu, PendingRead, Span};
+use crate::graph::lower::{Caps, Place};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::state::{HostData, HostTensor};
 use crate::nn::store::{Layout, Store, pack_segment};
 use crate::ops::stats::{BadEvent, Culprit, Stat, StatsLayout, Summary};
-use crate::plan::{Executor, Plan, compile};
+use crate::plan::{Executor, Plan, ProductSite, compile_with, products};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +28,14 @@ const SAMPLE_BATCH: usize = 64;
 
 /// Name of the tick accumulators in checkpoints: bit patterns, so that resuming goes on with the same ones.
 const TICK: &str = "tick.stats";
+
+/// Statistics of a tick that are on their way from the device.
+#[derive(Debug)]
+#[must_use = "the statistics are cleared on the device, and lost if nobody takes them"]
+pub struct PendingStats {
+    events: PendingRead,
+    stats: PendingRead,
+}
 
 /// Trains a GAN on one GPU.
 pub struct Trainer {
@@ -45,9 +53,20 @@ pub struct Trainer {
 }
 
 /// Compiles the training step without touching a GPU, for `ganymede plan` and dry runs.
-pub fn plan(config: &GanConfig, inputs: &Inputs, caps: &crate::graph::lower::Caps) -> Result<Plan> {
+pub fn plan(config: &GanConfig, inputs: &Inputs, caps: &Caps) -> Result<Plan> {
     let mut step = step::build(config, inputs, caps.max_binding)?;
-    compile(&mut step.program, caps)
+    compile_with(&mut step.program, caps, &config.variants)
+}
+
+/// The products of the training step with all kernels that could compute them, for `ganymede tune`.
+pub fn step_products(config: &GanConfig, inputs: &Inputs, caps: &crate::graph::lower::Caps) -> Result<Vec<ProductSite>> {
+    let mut step = step::build(config, inputs, caps.max_binding)?;
+    products(&mut step.program, caps)
+}
+
+/// Bytes of device memory that the sampler of a trainer will take on top of [`plan`].
+pub fn sampler_bytes(config: &GanConfig, caps: &Caps) -> Result<u64> {
+    Sampler::planned_bytes(&config.generator, SAMPLE_BATCH, caps)
 }
 
 impl Trainer {
@@ -65,8 +84,8 @@ impl Trainer {
 
     /// A trainer for a step that was put together by hand.
     pub fn from_step(gpu: Arc<Gpu>, config: GanConfig, mut step: Step, images: usize) -> Result<Self> {
-        let plan = compile(&mut step.program, &gpu.caps())?;
-        let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT as usize * StepRow::BYTES) as u64)?;
+        let plan = compile_with(&mut step.program, &gpu.caps(), &config.variants)?;
+        let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT as usize * config.micro_batches() * StepRow::BYTES) as u64)?;
         let executor = Executor::new(&gpu, "step", &plan, &HashMap::new(), Some(&rows))?;
         let mut shared = HashMap::new();
         if let Some((ema, ema_stats)) = &step.generator.ema {
@@ -117,7 +136,7 @@ impl Trainer {
         self.position
     }
 
-    /// Planned device memory in bytes, sampler included.
+    /// Device memory of the trainer's buffers and textures in bytes, sampler included: as planned by [`plan`] and [`sampler_bytes`].
     pub fn memory(&self) -> u64 {
         self.executor.own_bytes() + self.sampler.own_bytes()
     }
@@ -185,9 +204,14 @@ impl Trainer {
         Ok(())
     }
 
+    fn write_rows(&self, rows: &[StepRow]) -> Result<()> {
+        let split: Vec<StepRow> = rows.iter().flat_map(|row| schedule::micro_batch_rows(&self.config, row)).collect();
+        self.gpu.write(&self.rows, 0, bytemuck::cast_slice(&split))
+    }
+
     /// Runs one step for each of the given rows of per-step scalars.
     pub fn run_rows(&mut self, rows: &[StepRow]) -> Result<()> {
-        self.gpu.write(&self.rows, 0, bytemuck::cast_slice(rows))?;
+        self.write_rows(rows)?;
         // The first step compiles pipelines; the second is timed, to choose how many go into one submit.
         let timed = self.steps_per_submit.is_none() && self.measured.is_none() && self.position.step > 0;
         if timed {
@@ -208,12 +232,12 @@ impl Trainer {
     /// Runs one more step and times each dispatch on the device, where the adapter has timestamps.
     pub fn time_step(&mut self) -> Result<Option<Vec<Span>>> {
         let row = schedule::row(&self.config, self.images, self.position);
-        self.gpu.write(&self.rows, 0, bytemuck::bytes_of(&row))?;
+        self.write_rows(&[row])?;
         self.position = self.position.after(1, self.config.batch);
-        self.gpu.submit_timed(self.executor.sequence(), 0)
+        self.executor.submit_timed(&self.gpu)
     }
 
-    /// Losses of the last step: D on reals, D on fakes, G. Waits for the device.
+    /// Losses of the last step: D on reals, D on fakes, G; where its batch had several micro-batches, of the last one. Waits for the device.
     pub fn losses(&self) -> Result<[f32; 3]> {
         let mut losses = [0.0; 3];
         for (loss, place) in losses.iter_mut().zip(self.step.losses) {
@@ -227,7 +251,11 @@ impl Trainer {
     /// # Errors
     /// [`Error::Diverged`] naming the first tensor and step.
     pub fn check_finite(&self) -> Result<()> {
-        let events: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(self.step.events)?);
+        self.check_events(&self.read(self.step.events)?)
+    }
+
+    fn check_events(&self, bytes: &[u8]) -> Result<()> {
+        let events: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
         let events: [u32; BadEvent::WORDS] = events.try_into().map_err(|_| Error::internal("an events buffer of another length"))?;
         if let Some(bad) = BadEvent::read(events) {
             let stores = [&self.step.generator, &self.step.discriminator].into_iter().find(|s| s.id == bad.store);
@@ -245,16 +273,42 @@ impl Trainer {
         Ok(())
     }
 
+    /// Orders that the statistics of the steps so far are read and cleared, and returns at once.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] if the device is lost or out of memory.
+    pub fn end_tick(&mut self) -> Result<PendingStats> {
+        let [events, stats] = [self.step.events, self.step.stats]
+            .map(|place| self.gpu.read_later(self.executor.buffer(place.buffer), place.offset as u64 * 4, place.len as u64 * 4));
+        let pending = PendingStats { events: events?, stats: stats? };
+        self.write(self.step.stats, &vec![0; self.step.stats.len * 4])?;
+        Ok(pending)
+    }
+
+    /// Whether [`Trainer::finish_tick`] would return at once.
+    ///
+    /// # Errors
+    /// As [`Trainer::end_tick`].
+    pub fn is_tick_ready(&self, pending: &mut PendingStats) -> Result<bool> {
+        Ok(pending.events.is_ready(&self.gpu)? && pending.stats.is_ready(&self.gpu)?)
+    }
+
+    /// The statistics of a tick, when the device is done with it.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if a non-finite number had turned up by the end of the tick, naming the first tensor and step.
+    pub fn finish_tick(&self, pending: PendingStats) -> Result<Vec<(Stat, Summary)>> {
+        self.check_events(&pending.events.wait(&self.gpu)?)?;
+        StatsLayout::read(&bytemuck::pod_collect_to_vec::<u8, f32>(&pending.stats.wait(&self.gpu)?))
+    }
+
     /// Statistics of the steps since the last call, which are then cleared. Waits for the device.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a non-finite number turned up, naming the first tensor and step.
+    /// As [`Trainer::finish_tick`].
     pub fn tick_stats(&mut self) -> Result<Vec<(Stat, Summary)>> {
-        self.check_finite()?;
-        let words: Vec<f32> = bytemuck::pod_collect_to_vec(&self.read(self.step.stats)?);
-        let stats = StatsLayout::read(&words)?;
-        self.write(self.step.stats, &vec![0; self.step.stats.len * 4])?;
-        Ok(stats)
+        let pending = self.end_tick()?;
+        self.finish_tick(pending)
     }
 
     fn read(&self, place: Place) -> Result<Vec<u8>> {

@@ -287,7 +287,7 @@ fn kind(info: &AdapterInfo) -> &'static str {
 }
 
 /// Driver name and version, as far as the API tells.
-fn driver(info: &AdapterInfo) -> String {
+pub(super) fn driver(info: &AdapterInfo) -> String {
     [info.driver.as_str(), info.driver_info.as_str()].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ")
 }
 

@@ -19,6 +19,9 @@ use crate::graph::lower::Caps;
 const IN_FLIGHT: usize = 2;
 /// Transfers are cut into pieces of this size, which bounds the host-visible memory that they need.
 const PIECE: usize = 64 << 20;
+/// Smallest and largest block of memory that small buffers share; a larger buffer has one of its own. Measured on the presets at several
+/// batches: what is left unused in blocks is 1 to 11 % of plans above 64 MB, against 4 to 26 % with wgpu's hint for low memory usage.
+const MEMORY_BLOCKS: std::ops::Range<u64> = 4 << 20..16 << 20;
 
 /// An open GPU: adapter, device, queue and the pipelines built so far. Safe to share between threads.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub struct Gpu {
     pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(super) cache: Option<Cache>,
     caps: Caps,
+    memory_available: Option<u64>,
     in_flight: Mutex<VecDeque<SubmissionIndex>>,
 }
 
@@ -124,7 +128,7 @@ impl Gpu {
             label: Some("ganymede"),
             required_features: features,
             required_limits: limits.clone(),
-            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: MEMORY_BLOCKS },
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&request))
@@ -150,7 +154,6 @@ impl Gpu {
         let mut gpu = Gpu {
             device,
             queue,
-            info,
             features,
             limits,
             options: options.clone(),
@@ -159,6 +162,8 @@ impl Gpu {
             pipelines: Mutex::default(),
             cache,
             caps,
+            memory_available: super::memory::available(adapter, &info),
+            info,
             in_flight: Mutex::default(),
         };
         gpu.caps.fixed_subgroup = gpu.lane_test()?;
@@ -170,6 +175,20 @@ impl Gpu {
         self.caps.clone()
     }
 
+    /// The same device, with the kernels that an adapter with other capabilities would run: so that a software adapter can prove the plans of
+    /// GPUs, and the other way round.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `caps` promise what this adapter does not have.
+    pub fn choosing_for(mut self, caps: Caps) -> Result<Gpu> {
+        let own = &self.caps;
+        if caps.fixed_subgroup && !own.fixed_subgroup || caps.int64 && !own.int64 || caps.max_binding > own.max_binding {
+            return Err(Error::input(format!("{} has {own:?}, so it cannot run the kernels chosen for {caps:?}", self.info.name)));
+        }
+        self.caps = caps;
+        Ok(self)
+    }
+
     /// Whether the kernel's features are all there.
     pub fn supports(&self, kernel: &Kernel) -> bool {
         kernel.features.iter().all(|feature| match feature {
@@ -178,14 +197,34 @@ impl Gpu {
         })
     }
 
+    /// Name of the adapter, as its driver gives it.
+    pub fn adapter_name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Name and version of the adapter's driver, as far as it tells.
+    pub fn driver(&self) -> String {
+        adapter::driver(&self.info)
+    }
+
     /// Name, type, API and driver of the adapter, in one line.
     pub fn adapter_summary(&self) -> String {
         adapter::one_line(&self.info)
     }
 
+    /// Bytes of device memory that could be allocated when the adapter was opened, where that can be known (Vulkan, software adapters on Linux).
+    pub fn memory_available(&self) -> Option<u64> {
+        self.memory_available
+    }
+
     /// Bytes of device memory in use, where the API's allocator reports it (Vulkan, DX12).
     pub fn memory_allocated(&self) -> Option<u64> {
         self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// Bytes of the blocks of device memory that the allocator holds, what is free in them included, where it reports them.
+    pub fn memory_reserved(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_reserved_bytes)
     }
 
     /// Writes newly compiled pipelines to the cache file. Call it once a plan is built; what goes wrong is said and otherwise ignored.
@@ -338,7 +377,7 @@ impl Gpu {
     /// Whether a workgroup of [`Kernel::LANES`] is one subgroup with its lanes in invocation order, by features and by trial.
     fn lane_test(&self) -> Result<bool> {
         const GROUPS: u32 = 64;
-        const WORDS: u32 = 10;
+        const WORDS: u32 = 16;
         let fixed = self.info.subgroup_min_size == Kernel::LANES && self.info.subgroup_max_size == Kernel::LANES;
         if !self.features.contains(Features::SUBGROUP) || !fixed {
             return Ok(false);
@@ -359,8 +398,12 @@ impl Gpu {
         self.submit(&sequence, 0..1)?;
         let got: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(&words, 0, words.size())?);
         let expected = (0..GROUPS).flat_map(|group| {
-            (0..Kernel::LANES)
-                .flat_map(move |lane| [lane, Kernel::LANES].into_iter().chain((0..Kernel::LANES).map(move |k| group * 64 + 7 * k + 1)))
+            let value = move |lane: u32| group * 64 + 7 * lane + 1;
+            (0..Kernel::LANES).flat_map(move |lane| {
+                let own = [lane, Kernel::LANES];
+                let broadcasts = (0..Kernel::LANES).chain((lane & 4)..(lane & 4) + 4).chain([lane & 3, lane | 4]);
+                own.into_iter().chain(broadcasts.map(value))
+            })
         });
         Ok(expected.eq(got))
     }

@@ -13,10 +13,29 @@ const TEXEL: u64 = 16;
 /// Bytes of a row of texels.
 const ROW: u64 = Kernel::TEXTURE_WIDTH as u64 * TEXEL;
 
+/// A range of a buffer, bound or still planned, as far as mirrors depend on it.
+pub trait Region: Clone + PartialEq {
+    /// Its length in bytes.
+    fn bytes(&self) -> u64;
+
+    /// Whether writing to `other` changes it.
+    fn overlaps(&self, other: &Self) -> bool;
+}
+
+impl Region for BufferRange {
+    fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer && self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
+}
+
 /// A state of an operand that kernels read from a texture: copied before one dispatch, and valid until its last use.
 #[derive(Debug)]
-struct Mirror {
-    range: BufferRange,
+struct Mirror<R> {
+    range: R,
     first: usize,
     last: usize,
 }
@@ -25,7 +44,15 @@ struct Mirror {
 #[derive(Debug)]
 struct Place {
     rows: u64,
-    free_after: usize,
+    /// The first dispatch that may use it anew.
+    free_from: usize,
+}
+
+/// Textures that sequences which never run at once take turns in.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    places: Vec<Place>,
+    textures: Vec<wgpu::Texture>,
 }
 
 /// A copy from a buffer to a texture.
@@ -46,13 +73,13 @@ pub(super) struct Textures {
 ///
 /// A mirror serves later dispatches until one writes to its range. What was written before the list starts is unknown, so that every range is copied before
 /// its first use.
-fn plan(dispatches: &[(String, Dispatch<BufferRange>)]) -> (Vec<Mirror>, Vec<Vec<usize>>) {
-    let mut mirrors: Vec<Mirror> = Vec::new();
+fn plan<R: Region>(dispatches: &[(String, Dispatch<R>)]) -> (Vec<Mirror<R>>, Vec<Vec<usize>>) {
+    let mut mirrors: Vec<Mirror<R>> = Vec::new();
     let mut valid: Vec<usize> = Vec::new();
     let mut uses = Vec::with_capacity(dispatches.len());
     for (index, (_, dispatch)) in dispatches.iter().enumerate() {
         let binds = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step));
-        let operands: Vec<(&Bind, &BufferRange)> = binds.zip(&dispatch.operands).collect();
+        let operands: Vec<(&Bind, &R)> = binds.zip(&dispatch.operands).collect();
         let mut used = Vec::new();
         for (_, range) in operands.iter().filter(|(bind, _)| **bind == Bind::Texture) {
             let found = valid.iter().copied().find(|&m| mirrors[m].range == **range);
@@ -65,39 +92,53 @@ fn plan(dispatches: &[(String, Dispatch<BufferRange>)]) -> (Vec<Mirror>, Vec<Vec
             used.push(mirror);
         }
         for (_, written) in operands.iter().filter(|(bind, _)| matches!(bind, Bind::Out | Bind::InOut)) {
-            valid.retain(|&m| !overlap(&mirrors[m].range, written));
+            valid.retain(|&m| !mirrors[m].range.overlaps(written));
         }
         uses.push(used);
     }
     (mirrors, uses)
 }
 
-fn overlap(a: &BufferRange, b: &BufferRange) -> bool {
-    a.buffer == b.buffer && a.offset < b.offset + b.len && b.offset < a.offset + a.len
-}
-
 /// Gives each mirror a texture that no other mirror needs at the time: the smallest that is large enough, else a new one.
-fn share(mirrors: &[Mirror]) -> (Vec<Place>, Vec<usize>) {
-    let mut places: Vec<Place> = Vec::new();
-    let chosen = mirrors
+fn share<R: Region>(mirrors: &[Mirror<R>], places: &mut Vec<Place>) -> Vec<usize> {
+    places.iter_mut().for_each(|place| place.free_from = 0);
+    mirrors
         .iter()
         .map(|mirror| {
-            let rows = mirror.range.len.div_ceil(ROW);
-            let fitting = places.iter().enumerate().filter(|(_, p)| p.rows >= rows && p.free_after < mirror.first);
+            let rows = mirror.range.bytes().div_ceil(ROW);
+            let fitting = places.iter().enumerate().filter(|(_, p)| p.rows >= rows && p.free_from <= mirror.first);
             let place = fitting.min_by_key(|(_, p)| p.rows).map(|(i, _)| i).unwrap_or_else(|| {
-                places.push(Place { rows, free_after: 0 });
+                places.push(Place { rows, free_from: 0 });
                 places.len() - 1
             });
-            places[place].free_after = mirror.last;
+            places[place].free_from = mirror.last + 1;
             place
         })
-        .collect();
-    (places, chosen)
+        .collect()
+}
+
+fn total_bytes(places: &[Place]) -> u64 {
+    places.iter().map(|place| place.rows * ROW).sum()
+}
+
+/// Bytes of the textures that [`Gpu::sequences`] will allocate for these parts.
+pub fn texture_bytes<'a, R: Region + 'a>(parts: impl IntoIterator<Item = &'a [(String, Dispatch<R>)]>) -> u64 {
+    let mut places = Vec::new();
+    for dispatches in parts {
+        share(&plan(dispatches).0, &mut places);
+    }
+    total_bytes(&places)
 }
 
 impl Gpu {
-    /// Makes the textures of a list of dispatches. Returns what each dispatch needs, and the bytes of all textures.
-    pub(super) fn textures(&self, label: &str, dispatches: &[(String, Dispatch<BufferRange>)]) -> Result<(Vec<Textures>, u64)> {
+    /// Finds textures for a list of dispatches in the pool, which grows where it must. Returns what each dispatch needs, and the bytes of
+    /// new textures.
+    pub(super) fn textures(
+        &self,
+        label: &str,
+        dispatches: &[(String, Dispatch<BufferRange>)],
+        pool: &mut Pool,
+    ) -> Result<(Vec<Textures>, u64)> {
         let (mirrors, uses) = plan(dispatches);
         for mirror in &mirrors {
             let BufferRange { buffer, offset, len } = &mirror.range;
@@ -110,24 +151,23 @@ impl Gpu {
                 )));
             }
         }
-        let (places, chosen) = share(&mirrors);
-        let textures: Vec<wgpu::Texture> = places
-            .iter()
-            .map(|place| {
-                self.scoped(&format!("{label}: operand texture"), || {
-                    self.device.create_texture(&wgpu::TextureDescriptor {
-                        label: Some(&format!("{label}: operand texture")),
-                        size: extent(Kernel::TEXTURE_WIDTH.into(), place.rows),
-                        mip_level_count: 1,
-                        sample_count: 1,
-                        dimension: wgpu::TextureDimension::D2,
-                        format: wgpu::TextureFormat::Rgba32Float,
-                        usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
-                        view_formats: &[],
-                    })
+        let Pool { places, textures } = pool;
+        let chosen = share(&mirrors, places);
+        let first_new = textures.len();
+        for place in &places[first_new..] {
+            textures.push(self.scoped(&format!("{label}: operand texture"), || {
+                self.device.create_texture(&wgpu::TextureDescriptor {
+                    label: Some(&format!("{label}: operand texture")),
+                    size: extent(Kernel::TEXTURE_WIDTH.into(), place.rows),
+                    mip_level_count: 1,
+                    sample_count: 1,
+                    dimension: wgpu::TextureDimension::D2,
+                    format: wgpu::TextureFormat::Rgba32Float,
+                    usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
+                    view_formats: &[],
                 })
-            })
-            .collect::<Result<_>>()?;
+            })?);
+        }
         let needs = uses
             .into_iter()
             .enumerate()
@@ -144,7 +184,7 @@ impl Gpu {
                 }
             })
             .collect();
-        Ok((needs, places.iter().map(|place| place.rows * ROW).sum()))
+        Ok((needs, total_bytes(&places[first_new..])))
     }
 }
 

@@ -8,8 +8,10 @@ mod cache;
 mod device;
 mod fault;
 pub mod kernel;
+mod memory;
 mod mirror;
 mod pipeline;
+mod probe;
 mod sequence;
 pub mod step;
 #[doc(hidden)]
@@ -17,6 +19,7 @@ pub mod testing;
 
 pub use adapter::{Backend, GpuOptions, adapters, describe_devices};
 pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead};
+pub use mirror::{Region, texture_bytes};
 pub use pipeline::Pipeline;
 pub use sequence::{Sequence, Span};
 pub use wgpu::AdapterInfo;

@@ -9,7 +9,7 @@ use wgpu::{BufferUsages, Features};
 
 use super::device::{Buffer, BufferRange, Gpu};
 use super::kernel::{Bind, Dispatch};
-use super::mirror::{Copy, Textures};
+use super::mirror::{Copy, Pool, Textures};
 use super::pipeline::Pipeline;
 use super::step::StepRow;
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ impl Sequence {
         self.dispatches.len()
     }
 
-    /// Bytes of the textures that mirror operands.
+    /// Bytes of the textures that mirror operands, without those that [`Gpu::sequences`] had for an earlier part.
     pub fn texture_bytes(&self) -> u64 {
         self.texture_bytes
     }
@@ -71,6 +71,30 @@ impl Gpu {
     /// bytes), size, a range outside its buffer, a parameter block of another size than the shader's struct, a buffer that is read and
     /// written by one dispatch, too many workgroups. What [`Gpu::pipeline`] and [`Gpu::buffer`] return otherwise.
     pub fn sequence(&self, label: &str, dispatches: Vec<(String, Dispatch<BufferRange>)>, step_rows: Option<&Buffer>) -> Result<Sequence> {
+        self.sequence_in(&mut Pool::default(), label, dispatches, step_rows)
+    }
+
+    /// [`Gpu::sequence`] for each of several lists of dispatches, which share the textures that mirror operands.
+    ///
+    /// # Errors
+    /// As [`Gpu::sequence`].
+    pub fn sequences(
+        &self,
+        label: &str,
+        parts: impl IntoIterator<Item = Vec<(String, Dispatch<BufferRange>)>>,
+        step_rows: Option<&Buffer>,
+    ) -> Result<Vec<Sequence>> {
+        let mut pool = Pool::default();
+        parts.into_iter().map(|dispatches| self.sequence_in(&mut pool, label, dispatches, step_rows)).collect()
+    }
+
+    fn sequence_in(
+        &self,
+        pool: &mut Pool,
+        label: &str,
+        dispatches: Vec<(String, Dispatch<BufferRange>)>,
+        step_rows: Option<&Buffer>,
+    ) -> Result<Sequence> {
         self.compile(&dispatches)?;
         let mut params = Vec::new();
         let mut blocks = Vec::with_capacity(dispatches.len());
@@ -82,7 +106,7 @@ impl Gpu {
         params.resize(params.len().next_multiple_of(16).max(16), 0);
         let uniform = self.uniform(&format!("{label}: params"), params.len() as u64)?;
         self.write(&uniform, 0, &params)?;
-        let (textures, texture_bytes) = self.textures(label, &dispatches)?;
+        let (textures, texture_bytes) = self.textures(label, &dispatches, pool)?;
         let recorded = dispatches
             .into_iter()
             .zip(blocks)
@@ -209,19 +233,24 @@ impl Gpu {
         self.faults.check()?;
         sequence.check_rows(&rows)?;
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&sequence.label) });
+        self.encode_rows(&mut encoder, sequence, rows);
+        let commands = encoder.finish();
+        self.throttle(|| self.queue.submit([commands]))
+    }
+
+    /// Encodes the sequence once for each step row.
+    pub(super) fn encode_rows(&self, encoder: &mut wgpu::CommandEncoder, sequence: &Sequence, rows: Range<u32>) {
         for row in rows {
             // Copies need the encoder, so the dispatches between two of them share a pass.
             let mut rest = sequence.dispatches.as_slice();
             while let [first, others @ ..] = rest {
-                first.copies.iter().for_each(|copy| copy.encode(&mut encoder));
+                first.copies.iter().for_each(|copy| copy.encode(encoder));
                 let next = others.iter().position(|d| !d.copies.is_empty()).unwrap_or(others.len());
                 let mut pass = encoder.begin_compute_pass(&pass_descriptor(&sequence.label));
                 rest[..=next].iter().for_each(|dispatch| self.encode(&mut pass, dispatch, row));
                 rest = &others[next..];
             }
         }
-        let commands = encoder.finish();
-        self.throttle(|| self.queue.submit([commands]))
     }
 
     /// Runs the sequence once with this step row, waits, and returns what every dispatch took; `None` if the adapter has no timestamps.
@@ -307,7 +336,7 @@ impl Gpu {
 }
 
 impl Sequence {
-    fn check_rows(&self, rows: &Range<u32>) -> Result<()> {
+    pub(super) fn check_rows(&self, rows: &Range<u32>) -> Result<()> {
         let uses_step = self.dispatches.iter().any(|d| d.uses_step);
         match self.step_rows {
             Some(there) if uses_step && rows.end > there => {

@@ -1,7 +1,10 @@
 //! What ops lower to: dispatches over virtual operands.
 
 use super::NodeId;
-use crate::gpu::kernel::Dispatch;
+use super::variants::{Choice, Variants};
+use crate::error::Result;
+use crate::gpu::kernel::{Dispatch, Kernel};
+use std::sync::Arc;
 
 /// What the adapter offers, as far as the choice of kernels depends on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,12 +67,40 @@ pub struct Lowering {
     pub constants: Vec<Vec<u8>>,
     /// Prefix of the labels of what is being lowered: `"D/real/conv2"`.
     pub label: String,
+    /// Kernels that are to be used in place of the ops' own choice.
+    pub variants: Arc<Variants>,
+    /// The products lowered so far, and how they were decided.
+    pub choices: Vec<Choice>,
 }
 
 impl Lowering {
     /// An empty collection.
     pub fn new(caps: Caps) -> Self {
-        Lowering { caps, dispatches: Vec::new(), scratch: Vec::new(), constants: Vec::new(), label: String::new() }
+        Self::with_variants(caps, Arc::default())
+    }
+
+    /// An empty collection that prefers the kernels of a table.
+    pub fn with_variants(caps: Caps, variants: Arc<Variants>) -> Self {
+        Lowering {
+            caps,
+            dispatches: Vec::new(),
+            scratch: Vec::new(),
+            constants: Vec::new(),
+            label: String::new(),
+            variants,
+            choices: Vec::new(),
+        }
+    }
+
+    /// Decides which of the candidates, best first, is to run a product.
+    ///
+    /// # Errors
+    /// As [`Variants::choose`].
+    pub fn choose(&mut self, product: String, candidates: Vec<&'static Kernel>) -> Result<&'static Kernel> {
+        let choice = self.variants.choose(product, candidates)?;
+        let kernel = choice.kernel;
+        self.choices.push(choice);
+        Ok(kernel)
     }
 
     /// A scratch buffer of `words` 32-bit words, whose life is the dispatches that name it.

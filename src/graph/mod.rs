@@ -4,6 +4,7 @@ pub mod lower;
 pub mod op;
 pub mod shape;
 pub mod tensor;
+pub mod variants;
 
 use crate::error::{Error, Result};
 use lower::Place;

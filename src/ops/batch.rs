@@ -1,7 +1,8 @@
 //! Ops along the batch axis: join, slice and pad. Batches are contiguous in memory, so these are copies of runs.
 
 use super::case::Case;
-use super::{op_case, random, shape};
+use super::loaders::{NarrowLoaders, narrow_loaders};
+use super::{op_case, random, shape, widths};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
@@ -9,41 +10,38 @@ use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, NodeId};
-use crate::part;
 use bytemuck::{Pod, Zeroable};
 
 /// Joins two tensors along the batch axis.
-pub static CONCAT_BATCH: Kernel = Kernel {
-    name: "concat_batch",
-    variant: "",
-    parts: &[part!("concat_batch")],
-    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+pub static CONCAT_BATCH: NarrowLoaders = narrow_loaders!(
+    "concat_batch",
+    ["in1_texel", "in2_texel"],
+    ["in1_buffer", "in2_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::In, Bind::Out]
+);
 
 /// A run of images of a batch.
-pub static SLICE_BATCH: Kernel = Kernel {
-    name: "slice_batch",
-    variant: "",
-    parts: &[part!("slice_batch")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+pub static SLICE_BATCH: NarrowLoaders = narrow_loaders!(
+    "slice_batch",
+    ["in1_texel"],
+    ["in1_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out]
+);
 
 /// Places a batch in a larger one of zeros.
-pub static PAD_BATCH: Kernel = Kernel {
-    name: "pad_batch",
-    variant: "",
-    parts: &[part!("pad_batch")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+pub static PAD_BATCH: NarrowLoaders = narrow_loaders!(
+    "pad_batch",
+    ["in1_texel"],
+    ["in1_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out]
+);
 
 /// The kernels of this file.
-pub const KERNELS: &[&Kernel] = &[&CONCAT_BATCH, &SLICE_BATCH, &PAD_BATCH];
+pub const KERNELS: &[&Kernel] =
+    &[&CONCAT_BATCH.texture, &CONCAT_BATCH.vec4, &SLICE_BATCH.texture, &SLICE_BATCH.vec4, &PAD_BATCH.texture, &PAD_BATCH.vec4];
 
 /// `ConcatBatchParams` of `concat_batch.wgsl`.
 #[repr(C)]
@@ -140,7 +138,7 @@ impl Op for ConcatBatch {
         let count = output.1.physical_len() / 4;
         let params = ConcatBatchParams { count: count as u32, split: (inputs[0].1.physical_len() / 4) as u32, reserved0: 0, reserved1: 0 };
         l.push(Dispatch {
-            kernel: &CONCAT_BATCH,
+            kernel: CONCAT_BATCH.kernel(&l.caps, 4 * count),
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![inputs[0].0, inputs[1].0, output.0],
@@ -183,7 +181,7 @@ impl Op for SliceBatch {
         let params =
             SliceBatchParams { count: count as u32, start: (self.start * image_items(&output.1)) as u32, reserved0: 0, reserved1: 0 };
         l.push(Dispatch {
-            kernel: &SLICE_BATCH,
+            kernel: SLICE_BATCH.kernel(&l.caps, inputs[0].1.physical_len()),
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![inputs[0].0, output.0],
@@ -233,7 +231,7 @@ impl Op for PadBatch {
             reserved0: 0,
         };
         l.push(Dispatch {
-            kernel: &PAD_BATCH,
+            kernel: PAD_BATCH.kernel(&l.caps, shape.physical_len()),
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, output.0],
@@ -262,13 +260,16 @@ pub fn pad_batch(g: &mut Graph, x: NodeId, start: usize, total: usize) -> Result
 /// Validated uses of the kernels of this file.
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (i, image) in [&[1][..], &[6], &[3, 2, 5], &[16, 3, 3]].into_iter().enumerate() {
+    // The last is worth a texture.
+    for (i, image) in [&[1][..], &[6], &[3, 2, 5], &[16, 3, 3], &[13, 23, 17]].into_iter().enumerate() {
         let batch = |n: usize, seed: u64| random(&shape(&[&[n], image].concat()), seed + i as u64, -1.0, 1.0);
-        cases.push(op_case(caps, &ConcatBatch, &[batch(3, 1), batch(2, 9)]));
-        cases.push(op_case(caps, &ConcatBatch, &[batch(1, 1), batch(1, 9)]));
-        for start in [0, 2, 4] {
-            cases.push(op_case(caps, &SliceBatch { start, len: 3 }, &[batch(7, 2)]));
-            cases.push(op_case(caps, &PadBatch { start, total: 7 }, &[batch(3, 3)]));
+        for caps in widths(caps) {
+            cases.push(op_case(&caps, &ConcatBatch, &[batch(3, 1), batch(2, 9)]));
+            cases.push(op_case(&caps, &ConcatBatch, &[batch(1, 1), batch(1, 9)]));
+            for start in [0, 2, 4] {
+                cases.push(op_case(&caps, &SliceBatch { start, len: 3 }, &[batch(7, 2)]));
+                cases.push(op_case(&caps, &PadBatch { start, total: 7 }, &[batch(3, 3)]));
+            }
         }
     }
     cases

@@ -6,135 +6,95 @@
 
 use super::activation::Activation;
 use super::case::{Case, CaseBuffer};
-use super::elementwise::{add, affine, mul, rsqrt, sub, wide};
+use super::elementwise::{add, affine, mul, rsqrt, sub};
+use super::loaders::{Loaders, Loading, NarrowLoaders, loaders, narrow_loaders};
 use super::reduce::{Chunks, check_groups, group_broadcast, group_sum};
 use super::reshape::reshape;
 use super::{random, shape, widths};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
+use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, NodeId};
-use crate::part;
 use bytemuck::{Pod, Zeroable};
 
 /// Mean and squared deviations of chunks of rows.
-pub static BATCH_NORM_MOMENTS_PARTIAL: Kernel = Kernel {
-    name: "batch_norm_moments_partial",
-    variant: "vec4",
-    parts: &[part!("item_vec4"), part!("batch_norm_moments_partial")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// [`BATCH_NORM_MOMENTS_PARTIAL`], eight floats a load.
-pub static BATCH_NORM_MOMENTS_PARTIAL_U64: Kernel = Kernel {
-    name: "batch_norm_moments_partial",
-    variant: "u64",
-    parts: &[part!("item_u64"), part!("batch_norm_moments_partial")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+pub static BATCH_NORM_MOMENTS_PARTIAL: Loaders = loaders!(
+    "batch_norm_moments_partial",
+    ["in1_texture"],
+    ["in1_buffer"],
+    [],
+    &[Bind::Params, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out]
+);
 
 /// Combines the chunks into mean, variance and 1 / standard deviation.
-pub static BATCH_NORM_MOMENTS_FINISH: Kernel = Kernel {
-    name: "batch_norm_moments_finish",
-    variant: "",
-    parts: &[part!("batch_norm_moments_finish")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out, Bind::Out, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-const APPLY_BINDINGS: &[Bind] = &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out];
+pub static BATCH_NORM_MOMENTS_FINISH: NarrowLoaders = narrow_loaders!(
+    "batch_norm_moments_finish",
+    ["in1_texel"],
+    ["in1_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Out, Bind::Out, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out, Bind::Out, Bind::Out]
+);
 
 /// Normalises, scales, shifts and activates.
-pub static BATCH_NORM_APPLY: Kernel = Kernel {
-    name: "batch_norm_apply",
-    variant: "vec4",
-    parts: &[part!("item_vec4"), part!("activations"), part!("batch_norm_apply")],
-    bindings: APPLY_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// [`BATCH_NORM_APPLY`], eight floats an invocation.
-pub static BATCH_NORM_APPLY_U64: Kernel = Kernel {
-    name: "batch_norm_apply",
-    variant: "u64",
-    parts: &[part!("item_u64"), part!("activations"), part!("batch_norm_apply")],
-    bindings: APPLY_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+pub static BATCH_NORM_APPLY: Loaders = loaders!(
+    "batch_norm_apply",
+    ["in1_texture"],
+    ["in1_buffer"],
+    ["activations"],
+    &[Bind::Params, Bind::Texture, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out]
+);
 
 /// Sums of dy and dy * xhat over chunks of rows.
-pub static BATCH_NORM_BACKWARD_SUMS_PARTIAL: Kernel = Kernel {
-    name: "batch_norm_backward_sums_partial",
-    variant: "vec4",
-    parts: &[part!("item_vec4"), part!("batch_norm_backward_sums_partial")],
-    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// [`BATCH_NORM_BACKWARD_SUMS_PARTIAL`], eight floats a load.
-pub static BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64: Kernel = Kernel {
-    name: "batch_norm_backward_sums_partial",
-    variant: "u64",
-    parts: &[part!("item_u64"), part!("batch_norm_backward_sums_partial")],
-    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+pub static BATCH_NORM_BACKWARD_SUMS_PARTIAL: Loaders = loaders!(
+    "batch_norm_backward_sums_partial",
+    ["in1_texture", "in2_texture"],
+    ["in1_buffer", "in2_buffer"],
+    [],
+    &[Bind::Params, Bind::Texture, Bind::Texture, Bind::In, Bind::In, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out]
+);
 
 /// Adds the chunks, and the groups into the gradients of weight and bias.
-pub static BATCH_NORM_BACKWARD_SUMS_FINISH: Kernel = Kernel {
-    name: "batch_norm_backward_sums_finish",
-    variant: "",
-    parts: &[part!("batch_norm_backward_sums_finish")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out, Bind::Out, Bind::Out, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-const BACKWARD_APPLY_BINDINGS: &[Bind] = &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out];
+pub static BATCH_NORM_BACKWARD_SUMS_FINISH: NarrowLoaders = narrow_loaders!(
+    "batch_norm_backward_sums_finish",
+    ["in1_texel"],
+    ["in1_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Out, Bind::Out, Bind::Out, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out, Bind::Out, Bind::Out, Bind::Out]
+);
 
 /// Input gradient from the sums.
-pub static BATCH_NORM_BACKWARD_APPLY: Kernel = Kernel {
-    name: "batch_norm_backward_apply",
-    variant: "vec4",
-    parts: &[part!("item_vec4"), part!("batch_norm_backward_apply")],
-    bindings: BACKWARD_APPLY_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// [`BATCH_NORM_BACKWARD_APPLY`], eight floats an invocation.
-pub static BATCH_NORM_BACKWARD_APPLY_U64: Kernel = Kernel {
-    name: "batch_norm_backward_apply",
-    variant: "u64",
-    parts: &[part!("item_u64"), part!("batch_norm_backward_apply")],
-    bindings: BACKWARD_APPLY_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+pub static BATCH_NORM_BACKWARD_APPLY: Loaders = loaders!(
+    "batch_norm_backward_apply",
+    ["in1_texture", "in2_texture"],
+    ["in1_buffer", "in2_buffer"],
+    [],
+    &[Bind::Params, Bind::Texture, Bind::Texture, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out]
+);
 
 /// The kernels of this file.
 pub const KERNELS: &[&Kernel] = &[
-    &BATCH_NORM_MOMENTS_PARTIAL,
-    &BATCH_NORM_MOMENTS_PARTIAL_U64,
-    &BATCH_NORM_MOMENTS_FINISH,
-    &BATCH_NORM_APPLY,
-    &BATCH_NORM_APPLY_U64,
-    &BATCH_NORM_BACKWARD_SUMS_PARTIAL,
-    &BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64,
-    &BATCH_NORM_BACKWARD_SUMS_FINISH,
-    &BATCH_NORM_BACKWARD_APPLY,
-    &BATCH_NORM_BACKWARD_APPLY_U64,
+    &BATCH_NORM_MOMENTS_PARTIAL.texture,
+    &BATCH_NORM_MOMENTS_PARTIAL.u64,
+    &BATCH_NORM_MOMENTS_PARTIAL.vec4,
+    &BATCH_NORM_MOMENTS_FINISH.texture,
+    &BATCH_NORM_MOMENTS_FINISH.vec4,
+    &BATCH_NORM_APPLY.texture,
+    &BATCH_NORM_APPLY.u64,
+    &BATCH_NORM_APPLY.vec4,
+    &BATCH_NORM_BACKWARD_SUMS_PARTIAL.texture,
+    &BATCH_NORM_BACKWARD_SUMS_PARTIAL.u64,
+    &BATCH_NORM_BACKWARD_SUMS_PARTIAL.vec4,
+    &BATCH_NORM_BACKWARD_SUMS_FINISH.texture,
+    &BATCH_NORM_BACKWARD_SUMS_FINISH.vec4,
+    &BATCH_NORM_BACKWARD_APPLY.texture,
+    &BATCH_NORM_BACKWARD_APPLY.u64,
+    &BATCH_NORM_BACKWARD_APPLY.vec4,
 ];
 
 /// `BatchNormMomentsFinishParams` of `batch_norm_moments_finish.wgsl`.
@@ -161,8 +121,8 @@ pub struct BatchNormApplyParams {
     rows: u32,
     runs: u32,
     run: u32,
-    activation: u32,
     slope: f32,
+    reserved0: u32,
 }
 
 /// `BatchNormBackwardSumsFinishParams` of `batch_norm_backward_sums_finish.wgsl`.
@@ -311,7 +271,7 @@ pub fn lower_moments(l: &mut Lowering, x: (Operand, Shape), groups: usize, eps: 
     let chunks = Chunks::new(&l.caps, &shape, groups);
     let partial = l.scratch(chunks.items() * 8);
     l.push(Dispatch {
-        kernel: if chunks.wide { &BATCH_NORM_MOMENTS_PARTIAL_U64 } else { &BATCH_NORM_MOMENTS_PARTIAL },
+        kernel: BATCH_NORM_MOMENTS_PARTIAL.kernel(chunks.loading),
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&chunks.params()).to_vec(),
         operands: vec![x, partial],
@@ -330,7 +290,7 @@ pub fn lower_moments(l: &mut Lowering, x: (Operand, Shape), groups: usize, eps: 
         reserved0: 0,
     };
     l.push(Dispatch {
-        kernel: &BATCH_NORM_MOMENTS_FINISH,
+        kernel: BATCH_NORM_MOMENTS_FINISH.kernel(&l.caps, chunks.items() * 8),
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![partial, mean, var, rstd],
@@ -341,13 +301,13 @@ pub fn lower_moments(l: &mut Lowering, x: (Operand, Shape), groups: usize, eps: 
 
 /// How the kernels that read per-channel vectors walk a tensor.
 struct Runs {
-    /// Whether an item is eight floats.
-    wide: bool,
+    /// How tensors are loaded.
+    loading: Loading,
     /// Items of a row.
     columns: usize,
     /// Rows of a group.
     rows: usize,
-    /// Rows of a run: 1, or on a software adapter, where each load costs the same, enough to make those of the vectors few.
+    /// Rows of a run: 1, or on a software adapter, where the loads of the vectors cost as much as any, 8 to 32 so that there are few.
     run: usize,
     /// Runs of a group.
     runs: usize,
@@ -357,12 +317,13 @@ struct Runs {
 
 impl Runs {
     fn new(caps: &Caps, shape: &Shape, groups: usize) -> Self {
-        let wide = wide(caps, shape.padded());
-        let columns = shape.padded() / if wide { 8 } else { 4 };
+        let loading = Loading::new(caps, shape.padded(), shape.physical_len());
+        let columns = shape.padded() / 4 / loading.width();
         let rows = shape.rows() / groups;
-        let run = if caps.software { 8 } else { 1 };
+        // Enough runs remain for all cores.
+        let run = if caps.software { (shape.rows() * columns / 2048).clamp(8, 32) } else { 1 };
         let runs = rows.div_ceil(run);
-        Runs { wide, columns, rows, run, runs, count: groups * runs * columns }
+        Runs { loading, columns, rows, run, runs, count: groups * runs * columns }
     }
 }
 
@@ -385,12 +346,12 @@ pub fn lower_apply(
         rows: runs.rows as u32,
         runs: runs.runs as u32,
         run: runs.run as u32,
-        activation: activation.code(),
         slope: activation.slope(),
+        reserved0: 0,
     };
     l.push(Dispatch {
-        kernel: if runs.wide { &BATCH_NORM_APPLY_U64 } else { &BATCH_NORM_APPLY },
-        overrides: Vec::new(),
+        kernel: BATCH_NORM_APPLY.kernel(runs.loading),
+        overrides: vec![("ACTIVATION", f64::from(activation.code()))],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, statistics.mean, statistics.rstd, weight, bias, y],
         workgroups: grid(runs.count, 64),
@@ -417,7 +378,7 @@ pub fn lower_backward_sums(
     let chunks = Chunks::new(&l.caps, &shape, groups);
     let partial = l.scratch(chunks.items() * 8);
     l.push(Dispatch {
-        kernel: if chunks.wide { &BATCH_NORM_BACKWARD_SUMS_PARTIAL_U64 } else { &BATCH_NORM_BACKWARD_SUMS_PARTIAL },
+        kernel: BATCH_NORM_BACKWARD_SUMS_PARTIAL.kernel(chunks.loading),
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&chunks.params()).to_vec(),
         operands: vec![dy, x, statistics.mean, statistics.rstd, partial],
@@ -436,7 +397,7 @@ pub fn lower_backward_sums(
     let dweight = dweight.unwrap_or_else(|| l.scratch(shape.padded()));
     let dbias = dbias.unwrap_or_else(|| l.scratch(shape.padded()));
     l.push(Dispatch {
-        kernel: &BATCH_NORM_BACKWARD_SUMS_FINISH,
+        kernel: BATCH_NORM_BACKWARD_SUMS_FINISH.kernel(&l.caps, chunks.items() * 8),
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![partial, sums.dy, sums.dy_xhat, dweight, dbias],
@@ -469,7 +430,7 @@ pub fn lower_backward_apply(
         reserved1: 0,
     };
     l.push(Dispatch {
-        kernel: if runs.wide { &BATCH_NORM_BACKWARD_APPLY_U64 } else { &BATCH_NORM_BACKWARD_APPLY },
+        kernel: BATCH_NORM_BACKWARD_APPLY.kernel(runs.loading),
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![dy, x, statistics.mean, statistics.rstd, weight, sums.dy, sums.dy_xhat, dx],

@@ -167,7 +167,7 @@ pub fn run(gpu: &Gpu, case: &Case) -> Result<Outcome> {
 
 impl CaseBuffer {
     /// The words that the buffer holds before the case runs.
-    fn initial(&self) -> Result<Vec<u32>> {
+    pub(crate) fn initial(&self) -> Result<Vec<u32>> {
         let words = match self {
             CaseBuffer::Input(bytes) if bytes.len().is_multiple_of(4) => bytemuck::pod_collect_to_vec(bytes),
             CaseBuffer::Input(bytes) => {
@@ -186,7 +186,7 @@ impl CaseBuffer {
 }
 
 /// Largest difference relative to the largest finite expected magnitude, and what is wrong.
-fn compare(got: &[u32], expected: &[f64], rtol: f64, atol: f64) -> (f64, Option<String>) {
+pub(crate) fn compare(got: &[u32], expected: &[f64], rtol: f64, atol: f64) -> (f64, Option<String>) {
     let scale = expected.iter().filter(|e| e.is_finite()).fold(0.0, |m: f64, e| m.max(e.abs()));
     let mut worst = (0.0, 0);
     let mut wrong = Vec::new();
@@ -226,7 +226,7 @@ fn compare(got: &[u32], expected: &[f64], rtol: f64, atol: f64) -> (f64, Option<
 }
 
 /// What is wrong, compared exactly.
-fn compare_words(got: &[u32], expected: &[u32]) -> Option<String> {
+pub(crate) fn compare_words(got: &[u32], expected: &[u32]) -> Option<String> {
     let wrong: Vec<usize> = (0..expected.len()).filter(|i| got[*i] != expected[*i]).collect();
     let first: Vec<String> =
         wrong.iter().take(5).map(|i| format!("[{i}] got {} ({:#010x}), expected {}", got[*i], got[*i], expected[*i])).collect();

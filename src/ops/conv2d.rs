@@ -11,7 +11,7 @@
 
 use super::gemm::cols::Cols;
 use super::gemm::rows::{Form, Phase, Pixels, Rows, Segment};
-use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op};
+use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op, key};
 use crate::error::{Error, Result};
 use crate::graph::lower::{Lowering, Operand};
 use crate::graph::op::{Application, Op};
@@ -123,6 +123,22 @@ impl Conv2d {
             Some(padded.checked_sub(reach)? / self.stride[axis] + 1)
         };
         Some([along(0)?, along(1)?])
+    }
+
+    /// Stride, padding and what is not usual, for [`key`]: `" s2 p1"`, and the pixels of the result where inputs leave them open.
+    fn geometry(&self, result_hw: Option<[usize; 2]>) -> String {
+        let pair = |[y, x]: [usize; 2]| if y == x { y.to_string() } else { format!("{y}x{x}") };
+        let mut text = format!(" s{} p{}", pair(self.stride), pair(self.padding));
+        if self.dilation != [1, 1] {
+            text.push_str(&format!(" d{}", pair(self.dilation)));
+        }
+        if self.groups != 1 {
+            text.push_str(&format!(" g{}", self.groups));
+        }
+        if let Some([h, w]) = result_hw {
+            text.push_str(&format!(" to {h}x{w}"));
+        }
+        text
     }
 
     fn check(&self, op: &str) -> Result<()> {
@@ -414,6 +430,10 @@ impl Conv2dForward {
         let core = Core::Rows(self.family(inputs[0], inputs[1])?.forward());
         Ok(Product { core, operands: [0, 1] })
     }
+
+    fn key(&self, inputs: &[&Shape]) -> String {
+        key(self.name(), inputs, &self.conv.geometry(self.output_hw))
+    }
 }
 
 impl Conv2dBackwardInput {
@@ -421,12 +441,20 @@ impl Conv2dBackwardInput {
         let core = Core::Rows(self.family(inputs[0], inputs[1])?.backward_input());
         Ok(Product { core, operands: [0, 1] })
     }
+
+    fn key(&self, inputs: &[&Shape]) -> String {
+        key(self.name(), inputs, &self.conv.geometry(Some(self.input_hw)))
+    }
 }
 
 impl Conv2dBackwardWeight {
     fn product(&self, inputs: &[&Shape]) -> Result<Product> {
         let core = Core::Cols(self.family(inputs[0], inputs[1])?.backward_weight());
         Ok(Product { core, operands: [1, 0] })
+    }
+
+    fn key(&self, inputs: &[&Shape]) -> String {
+        key(self.name(), inputs, &self.conv.geometry(Some(self.kernel_hw)))
     }
 }
 
@@ -653,8 +681,15 @@ mod tests {
         let gpu = Caps { software: false, ..software.clone() };
         let conv = Conv2d { stride: [2, 2], padding: [1, 1], ..Conv2d::default() };
         let layer = ([4, 16, 8, 8], [32, 16, 4, 4]);
-        assert_eq!(best(&Caps::minimal(), conv, layer.0, layer.1), "gemm_rows_plain/t");
-        assert_eq!(best(&gpu, conv, layer.0, layer.1), "gemm_rows_plain/t");
+        for gpu in [&Caps::minimal(), &gpu] {
+            assert_eq!(best(gpu, conv, layer.0, layer.1), "gemm_rows_tile_small/t");
+            assert_eq!(best(gpu, conv, [64, 64, 32, 32], [128, 64, 4, 4]), "gemm_rows_tile_large/t");
+            assert_eq!(best(gpu, conv, [64, 64, 8, 8], [128, 64, 4, 4]), "gemm_rows_tile_small/t_split");
+            assert_eq!(best(gpu, conv, [4, 16, 8, 8], [3, 16, 4, 4]), "gemm_rows_reduce/t");
+            assert_eq!(best(gpu, Conv2d::default(), [64, 512, 4, 4], [1, 512, 4, 4]), "gemm_rows_reduce/t_split");
+            assert_eq!(best(gpu, Conv2d { groups: 2, ..conv }, [4, 64, 8, 8], [64, 32, 4, 4]), "gemm_rows_tile_small/t");
+            assert_eq!(best(gpu, Conv2d { groups: 16, ..conv }, [4, 16, 8, 8], [16, 1, 4, 4]), "gemm_rows_scalar");
+        }
         assert_eq!(best(&software, conv, layer.0, layer.1), "gemm_rows_broadcast/t_texture");
         assert_eq!(best(&software, conv, [4, 16, 8, 8], [3, 16, 4, 4]), "gemm_rows_narrow/t_texture");
         // Operands of more than 128 MiB do not fit a texture.

@@ -4,59 +4,39 @@
 //! activation.
 
 use super::case::Case;
+use super::loaders::{Loaders, Loading, loaders};
 use super::{op_case, random, reduce, shape, widths};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
+use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, NodeId};
-use crate::part;
 use bytemuck::{Pod, Zeroable};
 
 /// One element-wise function of one tensor.
-pub static UNARY: Kernel = Kernel {
-    name: "unary",
-    variant: "vec4",
-    parts: &[part!("item_vec4"), part!("activations"), part!("unary")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+pub static UNARY: Loaders = loaders!(
+    "unary",
+    ["in1_texture"],
+    ["in1_buffer"],
+    ["activations"],
+    &[Bind::Params, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out]
+);
 
-/// [`UNARY`], eight floats an invocation.
-pub static UNARY_U64: Kernel = Kernel {
-    name: "unary",
-    variant: "u64",
-    parts: &[part!("item_u64"), part!("activations"), part!("unary")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
-
-/// One element-wise function of two tensors, broadcasting or not.
-pub static BINARY: Kernel = Kernel {
-    name: "binary",
-    variant: "vec4",
-    parts: &[part!("item_vec4"), part!("binary")],
-    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// [`BINARY`] for equal shapes, eight floats an invocation.
-pub static BINARY_U64: Kernel = Kernel {
-    name: "binary",
-    variant: "u64",
-    parts: &[part!("item_u64"), part!("binary")],
-    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+/// One element-wise function of two tensors. Broadcasting takes the form with items of four floats.
+pub static BINARY: Loaders = loaders!(
+    "binary",
+    ["in1_texture", "in2_texture"],
+    ["in1_buffer", "in2_buffer"],
+    [],
+    &[Bind::Params, Bind::Texture, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::In, Bind::Out]
+);
 
 /// The kernels of this file.
-pub const KERNELS: &[&Kernel] = &[&UNARY, &UNARY_U64, &BINARY, &BINARY_U64];
+pub const KERNELS: &[&Kernel] = &[&UNARY.texture, &UNARY.u64, &UNARY.vec4, &BINARY.texture, &BINARY.u64, &BINARY.vec4];
 
 /// `UnaryParams` of `unary.wgsl`.
 #[repr(C)]
@@ -92,12 +72,6 @@ pub struct BinaryParams {
     b_h: u32,
     b_w: u32,
     b_c: u32,
-}
-
-/// Whether eight floats an invocation are possible and worth it: software adapters pay per load, whatever its width, while a GPU gains
-/// nothing from integers of 64 bits.
-pub(super) fn wide(caps: &Caps, floats: usize) -> bool {
-    caps.int64 && caps.software && floats.is_multiple_of(8)
 }
 
 /// `scale * x + shift`. Identity for (1, 0) is left out by [`affine`].
@@ -537,8 +511,8 @@ fn binary_twin(a: &Tensor, b: &Tensor, output: &Shape, value: impl Fn(f64, f64) 
 
 fn lower_unary(l: &mut Lowering, function: u32, [a, b]: [f32; 2], x: Operand, y: (Operand, Shape)) {
     let shape = y.1;
-    let wide = wide(&l.caps, shape.physical_len());
-    let count = shape.physical_len() / if wide { 8 } else { 4 };
+    let loading = Loading::new(&l.caps, shape.physical_len(), shape.physical_len());
+    let count = shape.physical_len() / 4 / loading.width();
     let params = UnaryParams {
         count: count as u32,
         columns: (shape.padded() / 4) as u32,
@@ -550,7 +524,7 @@ fn lower_unary(l: &mut Lowering, function: u32, [a, b]: [f32; 2], x: Operand, y:
         reserved2: 0,
     };
     l.push(Dispatch {
-        kernel: if wide { &UNARY_U64 } else { &UNARY },
+        kernel: UNARY.kernel(loading),
         overrides: vec![("FUNCTION", function as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, y.0],
@@ -570,8 +544,8 @@ pub(super) fn broadcast_strides(shape: &Shape) -> [u32; 4] {
 fn lower_binary(l: &mut Lowering, function: u32, slope: f32, a: &(Operand, Shape), b: &(Operand, Shape), y: (Operand, Shape)) {
     let shape = y.1;
     let broadcast = a.1 != b.1;
-    let wide = !broadcast && wide(&l.caps, shape.physical_len());
-    let count = shape.physical_len() / if wide { 8 } else { 4 };
+    let loading = if broadcast { Loading::Vec4 } else { Loading::new(&l.caps, shape.physical_len(), shape.physical_len()) };
+    let count = shape.physical_len() / 4 / loading.width();
     let [_, channels, height, width] = shape.nchw();
     let [a_n, a_h, a_w, a_c] = broadcast_strides(&a.1);
     let [b_n, b_h, b_w, b_c] = broadcast_strides(&b.1);
@@ -595,7 +569,7 @@ fn lower_binary(l: &mut Lowering, function: u32, slope: f32, a: &(Operand, Shape
         b_c,
     };
     l.push(Dispatch {
-        kernel: if wide { &BINARY_U64 } else { &BINARY },
+        kernel: BINARY.kernel(loading),
         overrides: vec![("BROADCAST", broadcast as u32 as f64), ("FUNCTION", function as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![a.0, b.0, y.0],
@@ -677,8 +651,8 @@ pub fn mul(g: &mut Graph, a: NodeId, b: NodeId) -> Result<NodeId> {
 
 /// Validated uses of the kernels of this file.
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
-    // Scalar, vector, one channel, C not a multiple of 4, C = 8 (wide rows), H != W, more than one workgroup.
-    let shapes: [&[usize]; 8] = [&[], &[7], &[1, 1], &[5, 1], &[66, 4], &[2, 3, 4, 5], &[3, 8, 1, 1], &[2, 13, 5, 3]];
+    // Scalar, vector, one channel, C not a multiple of 4, C = 8 (wide rows), H != W, more than one workgroup, more than one row of texels.
+    let shapes: [&[usize]; 9] = [&[], &[7], &[1, 1], &[5, 1], &[66, 4], &[2, 3, 4, 5], &[3, 8, 1, 1], &[2, 13, 5, 3], &[37, 13, 7, 5]];
     let mut cases = Vec::new();
     for caps in widths(caps) {
         for (i, dims) in shapes.iter().enumerate() {

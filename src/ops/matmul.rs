@@ -2,7 +2,7 @@
 
 use super::gemm::cols::Cols;
 use super::gemm::rows::{Form, Rows};
-use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op};
+use super::gemm::{Core, Epilogue, Product, Size, check_len, gemm_op, key};
 use crate::error::{Error, Result};
 use crate::graph::lower::{Lowering, Operand};
 use crate::graph::op::{Application, Op};
@@ -65,6 +65,11 @@ impl Matmul {
             }
         };
         Ok(Product { core, operands: [0, 1] })
+    }
+
+    fn key(&self, inputs: &[&Shape]) -> String {
+        let letter = |transposed| if transposed { 't' } else { 'n' };
+        key(&format!("matmul_{}{}", letter(self.transpose_a), letter(self.transpose_b)), inputs, "")
     }
 }
 

@@ -15,6 +15,7 @@ pub mod gather;
 pub mod gemm;
 #[cfg(test)]
 pub(crate) mod gradient_check;
+pub mod loaders;
 pub mod loss;
 pub mod matmul;
 pub mod noise;
@@ -129,7 +130,7 @@ pub(crate) fn widths(caps: &Caps) -> [Caps; 2] {
 mod tests {
     use super::*;
     use crate::gpu::{BufferRange, Gpu, GpuOptions, testing};
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     fn own_cases(caps: &Caps) -> Vec<Case> {
         [elementwise::cases(caps), reduce::cases(caps), reshape::cases(caps), batch::cases(caps), batch_norm::cases(caps), bce::cases(caps)]
@@ -174,6 +175,31 @@ mod tests {
         let checked = Gpu::open(&GpuOptions { checked: true, pipeline_cache: false, ..GpuOptions::default() }).unwrap();
         for case in own_cases(&gpu.caps()) {
             assert!(bits(gpu, &case) == bits(&checked, &case), "{}: the checked kernels give other bits", case.name);
+        }
+    }
+
+    /// A kernel's forms differ in how they load and store, not in what they compute.
+    #[test]
+    fn loaders_give_the_same_bits() {
+        let Some(gpu) = testing::gpu() else { return };
+        if !gpu.caps().software || !gpu.caps().int64 {
+            return;
+        }
+        type Bytes = Vec<Vec<u8>>;
+        let mut first: HashMap<(String, Bytes), (Vec<String>, Bytes)> = HashMap::new();
+        let mut compared = HashSet::new();
+        for case in own_cases(&gpu.caps()) {
+            let inputs = case.buffers.iter().filter_map(|b| if let CaseBuffer::Input(bytes) = b { Some(bytes.clone()) } else { None });
+            let key = (case.name.clone(), inputs.collect());
+            let kernels: Vec<String> = case.dispatches.iter().map(|d| d.kernel.label()).collect();
+            let got = bits(gpu, &case);
+            let (others, expected) = first.entry(key).or_insert_with(|| (kernels.clone(), got.clone()));
+            assert!(got == *expected, "{}: {kernels:?} and {others:?} give different bits", case.name);
+            compared.extend(kernels.into_iter().zip(others.clone()).filter(|(a, b)| a != b));
+        }
+        for form in ["texture", "u64"] {
+            let count = compared.iter().filter(|(a, _)| a.ends_with(form)).count();
+            assert!(count >= 6, "{count} kernels were compared with their {form} form");
         }
     }
 

@@ -4,11 +4,13 @@
 //! zero in every store and stay zero. An update is one dispatch per segment of a store.
 
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
+use crate::gpu::kernel::Bind::{In, InOut, Out, Params, Step, Texture};
+use crate::gpu::kernel::{Cost, Dispatch, Kernel, grid};
 use crate::gpu::step::StepRow;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::ops::case::Case;
 use crate::ops::case_builder::{CaseBuilder, normals, variants, widen};
+use crate::ops::loaders::{Loaders, Loading, loaders};
 use crate::part;
 use bytemuck::{Pod, Zeroable};
 
@@ -84,87 +86,117 @@ struct EmaParams {
     reserved: [u32; 2],
 }
 
-const ADAM_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut, Bind::InOut, Bind::InOut, Bind::Out];
-const SGD_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut];
-const EMA_BINDINGS: &[Bind] = &[Bind::Params, Bind::Step, Bind::In, Bind::InOut];
+/// Parameters of `accumulate`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct AccumulateParams {
+    items: u32,
+    slot: u32,
+    scale: f32,
+    reserved: u32,
+}
 
-/// `adam`, four floats per invocation.
-pub static ADAM: Kernel = Kernel {
-    name: "adam",
-    variant: "vec4",
-    parts: &[part!("items_vec4"), part!("squares_group"), part!("ema_rule"), part!("adam")],
-    bindings: ADAM_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[],
+/// `adam`. Its state is read from textures that mirror the buffers it is written to. With items of eight floats an invocation walks a block.
+pub static ADAM: Loaders = Loaders {
+    vec4: Kernel {
+        name: "adam",
+        variant: "vec4",
+        parts: &[part!("item_vec4"), part!("adam_buffers"), part!("squares_group"), part!("ema_rule"), part!("adam")],
+        bindings: &[Params, Step, In, InOut, InOut, InOut, InOut, Out],
+        workgroup: [64, 1, 1],
+        features: &[],
+    },
+    ..loaders!(
+        "adam",
+        ["adam_textures"],
+        ["adam_buffers"],
+        ["squares_lane", "ema_rule"],
+        &[Params, Step, Texture, Texture, Texture, Texture, InOut, InOut, InOut, InOut, Out],
+        &[Params, Step, In, InOut, InOut, InOut, InOut, Out]
+    )
 };
 
-/// `adam`, 64 floats per invocation, eight at a time.
-pub static ADAM_U64: Kernel = Kernel {
-    name: "adam",
-    variant: "u64",
-    parts: &[part!("items_u64"), part!("squares_lane"), part!("ema_rule"), part!("adam")],
-    bindings: ADAM_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+/// `sgd`, as [`ADAM`].
+pub static SGD: Loaders = loaders!(
+    "sgd",
+    ["sgd_textures"],
+    ["sgd_buffers"],
+    [],
+    &[Params, Step, Texture, Texture, Texture, InOut, InOut],
+    &[Params, Step, In, InOut, InOut]
+);
 
-/// `sgd`, four floats per invocation.
-pub static SGD: Kernel = Kernel {
-    name: "sgd",
-    variant: "vec4",
-    parts: &[part!("items_vec4"), part!("sgd")],
-    bindings: SGD_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+/// `ema`, as [`ADAM`].
+pub static EMA: Loaders =
+    loaders!("ema", ["ema_textures"], ["ema_buffers"], ["ema_rule"], &[Params, Step, Texture, Texture, InOut], &[Params, Step, In, InOut]);
 
-/// `sgd`, eight floats per invocation.
-pub static SGD_U64: Kernel = Kernel {
-    name: "sgd",
-    variant: "u64",
-    parts: &[part!("items_u64"), part!("sgd")],
-    bindings: SGD_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
-
-/// `ema`, four floats per invocation.
-pub static EMA: Kernel = Kernel {
-    name: "ema",
-    variant: "vec4",
-    parts: &[part!("items_vec4"), part!("ema_rule"), part!("ema")],
-    bindings: EMA_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// `ema`, eight floats per invocation.
-pub static EMA_U64: Kernel = Kernel {
-    name: "ema",
-    variant: "u64",
-    parts: &[part!("items_u64"), part!("ema_rule"), part!("ema")],
-    bindings: EMA_BINDINGS,
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+/// `accumulate`, as [`ADAM`].
+pub static ACCUMULATE: Loaders = loaders!(
+    "accumulate",
+    ["accumulate_textures"],
+    ["accumulate_buffers"],
+    [],
+    &[Params, Step, Texture, Texture, InOut],
+    &[Params, Step, In, InOut]
+);
 
 /// Kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&ADAM, &ADAM_U64, &SGD, &SGD_U64, &EMA, &EMA_U64];
+pub static KERNELS: &[&Kernel] = &[
+    &ADAM.texture,
+    &ADAM.u64,
+    &ADAM.vec4,
+    &SGD.texture,
+    &SGD.u64,
+    &SGD.vec4,
+    &EMA.texture,
+    &EMA.u64,
+    &EMA.vec4,
+    &ACCUMULATE.texture,
+    &ACCUMULATE.u64,
+    &ACCUMULATE.vec4,
+];
 
-/// Picks the loader of a walk over `words` floats, and says how many items that is. Eight floats at a time where loads are the cost (software
-/// adapters); GPUs emulate 64-bit integers and gain nothing from them.
-pub(crate) fn items(caps: &Caps, words: usize, vec4: &'static Kernel, u64: Option<&'static Kernel>) -> Result<(&'static Kernel, usize)> {
-    if words == 0 || !words.is_multiple_of(4) || words > u32::MAX as usize {
-        return Err(Error::internal(format!("{} over {words} words: expected a multiple of 4 from 4 to 2^32", vec4.name)));
+/// A walk over a store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Walk {
+    /// How it loads and stores.
+    pub loading: Loading,
+    /// Items, one per invocation.
+    pub items: usize,
+}
+
+impl Walk {
+    /// The walk of the kernel `name` over `words` floats.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if `words` is not a multiple of 4 or more than one binding holds.
+    pub fn new(caps: &Caps, name: &str, words: usize) -> Result<Self> {
+        if words == 0 || !words.is_multiple_of(4) || words > u32::MAX as usize {
+            return Err(Error::internal(format!("{name} over {words} words: expected a multiple of 4 from 4 to 2^32")));
+        }
+        if words as u64 * 4 > caps.max_binding {
+            return Err(Error::internal(format!(
+                "{name} over {words} words: the adapter binds at most {} bytes; the store must be split into segments",
+                caps.max_binding
+            )));
+        }
+        let loading = Loading::new(caps, words, words);
+        Ok(Walk { loading, items: words / 4 / loading.width() })
     }
-    if words as u64 * 4 > caps.max_binding {
-        return Err(Error::internal(format!(
-            "{} over {words} words: the adapter binds at most {} bytes; the store must be split into segments",
-            vec4.name, caps.max_binding
-        )));
-    }
-    let wide = u64.filter(|_| caps.int64 && caps.software && words.is_multiple_of(8));
-    Ok(wide.map_or((vec4, words / 4), |u64| (u64, words / 8)))
+}
+
+/// Appends an update: `inputs` are read, `state` is updated in place.
+fn push(l: &mut Lowering, kernel: &'static Loaders, walk: Walk, params: &[u8], [inputs, state]: [&[Operand]; 2], cost: Cost) {
+    // With textures, state is read from its mirrors and written to its buffers.
+    let mirrors = if walk.loading == Loading::Texture { state } else { &[] };
+    l.push(Dispatch {
+        kernel: kernel.kernel(walk.loading),
+        overrides: Vec::new(),
+        params: params.to_vec(),
+        operands: [inputs, mirrors, state].concat(),
+        workgroups: grid(walk.items, 64),
+        cost,
+    });
 }
 
 /// What an Adam update reads and writes: flat stores of one layout, or the same range of each.
@@ -192,10 +224,10 @@ pub const BLOCK: usize = 64;
 /// # Errors
 /// [`Error::Internal`] if `words` is not a multiple of 4 or more than one binding holds.
 pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam, slot: u32) -> Result<()> {
-    let (kernel, items) = items(&l.caps, words, &ADAM, Some(&ADAM_U64))?;
+    let walk = Walk::new(&l.caps, "adam", words)?;
     let blocks = words.div_ceil(BLOCK);
     let params = AdamParams {
-        items: items as u32,
+        items: walk.items as u32,
         slot,
         beta1: adam.beta1 as f32,
         // In f64 first: 1 - 0.999 in f32 is off by 1e-5 of itself.
@@ -208,17 +240,14 @@ pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam
         reserved: [0; 3],
     };
     let averages = stores.averages.unwrap_or_else(|| l.scratch(8));
-    // Either a block of items or one item an invocation.
-    let invocations = if kernel.variant == ADAM_U64.variant { blocks } else { items };
     let (flops, bytes) = if stores.averages.is_some() { (20, 36) } else { (17, 28) };
-    l.push(Dispatch {
-        kernel,
-        overrides: Vec::new(),
-        params: bytemuck::bytes_of(&params).to_vec(),
-        operands: vec![stores.grads, stores.values, stores.m, stores.v, averages, stores.squares],
-        workgroups: grid(invocations, 64),
-        cost: Cost { flops: flops * words as u64, bytes: bytes * words as u64 },
-    });
+    let cost = Cost { flops: flops * words as u64, bytes: bytes * words as u64 };
+    let invocations = if walk.loading == Loading::Vec4 { walk.items } else { blocks };
+    push(l, &ADAM, walk, bytemuck::bytes_of(&params), [&[stores.grads], &[stores.values, stores.m, stores.v]], cost);
+    if let Some((_, dispatch)) = l.dispatches.last_mut() {
+        dispatch.operands.extend([averages, stores.squares]);
+        dispatch.workgroups = grid(invocations, 64);
+    }
     Ok(())
 }
 
@@ -227,16 +256,10 @@ pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam
 /// # Errors
 /// As [`lower_adam`].
 pub fn lower_sgd(l: &mut Lowering, grads: Operand, values: Operand, buf: Operand, words: usize, sgd: Sgd, slot: u32) -> Result<()> {
-    let (kernel, items) = items(&l.caps, words, &SGD, Some(&SGD_U64))?;
-    let params = SgdParams { items: items as u32, slot, momentum: sgd.momentum as f32, nesterov: u32::from(sgd.nesterov) };
-    l.push(Dispatch {
-        kernel,
-        overrides: Vec::new(),
-        params: bytemuck::bytes_of(&params).to_vec(),
-        operands: vec![grads, values, buf],
-        workgroups: grid(items, 64),
-        cost: Cost { flops: if sgd.nesterov { 6 } else { 4 } * words as u64, bytes: 20 * words as u64 },
-    });
+    let walk = Walk::new(&l.caps, "sgd", words)?;
+    let params = SgdParams { items: walk.items as u32, slot, momentum: sgd.momentum as f32, nesterov: u32::from(sgd.nesterov) };
+    let cost = Cost { flops: if sgd.nesterov { 6 } else { 4 } * words as u64, bytes: 20 * words as u64 };
+    push(l, &SGD, walk, bytemuck::bytes_of(&params), [&[grads], &[values, buf]], cost);
     Ok(())
 }
 
@@ -245,16 +268,23 @@ pub fn lower_sgd(l: &mut Lowering, grads: Operand, values: Operand, buf: Operand
 /// # Errors
 /// As [`lower_adam`].
 pub fn lower_ema(l: &mut Lowering, values: Operand, averages: Operand, words: usize) -> Result<()> {
-    let (kernel, items) = items(&l.caps, words, &EMA, Some(&EMA_U64))?;
-    let params = EmaParams { items: items as u32, slot: StepRow::STEP, reserved: [0; 2] };
-    l.push(Dispatch {
-        kernel,
-        overrides: Vec::new(),
-        params: bytemuck::bytes_of(&params).to_vec(),
-        operands: vec![values, averages],
-        workgroups: grid(items, 64),
-        cost: Cost { flops: 3 * words as u64, bytes: 12 * words as u64 },
-    });
+    let walk = Walk::new(&l.caps, "ema", words)?;
+    let params = EmaParams { items: walk.items as u32, slot: StepRow::STEP, reserved: [0; 2] };
+    let cost = Cost { flops: 3 * words as u64, bytes: 12 * words as u64 };
+    push(l, &EMA, walk, bytemuck::bytes_of(&params), [&[values], &[averages]], cost);
+    Ok(())
+}
+
+/// Adds `scale` times the gradients of a micro-batch to `sums`, `words` words; the first micro-batch of a step (w of the step row's slot
+/// [`StepRow::STEP`] is 0) starts them anew.
+///
+/// # Errors
+/// As [`lower_adam`].
+pub fn lower_accumulate(l: &mut Lowering, grads: Operand, sums: Operand, words: usize, scale: f64) -> Result<()> {
+    let walk = Walk::new(&l.caps, "accumulate", words)?;
+    let params = AccumulateParams { items: walk.items as u32, slot: StepRow::STEP, scale: scale as f32, reserved: 0 };
+    let cost = Cost { flops: 2 * words as u64, bytes: 12 * words as u64 };
+    push(l, &ACCUMULATE, walk, bytemuck::bytes_of(&params), [&[grads], &[sums]], cost);
     Ok(())
 }
 
@@ -284,6 +314,11 @@ pub mod twin {
         }
     }
 
+    /// Gradients of a batch from those of its micro-batches.
+    pub fn accumulate(micro_batches: &[Vec<f64>], scale: f64) -> Vec<f64> {
+        (0..micro_batches[0].len()).map(|i| micro_batches.iter().map(|g| scale * g[i]).sum()).collect()
+    }
+
     /// Exponential moving average.
     pub fn ema(values: &[f64], averages: &mut [f64], decay: f64) {
         for (average, value) in averages.iter_mut().zip(values) {
@@ -292,8 +327,8 @@ pub mod twin {
     }
 }
 
-/// Store sizes of the cases: less than a workgroup, one item more than one, and no multiple of eight floats.
-const SIZES: [usize; 6] = [4, 64, 68, 256, 264, 1000];
+/// Store sizes of the cases: less than a workgroup, one item more than one, no multiple of eight floats, and enough to be worth a texture.
+const SIZES: [usize; 7] = [4, 64, 68, 256, 264, 1000, 20_040];
 
 /// Cases of this file's kernels.
 pub fn cases(caps: &Caps) -> Vec<Case> {
@@ -302,10 +337,21 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         for (k, words) in SIZES.into_iter().enumerate() {
             cases.push(adam_case(&caps, words, k as u64, k % 2 == 0));
             cases.push(sgd_case(&caps, words, k as u64, k % 2 == 1));
-            cases.push(ema_case(&caps, words, k as u64, [0.999, 0.5, 0.25, 0.0, 1.0, 0.9][k]));
+            cases.push(accumulate_case(&caps, words, k as u64));
+            cases.push(ema_case(&caps, words, k as u64, [0.999, 0.5, 0.25, 0.0, 1.0, 0.9, 0.99][k]));
         }
     }
     cases
+}
+
+/// The cases of the kernel called `kernel` on stores of `words` words, a multiple of 4: benchmarks validate at the size that they time.
+pub(crate) fn cases_of_size(caps: &Caps, kernel: &str, words: usize) -> Vec<Case> {
+    match kernel {
+        "adam" => vec![adam_case(caps, words, 0, false)],
+        "sgd" => vec![sgd_case(caps, words, 0, false)],
+        "ema" => vec![ema_case(caps, words, 0, 0.999)],
+        _ => Vec::new(),
+    }
 }
 
 const VALID: &str = "case sizes are multiples of 4";
@@ -387,6 +433,22 @@ fn ema_case(caps: &Caps, words: usize, seed: u64, decay: f32) -> Case {
     b.finish(format!("ema {words} words, decay {decay}, two steps"))
 }
 
+/// The first micro-batch of a step meets what the step before has left, and that is NaN; `is_first` or another, on sums of its own.
+fn accumulate_case(caps: &Caps, words: usize, seed: u64) -> Case {
+    let is_first = seed.is_multiple_of(2);
+    let scale = 1.0 / 3.0;
+    let mut b = CaseBuilder::new(caps);
+    b.step.slots[StepRow::STEP as usize][3] = if is_first { 0 } else { 2 };
+    let (grads, so_far) = (normals(4000 + seed, words), normals(4100 + seed, words));
+    let earlier = widen(&so_far).iter().map(|v| v / scale).collect();
+    let batches = if is_first { vec![widen(&grads)] } else { vec![earlier, widen(&grads)] };
+    let expected = twin::accumulate(&batches, scale);
+    let sums = b.state(if is_first { vec![f32::NAN; words] } else { so_far }, expected);
+    let grads = b.input(&grads);
+    lower_accumulate(&mut b.lowering, grads, sums, words, scale).expect(VALID);
+    b.finish(format!("accumulate {words} words, {}", if is_first { "first" } else { "later" }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -434,14 +496,9 @@ mod tests {
     }
 
     #[test]
-    fn the_wide_loader_is_for_software_adapters() {
-        let software = Caps { int64: true, software: true, ..Caps::minimal() };
-        let gpu = Caps { software: false, ..software.clone() };
-        assert_eq!(items(&software, 64, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "u64");
-        assert_eq!(items(&software, 68, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "vec4");
-        assert_eq!(items(&gpu, 64, &ADAM, Some(&ADAM_U64)).unwrap().0.variant, "vec4");
+    fn stores_that_do_not_fit_are_refused() {
         for words in [0, 1, 63, (128 << 20) / 4 + 4] {
-            assert!(matches!(items(&gpu, words, &ADAM, Some(&ADAM_U64)), Err(Error::Internal(_))), "{words}");
+            assert!(matches!(Walk::new(&Caps::minimal(), "adam", words), Err(Error::Internal(_))), "{words}");
         }
     }
 }

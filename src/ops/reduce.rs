@@ -4,10 +4,11 @@
 //! shapes sum in equal order on every adapter.
 
 use super::case::Case;
-use super::elementwise::{affine, broadcast_strides, wide};
+use super::elementwise::{affine, broadcast_strides};
+use super::loaders::{Loaders, Loading, NarrowLoaders, loaders, narrow_loaders};
 use super::{op_case, random, shape, widths};
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Bind, Cost, Dispatch, Feature, Kernel, grid};
+use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::op::{Application, Op};
 use crate::graph::shape::Shape;
@@ -17,34 +18,23 @@ use crate::part;
 use bytemuck::{Pod, Zeroable};
 
 /// Column sums of chunks of rows.
-pub static GROUP_SUM_PARTIAL: Kernel = Kernel {
-    name: "group_sum_partial",
-    variant: "vec4",
-    parts: &[part!("item_vec4"), part!("group_sum_partial")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// [`GROUP_SUM_PARTIAL`], eight floats a load.
-pub static GROUP_SUM_PARTIAL_U64: Kernel = Kernel {
-    name: "group_sum_partial",
-    variant: "u64",
-    parts: &[part!("item_u64"), part!("group_sum_partial")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[Feature::Int64],
-};
+pub static GROUP_SUM_PARTIAL: Loaders = loaders!(
+    "group_sum_partial",
+    ["in1_texture"],
+    ["in1_buffer"],
+    [],
+    &[Bind::Params, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out]
+);
 
 /// Adds the partial sums of each output.
-pub static GROUP_SUM_FINISH: Kernel = Kernel {
-    name: "group_sum_finish",
-    variant: "",
-    parts: &[part!("group_sum_finish")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+pub static GROUP_SUM_FINISH: NarrowLoaders = narrow_loaders!(
+    "group_sum_finish",
+    ["in1_texel"],
+    ["in1_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out]
+);
 
 /// Gives every row of a group the group's row.
 pub static GROUP_BROADCAST: Kernel = Kernel {
@@ -57,14 +47,13 @@ pub static GROUP_BROADCAST: Kernel = Kernel {
 };
 
 /// Sum over any axes, or its first stage.
-pub static SUM_AXES: Kernel = Kernel {
-    name: "sum_axes",
-    variant: "",
-    parts: &[part!("sum_axes")],
-    bindings: &[Bind::Params, Bind::In, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+pub static SUM_AXES: NarrowLoaders = narrow_loaders!(
+    "sum_axes",
+    ["in1_texel"],
+    ["in1_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::Out]
+);
 
 /// Expands axes of extent 1.
 pub static BROADCAST_AXES: Kernel = Kernel {
@@ -77,8 +66,17 @@ pub static BROADCAST_AXES: Kernel = Kernel {
 };
 
 /// The kernels of this file.
-pub const KERNELS: &[&Kernel] =
-    &[&GROUP_SUM_PARTIAL, &GROUP_SUM_PARTIAL_U64, &GROUP_SUM_FINISH, &GROUP_BROADCAST, &SUM_AXES, &BROADCAST_AXES];
+pub const KERNELS: &[&Kernel] = &[
+    &GROUP_SUM_PARTIAL.texture,
+    &GROUP_SUM_PARTIAL.u64,
+    &GROUP_SUM_PARTIAL.vec4,
+    &GROUP_SUM_FINISH.texture,
+    &GROUP_SUM_FINISH.vec4,
+    &GROUP_BROADCAST,
+    &SUM_AXES.texture,
+    &SUM_AXES.vec4,
+    &BROADCAST_AXES,
+];
 
 /// `GroupSumPartialParams` of `group_sum_partial.wgsl`, and of the two batch-norm kernels that walk chunks in the same way.
 #[repr(C)]
@@ -176,8 +174,8 @@ pub(super) struct Chunks {
     pub chunk: usize,
     /// Chunks of a group.
     pub chunks: usize,
-    /// Whether the first stage moves eight floats a load: the same sums in the same order, two columns an invocation.
-    pub wide: bool,
+    /// How the first stage loads: the same sums in the same order, one or two columns an invocation.
+    pub loading: Loading,
 }
 
 impl Chunks {
@@ -186,14 +184,15 @@ impl Chunks {
         let rows = shape.rows() / groups;
         let columns = shape.padded() / 4;
         let (chunk, chunks) = chunking(groups * columns, rows, 256);
-        Chunks { groups, rows, columns, chunk, chunks, wide: wide(caps, shape.padded()) }
+        let loading = Loading::new(caps, shape.padded(), shape.physical_len());
+        Chunks { groups, rows, columns, chunk, chunks, loading }
     }
 
     /// Parameters of a kernel that walks one vec4 column of one chunk per invocation.
     pub fn params(&self) -> GroupSumPartialParams {
         GroupSumPartialParams {
             count: self.invocations() as u32,
-            columns: (self.columns / if self.wide { 2 } else { 1 }) as u32,
+            columns: (self.columns / self.loading.width()) as u32,
             rows: self.rows as u32,
             chunks: self.chunks as u32,
             chunk: self.chunk as u32,
@@ -210,7 +209,7 @@ impl Chunks {
 
     /// Invocations of the first stage.
     pub fn invocations(&self) -> usize {
-        self.items() / if self.wide { 2 } else { 1 }
+        self.items() / self.loading.width()
     }
 }
 
@@ -290,7 +289,7 @@ impl Op for GroupSum {
         let chunks = Chunks::new(&l.caps, shape, self.groups);
         let partial = if chunks.chunks == 1 { output.0 } else { l.scratch(chunks.items() * 4) };
         l.push(Dispatch {
-            kernel: if chunks.wide { &GROUP_SUM_PARTIAL_U64 } else { &GROUP_SUM_PARTIAL },
+            kernel: GROUP_SUM_PARTIAL.kernel(chunks.loading),
             overrides: Vec::new(),
             params: bytemuck::bytes_of(&chunks.params()).to_vec(),
             operands: vec![*x, partial],
@@ -307,7 +306,7 @@ impl Op for GroupSum {
 fn lower_finish(l: &mut Lowering, partial: Operand, sum: Operand, count: usize, columns: usize, chunks: usize, lanes: bool) {
     let params = GroupSumFinishParams { count: count as u32, columns: columns as u32, chunks: chunks as u32, reserved0: 0 };
     l.push(Dispatch {
-        kernel: &GROUP_SUM_FINISH,
+        kernel: GROUP_SUM_FINISH.kernel(&l.caps, 4 * count * chunks),
         overrides: vec![("LANES", lanes as u32 as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![partial, sum],
@@ -434,7 +433,7 @@ impl Op for SumAxes {
         };
         let partial = if chunks == 1 { output.0 } else { l.scratch(outputs * chunks * 4) };
         l.push(Dispatch {
-            kernel: &SUM_AXES,
+            kernel: SUM_AXES.kernel(&l.caps, shape.physical_len()),
             overrides: vec![("LANES", (lanes && chunks == 1) as u32 as f64)],
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, partial],
@@ -564,8 +563,9 @@ pub fn broadcast_axes(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId>
 /// Validated uses of the kernels of this file.
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    // One row, one channel, unequal H and W, rows in several chunks of which the last is short, more columns than a workgroup.
-    let grouped: [(&[usize], usize); 9] = [
+    // One row, one channel, unequal H and W, rows in several chunks of which the last is short, more columns than a workgroup,
+    // partial sums that are worth a texture.
+    let grouped: [(&[usize], usize); 10] = [
         (&[1, 1], 1),
         (&[6, 5, 3, 2], 1),
         (&[6, 5, 3, 2], 2),
@@ -575,6 +575,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         (&[2, 14, 33, 31], 2),
         (&[4, 3, 40, 27], 1),
         (&[6, 270], 2),
+        (&[8, 4, 64, 64], 1),
     ];
     for (i, (dims, groups)) in grouped.into_iter().enumerate() {
         let (x, seed) = (shape(dims), i as u64);
@@ -606,7 +607,9 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     for (dims, axes) in others {
         let (x, op) = (shape(dims), SumAxes { axes: axes.to_vec() });
         let y = op.shape(&[&x]).expect("the axes are in range");
-        cases.push(op_case(caps, &op, &[random(&x, 5, -1.0, 1.0)]));
+        for caps in widths(caps) {
+            cases.push(op_case(&caps, &op, &[random(&x, 5, -1.0, 1.0)]));
+        }
         cases.push(op_case(caps, &BroadcastAxes { shape: x }, &[random(&y, 6, -1.0, 1.0)]));
     }
     cases

@@ -3,16 +3,21 @@
 use super::cover::{Cover, Fusions};
 use super::memory;
 use super::program::{Item, NormSite, Program};
+use super::variants::{check_kernels, check_products};
 use crate::error::{Error, Result};
+use crate::gpu::Region;
 use crate::gpu::kernel::{Bind, Dispatch};
 use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
+use crate::graph::variants::Variants;
 use crate::graph::{Graph, Kind, NodeId};
 use crate::ops::batch_norm_whole::Running;
 use crate::ops::constant::Constant;
 use crate::ops::elementwise::Affine;
 use crate::ops::running_stats::{self, RunningStats};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// A range of a plan's buffer, in 32-bit words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +28,16 @@ pub struct Slot {
     pub offset: usize,
     /// Number of words.
     pub len: usize,
+}
+
+impl Region for Slot {
+    fn bytes(&self) -> u64 {
+        self.len as u64 * 4
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer && self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
 }
 
 /// A buffer of a plan.
@@ -45,6 +60,24 @@ pub struct Plan {
     pub dispatches: Vec<(String, Dispatch<Slot>)>,
     /// Buffers: the declared ones first, in order of declaration.
     pub buffers: Vec<PlanBuffer>,
+    /// Parts of the dispatches, in order and without gaps.
+    pub parts: Vec<Part>,
+}
+
+/// Dispatches of a plan that run together, some times over ([`Program::part`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which of [`Plan::dispatches`].
+    pub dispatches: Range<usize>,
+    /// How often they run before the next part does.
+    pub times: u32,
+}
+
+impl Plan {
+    /// The dispatches of each part.
+    pub fn by_part(&self) -> impl Iterator<Item = &[(String, Dispatch<Slot>)]> {
+        self.parts.iter().map(|part| &self.dispatches[part.dispatches.clone()])
+    }
 }
 
 /// Compiles a program for an adapter.
@@ -53,34 +86,16 @@ pub struct Plan {
 /// [`Error::Input`] if a tensor is larger than the adapter can bind; [`Error::Internal`] if the program is inconsistent (a stale leaf, an op without
 /// kernels).
 pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
-    let roots = effect_operands(program, caps)?;
-    let fusions = Fusions::find(program, &roots, caps)?;
-    let mut builder = Builder {
-        graph: &program.graph,
-        leaf_made_at: &program.leaf_made_at,
-        fusions,
-        lowering: Lowering::new(caps.clone()),
-        done: HashSet::new(),
-        constants: HashMap::new(),
-        tracked: HashSet::new(),
-        placed: HashMap::new(),
-        writes: Vec::new(),
-        item: 0,
-    };
-    for (index, item) in program.items.iter().enumerate() {
-        if let Item::Compute { node, place } = item {
-            builder.placed.entry(program.graph.storage(*node)).or_insert((index, *place));
-        }
-    }
-    for (index, item) in program.items.iter().enumerate() {
-        builder.item = index;
-        match item {
-            Item::Compute { node, place } => builder.compute(*node, *place)?,
-            Item::Track { label, site, running } => builder.track(label, site, *running)?,
-            Item::Effect { label, lower } => builder.effect(label, lower)?,
-        }
-    }
-    let Builder { mut lowering, placed, constants, .. } = builder;
+    compile_with(program, caps, &Variants::default())
+}
+
+/// [`compile`] with the kernels of a table in place of the ops' own choice.
+///
+/// # Errors
+/// As [`compile`]; also [`Error::Input`], naming the entry, if the table has a product that the program has not, or a kernel that does not exist or
+/// cannot run its product on this adapter.
+pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Plan> {
+    let Builder { mut lowering, placed, constants, parts, .. } = build(program, caps, variants)?;
     for (_, dispatch) in &mut lowering.dispatches {
         for operand in &mut dispatch.operands {
             if let Operand::Node(node) = *operand
@@ -97,7 +112,52 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
         }
     }
     let placed = placed.into_iter().map(|(node, (_, place))| (node, place)).collect();
-    memory::assign(&program.graph, &program.buffers, lowering, &placed)
+    memory::assign(&program.graph, &program.buffers, lowering, parts, &placed)
+}
+
+/// What [`compile`] chooses for the values of a program, in order of use.
+pub(super) fn covers(program: &mut Program, caps: &Caps) -> Result<Vec<Cover>> {
+    Ok(build(program, caps, &Variants::default())?.covers)
+}
+
+/// Chooses kernels and puts them in order.
+fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Result<Builder<'a>> {
+    check_kernels(variants)?;
+    let roots = effect_operands(program, caps)?;
+    let fusions = Fusions::find(program, &roots, caps)?;
+    let program: &'a Program = program;
+    let mut builder = Builder {
+        graph: &program.graph,
+        leaf_made_at: &program.leaf_made_at,
+        fusions,
+        lowering: Lowering::with_variants(caps.clone(), Arc::new(variants.clone())),
+        done: HashSet::new(),
+        constants: HashMap::new(),
+        tracked: HashSet::new(),
+        placed: HashMap::new(),
+        writes: Vec::new(),
+        covers: Vec::new(),
+        item: 0,
+        parts: Vec::new(),
+        times: 1,
+    };
+    for (index, item) in program.items.iter().enumerate() {
+        if let Item::Compute { node, place } = item {
+            builder.placed.entry(program.graph.storage(*node)).or_insert((index, *place));
+        }
+    }
+    for (index, item) in program.items.iter().enumerate() {
+        builder.item = index;
+        match item {
+            Item::Compute { node, place } => builder.compute(*node, *place)?,
+            Item::Track { label, site, running } => builder.track(label, site, *running)?,
+            Item::Effect { label, lower } => builder.effect(label, lower)?,
+            Item::Part { times } => builder.part(*times),
+        }
+    }
+    check_products(variants, &builder.lowering.choices)?;
+    builder.part(1);
+    Ok(builder)
 }
 
 /// Nodes that effects name as operands; together with the computed nodes they are the roots of the graph.
@@ -112,6 +172,7 @@ fn effect_operands(program: &Program, caps: &Caps) -> Result<Vec<NodeId>> {
                 lower(&mut trial)?;
                 roots.extend(nodes_of(trial.dispatches.iter().map(|(_, d)| d)));
             }
+            Item::Part { .. } => {}
         }
     }
     Ok(roots)
@@ -140,10 +201,25 @@ struct Builder<'a> {
     placed: HashMap<NodeId, (usize, Place)>,
     /// Places overwritten so far: (item, place).
     writes: Vec<(usize, Place)>,
+    covers: Vec<Cover>,
     item: usize,
+    /// Parts so far, and how often the current one runs.
+    parts: Vec<Part>,
+    times: u32,
 }
 
 impl Builder<'_> {
+    /// Ends the current part and begins one that runs `times` times.
+    fn part(&mut self, times: u32) {
+        let start = self.parts.last().map_or(0, |part| part.dispatches.end);
+        let end = self.lowering.dispatches.len();
+        if end > start {
+            self.parts.push(Part { dispatches: start..end, times: self.times });
+        }
+        self.times = times;
+        self.done.clear();
+    }
+
     fn compute(&mut self, node: NodeId, place: Place) -> Result<()> {
         let storage = self.graph.storage(node);
         self.ensure(node)?;
@@ -248,6 +324,7 @@ impl Builder<'_> {
         let own = self.lowering.dispatches.split_off(start);
         self.note_writes(own.iter().map(|(_, d)| d));
         self.lowering.dispatches.extend(own);
+        self.covers.push(cover.clone());
         self.done.extend(cover.writes().iter().map(|&n| self.graph.storage(n)));
         if !self.done.contains(&node) {
             return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label)));

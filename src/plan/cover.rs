@@ -283,7 +283,7 @@ impl Fusions {
                         run.push(node);
                     }
                 }
-                Item::Track { .. } | Item::Effect { .. } => runs.push(Vec::new()),
+                Item::Track { .. } | Item::Effect { .. } | Item::Part { .. } => runs.push(Vec::new()),
             }
         }
         for run in runs {

@@ -3,7 +3,7 @@
 //! A transient value may take over the memory of an older one only if every dispatch that used the older one is an ancestor of the dispatch that writes
 //! the new one: then the dependency that already exists orders the two uses, and sharing adds no barrier.
 
-use super::compile::{Plan, PlanBuffer, Slot};
+use super::compile::{Part, Plan, PlanBuffer, Slot};
 use super::program::BufferDecl;
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Dispatch};
@@ -26,7 +26,13 @@ enum Resource {
 }
 
 /// Gives every operand a range of a buffer.
-pub(super) fn assign(graph: &Graph, declared: &[BufferDecl], lowering: Lowering, placed: &HashMap<NodeId, Place>) -> Result<Plan> {
+pub(super) fn assign(
+    graph: &Graph,
+    declared: &[BufferDecl],
+    lowering: Lowering,
+    parts: Vec<Part>,
+    placed: &HashMap<NodeId, Place>,
+) -> Result<Plan> {
     let Lowering { dispatches, scratch, constants, caps, .. } = lowering;
     let resolve = |operand: Operand| match operand {
         Operand::Place(place) => Resource::Declared(place),
@@ -55,7 +61,7 @@ pub(super) fn assign(graph: &Graph, declared: &[BufferDecl], lowering: Lowering,
             }
         }
     }
-    let ancestors = ancestors(&dispatches);
+    let ancestors = ancestors(&dispatches, &parts);
 
     let mut buffers: Vec<PlanBuffer> =
         declared.iter().map(|d| PlanBuffer { name: d.name.clone(), words: d.words, constant: None, declared: true }).collect();
@@ -95,7 +101,7 @@ pub(super) fn assign(graph: &Graph, declared: &[BufferDecl], lowering: Lowering,
     }
     if let Some(large) = buffers.iter().find(|b| b.words as u64 * 4 > caps.max_binding) {
         return Err(Error::input(format!(
-            "{} needs {} MiB in one buffer, and this adapter binds at most {} MiB; use a smaller batch or network",
+            "{} needs {} MiB in one buffer, and this adapter binds at most {} MiB; use a smaller batch, micro-batches or a smaller network",
             large.name,
             (large.words * 4) >> 20,
             caps.max_binding >> 20
@@ -113,7 +119,7 @@ pub(super) fn assign(graph: &Graph, declared: &[BufferDecl], lowering: Lowering,
         }
     };
     let dispatches = dispatches.into_iter().map(|(label, dispatch)| (label, dispatch.map(slot))).collect();
-    Ok(Plan { dispatches, buffers })
+    Ok(Plan { dispatches, buffers, parts })
 }
 
 type BitSet = Vec<u64>;
@@ -122,8 +128,8 @@ fn has(set: &BitSet, bit: usize) -> bool {
     set[bit / 64] >> (bit % 64) & 1 == 1
 }
 
-/// For each dispatch, the dispatches that must have finished before it starts.
-fn ancestors(dispatches: &[(String, Dispatch<Resource>)]) -> Vec<BitSet> {
+/// For each dispatch, the dispatches that must have finished before it starts. Everything in a part waits for the parts before.
+fn ancestors(dispatches: &[(String, Dispatch<Resource>)], parts: &[Part]) -> Vec<BitSet> {
     let words = dispatches.len().div_ceil(64);
     let mut result: Vec<BitSet> = Vec::with_capacity(dispatches.len());
     let mut writers: Vec<(Resource, usize)> = Vec::new();
@@ -131,6 +137,8 @@ fn ancestors(dispatches: &[(String, Dispatch<Resource>)]) -> Vec<BitSet> {
     for (index, (_, dispatch)) in dispatches.iter().enumerate() {
         let binds = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step));
         let mut set = vec![0; words];
+        let part = parts.iter().find(|part| part.dispatches.contains(&index));
+        (0..part.map_or(0, |part| part.dispatches.start)).for_each(|earlier| set[earlier / 64] |= 1 << (earlier % 64));
         let mut depend = |on: usize| {
             if on != index {
                 set[on / 64] |= 1 << (on % 64);

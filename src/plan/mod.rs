@@ -6,9 +6,15 @@ mod compile;
 mod cover;
 mod executor;
 mod memory;
+mod pieces;
 mod print;
+mod products;
 mod program;
+mod variants;
 
-pub use compile::{Plan, PlanBuffer, Slot, compile};
+pub use compile::{Part, Plan, PlanBuffer, Slot, compile, compile_with};
 pub use executor::Executor;
+pub use pieces::{Piece, Work, pieces};
+pub use print::Memory;
+pub use products::{ProductSite, Trial, products};
 pub use program::{BufferDecl, NormSite, Program};

@@ -1,38 +1,86 @@
 //! The printed plan: what `ganymede plan` shows.
 
-use super::compile::Plan;
+use super::compile::{Plan, Slot};
+use crate::gpu::kernel::Dispatch;
+use crate::gpu::texture_bytes;
 use std::fmt::{self, Write};
 
 impl Plan {
     /// Useful floating-point operations of one run of the plan.
     pub fn flops(&self) -> u64 {
-        self.dispatches.iter().map(|(_, d)| d.cost.flops).sum()
+        let part = |dispatches: &[(String, Dispatch<Slot>)]| dispatches.iter().map(|(_, d)| d.cost.flops).sum::<u64>();
+        self.by_part().zip(&self.parts).map(|(dispatches, of)| u64::from(of.times) * part(dispatches)).sum()
     }
 
-    /// Device memory of the plan in bytes: declared buffers, tables and transients.
-    pub fn memory(&self) -> u64 {
-        self.buffers.iter().map(|b| b.words as u64 * 4).sum()
+    /// Dispatches of one run of the plan.
+    pub fn dispatch_count(&self) -> u64 {
+        self.parts.iter().map(|part| u64::from(part.times) * part.dispatches.len() as u64).sum()
     }
 
-    /// Memory by kind in bytes: (declared, constant tables, transients).
-    pub fn memory_by_kind(&self) -> (u64, u64, u64) {
-        self.buffers.iter().fold((0, 0, 0), |(declared, tables, transients), b| {
-            let bytes = b.words as u64 * 4;
-            match (b.declared, b.constant.is_some()) {
-                (true, _) => (declared + bytes, tables, transients),
-                (_, true) => (declared, tables + bytes, transients),
-                _ => (declared, tables, transients + bytes),
-            }
-        })
+    /// Device memory that an executor of the plan will allocate.
+    pub fn memory(&self) -> Memory {
+        let mut memory = Memory { textures: texture_bytes(self.by_part()), ..Memory::default() };
+        for buffer in &self.buffers {
+            let kind = match (buffer.declared, buffer.constant.is_some()) {
+                (true, _) => &mut memory.declared,
+                (_, true) => &mut memory.tables,
+                _ => &mut memory.transients,
+            };
+            *kind += buffer.words as u64 * 4;
+        }
+        memory
     }
 }
 
-/// A table with one line a dispatch: number, label, variant, workgroups, MFLOP, MB, and the buffers that it touches.
+/// Device memory of a plan by kind, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Declared buffers: parameter stores, inputs, state, the resident data set.
+    pub declared: u64,
+    /// Constant tables.
+    pub tables: u64,
+    /// Activations, gradients on their way and scratch.
+    pub transients: u64,
+    /// Textures that operands are mirrored into.
+    pub textures: u64,
+}
+
+impl Memory {
+    /// Bytes of all buffers.
+    pub fn buffers(&self) -> u64 {
+        self.declared + self.tables + self.transients
+    }
+
+    /// Bytes of all buffers and textures.
+    pub fn total(&self) -> u64 {
+        self.buffers() + self.textures
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        write!(
+            f,
+            "{:.1} MB on the device: {:.1} MB stores and inputs, {:.1} MB activations and scratch, {:.2} MB tables, {:.1} MB textures",
+            mb(self.total()),
+            mb(self.declared),
+            mb(self.transients),
+            mb(self.tables),
+            mb(self.textures)
+        )
+    }
+}
+
+/// A table with one line a dispatch, and a line where a part begins if there are several: number, label, variant, workgroups, MFLOP, MB, and the buffers that it touches.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.dispatches.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
         writeln!(f, "{:>4}  {:width$}  {:>9}  {:>15}  {:>10}  {:>8}  buffers", "#", "dispatch", "variant", "workgroups", "MFLOP", "MB")?;
         for (index, (label, d)) in self.dispatches.iter().enumerate() {
+            if let Some(part) = self.parts.iter().find(|part| part.dispatches.start == index).filter(|_| self.parts.len() > 1) {
+                writeln!(f, "----  {}", if part.times == 1 { "once".to_string() } else { format!("{} times", part.times) })?;
+            }
             let [x, y, z] = d.workgroups;
             let mut buffers = String::new();
             for slot in &d.operands {
@@ -51,16 +99,6 @@ impl fmt::Display for Plan {
                 d.cost.bytes as f64 / 1e6,
             )?;
         }
-        let (declared, tables, transients) = self.memory_by_kind();
-        writeln!(
-            f,
-            "{} dispatches, {:.3} GFLOP; {:.1} MB on the device: {:.1} MB stores and inputs, {:.1} MB activations and scratch, {:.2} MB tables",
-            self.dispatches.len(),
-            self.flops() as f64 / 1e9,
-            self.memory() as f64 / 1e6,
-            declared as f64 / 1e6,
-            transients as f64 / 1e6,
-            tables as f64 / 1e6
-        )
+        writeln!(f, "{} dispatches, {:.3} GFLOP; {}", self.dispatch_count(), self.flops() as f64 / 1e9, self.memory())
     }
 }

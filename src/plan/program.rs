@@ -47,6 +47,8 @@ pub(super) enum Item {
     Track { label: String, site: NormSite, running: Running },
     /// Run dispatches that update state in place or fill an input (optimiser, EMA, noise, statistics).
     Effect { label: String, lower: LowerEffect },
+    /// The items from here on are a part of their own.
+    Part { times: u32 },
 }
 
 impl fmt::Debug for Item {
@@ -55,6 +57,7 @@ impl fmt::Debug for Item {
             Item::Compute { node, place } => write!(f, "compute {node:?} into {place:?}"),
             Item::Track { label, .. } => write!(f, "track {label}"),
             Item::Effect { label, .. } => write!(f, "effect {label}"),
+            Item::Part { times } => write!(f, "part, {times} times"),
         }
     }
 }
@@ -132,6 +135,12 @@ impl Program {
     /// Runs dispatches with side effects. Nodes that they name as operands are computed first.
     pub fn effect(&mut self, label: impl Into<String>, lower: impl Fn(&mut Lowering) -> Result<()> + Send + Sync + 'static) {
         self.items.push(Item::Effect { label: label.into(), lower: Box::new(lower) });
+    }
+
+    /// Begins a part of the program: the items that follow, up to the next part, run `times` times before anything later does. No value lives
+    /// from one part to another but in declared buffers; what a later part needs again is computed again.
+    pub fn part(&mut self, times: u32) {
+        self.items.push(Item::Part { times });
     }
 
     /// Notes a batch norm, so that compilation can use the fused kernels in place of its primitives.

@@ -163,7 +163,9 @@ pub fn decode(bytes: &[u8], origin: &Path) -> Result<TrainState> {
         return Err(bad(format!("it was made by a newer ganymede: format {format}, and this one reads up to {FORMAT}; upgrade ganymede")));
     }
     let metadata: Metadata = serde_json::from_value(value).map_err(|error| damaged(&error))?;
-    let recipe: Recipe = toml::from_str(&metadata.config).map_err(|error| damaged(&error.message().replace('\n', " ")))?;
+    let mut recipe: Recipe = toml::from_str(&metadata.config).map_err(|error| damaged(&error.message().replace('\n', " ")))?;
+
+    recipe.variants.origin = origin.display().to_string();
 
     let file = SafeTensors::deserialize(bytes).map_err(|error| bad(explain(bytes, &error)))?;
     let mut tensors = BTreeMap::new();

@@ -2,7 +2,7 @@
 //!
 //! Settings come in three layers, later ones winning: the preset's defaults (or, when a run is resumed or forked, what the checkpoint
 //! says), a `--config` file, flags. [`Layers::resolve`] flattens them into a [`TrainConfig`], in which nothing is left open; that is what
-//! `config.toml` in the run folder holds. The sections `[data]`, `[networks]` and `[training]` shape training; `[run]` holds what may
+//! `config.toml` in the run folder holds. The sections `[data]`, `[networks]`, `[training]` and `[variants]` shape training; `[run]` holds what may
 //! change when a run is resumed, and no checkpoint holds it.
 
 use std::fmt;
@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::disk::plain;
+use super::toml_file::{parse, read};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::gpu::step::StepRow;
+use crate::graph::variants::Variants;
 use crate::nn::presets;
 use crate::ops::optimiser::Adam;
-use crate::suggest::nearest;
 
 /// Declares a section twice: as it is resolved (every field set) and as it is given (every field optional).
 macro_rules! section {
@@ -67,6 +68,9 @@ section! {
     TrainingConfig, TrainingGiven {
         /// Images in a batch, at least 2 (batch norm needs two values).
         batch: u32,
+        /// Images of a batch that are on the device at once, a divisor of `batch`: gradients are averaged over the micro-batches before the
+        /// optimiser's step. Absent for the whole batch.
+        micro_batch: Option<u32>,
         /// Seed of initial weights, noise, batch order and built-in data; below 2^63, because TOML has no larger integers.
         seed: u64,
         /// Adam's learning rate of the generator.
@@ -112,6 +116,8 @@ section! {
         adapter: Option<String>,
         /// `vulkan`, `metal` or `dx12`; absent for any.
         backend: Option<String>,
+        /// Device memory in MiB that training may take; absent for what the adapter says it has.
+        memory_limit: Option<u32>,
         /// Compile shaders with all run-time checks.
         checked: bool,
         /// Most training steps in one submit; 0 lets the time of a step decide. The numbers do not depend on it.
@@ -131,6 +137,28 @@ pub struct TrainConfig {
     pub training: TrainingConfig,
     /// What may change when the run is resumed.
     pub run: RunConfig,
+    /// Kernels in place of the built-in choice.
+    #[serde(default, skip_serializing_if = "VariantsConfig::is_empty")]
+    pub variants: VariantsConfig,
+}
+
+/// `[variants]`: kernels in place of the built-in choice, as `ganymede tune` wrote them. Bits depend on them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantsConfig {
+    /// Name of the adapter that they were timed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// The kernels by product.
+    #[serde(default)]
+    pub kernels: Variants,
+}
+
+impl VariantsConfig {
+    /// True if the built-in choice holds everywhere.
+    pub fn is_empty(&self) -> bool {
+        self.kernels.is_empty()
+    }
 }
 
 /// The part of a [`TrainConfig`] that shapes training, as checkpoints hold it. The data set is not here, because its path may differ
@@ -142,6 +170,9 @@ pub struct Recipe {
     pub networks: NetworksConfig,
     /// Everything else that decides the numbers.
     pub training: TrainingConfig,
+    /// Kernels in place of the built-in choice. The adapter is not here: the choice alone decides the numbers.
+    #[serde(default, skip_serializing_if = "Variants::is_empty")]
+    pub variants: Variants,
 }
 
 /// Settings as given, by flags or by a file.
@@ -156,6 +187,8 @@ pub struct Given {
     pub training: TrainingGiven,
     /// What may change when the run is resumed.
     pub run: RunGiven,
+    /// Kernels in place of the built-in choice; an empty table asks for that choice.
+    pub variants: Option<VariantsConfig>,
 }
 
 /// Settings read from a file.
@@ -181,6 +214,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("data.source", "--data"),
     ("networks.preset", "--preset"),
     ("training.batch", "--batch"),
+    ("training.micro_batch", "--micro-batch"),
     ("training.seed", "--seed"),
     ("training.lr_g", "--lr"),
     ("training.lr_d", "--lr"),
@@ -193,11 +227,10 @@ const FLAGS: &[(&str, &str)] = &[
     ("run.desc", "--desc"),
     ("run.adapter", "--adapter"),
     ("run.backend", "--backend"),
+    ("run.memory_limit", "--memory-limit"),
     ("run.checked", "--checked"),
+    ("variants", "--variants"),
 ];
-
-/// Largest config file that is read.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 impl Recipe {
     /// What a [`crate::gan::trainer::Trainer`] for images of `channels` channels is built from.
@@ -213,6 +246,7 @@ impl Recipe {
             discriminator,
             z_dim: preset.z_dim,
             batch: t.batch as usize,
+            micro_batch: t.micro_batch.unwrap_or(t.batch) as usize,
             d_steps: t.d_steps as usize,
             lr_g: t.lr_g,
             lr_d: t.lr_d,
@@ -221,6 +255,7 @@ impl Recipe {
             ema_half_life_kimg: t.ema_half_life_kimg,
             ema_ramp: t.ema_ramp,
             seed: t.seed,
+            variants: self.variants.clone(),
         })
     }
 }
@@ -228,7 +263,7 @@ impl Recipe {
 impl TrainConfig {
     /// The part that shapes training.
     pub fn recipe(&self) -> Recipe {
-        Recipe { networks: self.networks.clone(), training: self.training.clone() }
+        Recipe { networks: self.networks.clone(), training: self.training.clone(), variants: self.variants.kernels.clone() }
     }
 
     /// The text of `config.toml`.
@@ -287,11 +322,16 @@ impl Given {
             networks: self.networks.over(under.networks),
             training: self.training.over(under.training),
             run: self.run.over(under.run),
+            // As a whole: two tables mixed would be neither.
+            variants: self.variants.or(under.variants),
         }
     }
 
-    /// Whether `section.key` is given.
+    /// Whether `section.key`, or the table of variants, is given.
     fn has(&self, key: &str) -> bool {
+        if key == "variants" {
+            return self.variants.is_some();
+        }
         let (section, field) = key.split_once('.').unwrap_or((key, ""));
         // Integers that TOML cannot hold are refused later; here they must not hide that they were given.
         let mut given = self.clone();
@@ -303,7 +343,13 @@ impl Given {
 
 impl From<TrainConfig> for Given {
     fn from(full: TrainConfig) -> Self {
-        Given { data: full.data.into(), networks: full.networks.into(), training: full.training.into(), run: full.run.into() }
+        Given {
+            data: full.data.into(),
+            networks: full.networks.into(),
+            training: full.training.into(),
+            run: full.run.into(),
+            variants: (!full.variants.is_empty()).then_some(full.variants),
+        }
     }
 }
 
@@ -313,18 +359,12 @@ impl ConfigFile {
     /// # Errors
     /// [`Error::Input`] naming the file, and for what is wrong inside it the line, the column, the key and the nearest valid key.
     pub fn read(path: &Path) -> Result<Self> {
-        let unreadable = |why: String| Error::input(format!("cannot read the config file {}: {why}", path.display()));
-        let metadata = std::fs::metadata(path).map_err(|error| unreadable(plain(&error)))?;
-        if !metadata.is_file() {
-            return Err(unreadable("it is not a file; a run's settings are in its config.toml".into()));
+        let text = read(path, "config file", "a run's settings are in its config.toml")?;
+        let mut given: Given = parse(&text, path)?;
+        if let Some(variants) = &mut given.variants {
+            variants.kernels.origin = path.display().to_string();
         }
-        if metadata.len() > MAX_CONFIG_BYTES {
-            return Err(unreadable(format!("it has {} bytes, more than any config file (at most {MAX_CONFIG_BYTES})", metadata.len())));
-        }
-        let bytes = std::fs::read(path).map_err(|error| unreadable(plain(&error)))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| unreadable(format!("it is not UTF-8 text (byte {})", error.utf8_error().valid_up_to())))?;
-        Ok(ConfigFile { path: path.to_path_buf(), given: parse(&text, path)? })
+        Ok(ConfigFile { path: path.to_path_buf(), given })
     }
 
     /// The settings of a file in which nothing is left open, as `config.toml` of a run folder.
@@ -365,6 +405,7 @@ impl Layers {
             networks: NetworksConfig { preset },
             training: TrainingConfig {
                 batch,
+                micro_batch: training.micro_batch.flatten().filter(|&m| m != batch),
                 seed: training.seed.unwrap_or(0),
                 lr_g: training.lr_g.unwrap_or(defaults.lr),
                 lr_d: training.lr_d.unwrap_or(defaults.lr),
@@ -387,9 +428,11 @@ impl Layers {
                 desc: slug(&run.desc.unwrap_or_default()),
                 adapter: run.adapter.flatten(),
                 backend: run.backend.flatten(),
+                memory_limit: run.memory_limit.flatten(),
                 checked: run.checked.unwrap_or(false),
                 steps_per_submit: run.steps_per_submit.unwrap_or(0),
             },
+            variants: given.variants.filter(|variants| !variants.is_empty()).unwrap_or_default(),
         };
         self.check(&config)?;
         Ok(config)
@@ -413,6 +456,11 @@ impl Layers {
                     return Err(self.changed(&format!("{section}.{key}"), &show(new.get(key)), &show(old.get(key)), run, checkpoint));
                 }
             }
+        }
+        let (new, old) = (&resolved.variants.kernels.kernels, &stored.variants.kernels.kernels);
+        if let Some(product) = new.keys().chain(old.keys()).find(|product| new.get(*product) != old.get(*product)) {
+            let show = |kernel: Option<&String>| format!("{} for {product:?}", kernel.map_or("the built-in choice", String::as_str));
+            return Err(self.changed("variants", &show(new.get(product)), &show(old.get(product)), run, checkpoint));
         }
         let builtin = |source: &str| source.starts_with("builtin:");
         let (new, old) = (&resolved.data.source, &stored.data.source);
@@ -461,6 +509,16 @@ impl Layers {
         }
         if t.batch > 1 << 20 {
             bad("training.batch", &t.batch, "at most 1048576 images")?;
+        }
+        if let Some(micro) = t.micro_batch {
+            if micro == 0 || !t.batch.is_multiple_of(micro) {
+                bad("training.micro_batch", &micro, &format!("a divisor of the batch of {}", t.batch))?;
+            }
+            let preset = presets::preset(&config.networks.preset)?;
+            let (generator, discriminator) = preset.networks(1);
+            if micro == 1 && (generator.has_norm() || discriminator.has_norm()) {
+                bad("training.micro_batch", &micro, &format!("at least 2 images, because preset {} has batch norm", preset.name))?;
+            }
         }
         if t.seed > i64::MAX as u64 {
             bad("training.seed", &t.seed, "a number below 2^63, which is as far as TOML counts")?;
@@ -521,6 +579,9 @@ impl Layers {
         if r.outdir.is_empty() {
             bad("run.outdir", &"an empty path", "a folder")?;
         }
+        if r.memory_limit == Some(0) {
+            bad("run.memory_limit", &0, "MiB of device memory, at least 1")?;
+        }
         if let Some(backend) = &r.backend
             && !["vulkan", "metal", "dx12"].contains(&backend.as_str())
         {
@@ -568,38 +629,6 @@ fn table(settings: &impl Serialize) -> toml::Table {
     toml::Table::try_from(settings).unwrap_or_default()
 }
 
-fn parse(text: &str, path: &Path) -> Result<Given> {
-    toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let before = &text[..text.floor_char_boundary(at)];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        let section = before.lines().rev().find_map(|line| line.trim().strip_prefix('[')?.split(']').next());
-        Error::input(format!("{}:{line}:{column}: {}", path.display(), explain(error.message(), section, text, line)))
-    })
-}
-
-/// What the TOML reader said, in terms of keys.
-fn explain(message: &str, section: Option<&str>, text: &str, line: usize) -> String {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    if message.starts_with("unknown field")
-        && let Some((name, valid)) = quoted.split_first()
-    {
-        let place = section.filter(|s| !s.is_empty()).map(|section| format!(" in [{section}]")).unwrap_or_default();
-        let hint = nearest(name, valid.iter().copied()).map(|near| format!("did you mean {near}? ")).unwrap_or_default();
-        return format!("unknown key {name}{place}; {hint}keys here are {}", valid.join(", "));
-    }
-    let message = message.trim().replace(['\n', '`'], " ");
-    let message =
-        message.replace("expected u32", "expected a whole number, 0 or more").replace("expected u64", "expected a whole number, 0 or more");
-    let message = message.replace("expected f64", "expected a number").replace("expected a boolean", "expected true or false");
-    let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim()).filter(|key| !key.is_empty());
-    match (section, key) {
-        (Some(section), Some(key)) => format!("{section}.{key}: {message}"),
-        _ => message,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -613,6 +642,38 @@ mod tests {
         let error = resolve(text).expect_err(text);
         assert_eq!(error.exit_code(), 2, "{error}");
         error.to_string()
+    }
+
+    fn table(entries: &[(&str, &str)]) -> VariantsConfig {
+        let kernels = entries.iter().map(|(product, label)| (product.to_string(), label.to_string())).collect();
+        VariantsConfig { adapter: Some("a \"GPU\"".into()), kernels: Variants { kernels, origin: "v.toml".into() } }
+    }
+
+    #[test]
+    fn a_table_of_kernels_is_replaced_as_a_whole_and_pinned() {
+        let flags = |variants| Layers { flags: Given { variants, ..Given::default() }, file: None };
+        let [one, other] = [table(&[("a", "x"), ("b", "y")]), table(&[("b", "y")])];
+        let stored = flags(Some(one.clone())).resolve(None).unwrap();
+        assert_eq!(stored.recipe().variants, one.kernels);
+        assert_eq!(flags(None).resolve(Some(&stored)).unwrap(), stored, "a resumed run keeps it");
+        assert_eq!(flags(Some(other.clone())).resolve(Some(&stored)).unwrap().variants, other);
+        assert!(flags(Some(VariantsConfig::default())).resolve(Some(&stored)).unwrap().variants.is_empty());
+
+        let run = Path::new("runs/00000-digits");
+        let check = |variants: Option<VariantsConfig>, stored: &TrainConfig| {
+            let layers = flags(variants);
+            layers.check_unchanged(&layers.resolve(Some(stored)).unwrap(), stored, run, None).map_err(|error| error.to_string())
+        };
+        check(None, &stored).unwrap();
+        let elsewhere = VariantsConfig { adapter: Some("another".into()), ..one.clone() };
+        check(Some(elsewhere), &stored).unwrap();
+        let text = check(Some(other), &stored).unwrap_err();
+        assert!(
+            text.starts_with("--variants is the built-in choice for \"a\", but runs/00000-digits was trained with x for \"a\""),
+            "{text}"
+        );
+        let text = check(Some(one), &resolve("").unwrap()).unwrap_err();
+        assert!(text.contains("--variants is x for \"a\"") && text.contains("trained with the built-in choice"), "{text}");
     }
 
     #[test]
@@ -632,6 +693,7 @@ mod tests {
             config.training.lr_g = 0.1 + 0.2; // needs all 17 digits
             config.training.lr_horizon_kimg = Some(1.0 / 3.0);
             config.run.adapter = Some("llvm \"pipe\"".into());
+            config.variants = table(&[("matmul_nn 8x16 16x12", "gemm_rows_plain/n")]);
             let text = config.to_toml().unwrap();
             assert_eq!(resolve(&text).unwrap(), config, "{text}");
         }
@@ -654,7 +716,9 @@ mod tests {
     fn mistakes_in_a_file_are_located() {
         let text = refused("# settings\n[training]\n  bacth = 3\n");
         assert!(
-            text.starts_with("some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, seed,"),
+            text.starts_with(
+                "some/config.toml:3:3: unknown key bacth in [training]; did you mean batch? keys here are batch, micro_batch, seed,"
+            ),
             "{text}"
         );
         let text = refused("[trianing]\nbatch = 3\n");
@@ -677,6 +741,10 @@ mod tests {
             ("[training]\nlr_g = 1e-60", &["training.lr_g", "above 0"]),
             ("[training]\nbatch = 0", &["training.batch: got 0", "at least 2"]),
             ("[training]\nbatch = 1", &["training.batch: got 1", "batch norm"]),
+            ("[training]\nmicro_batch = 0", &["training.micro_batch: got 0, expected a divisor of the batch of 32"]),
+            ("[training]\nmicro_batch = 12", &["training.micro_batch: got 12, expected a divisor of the batch of 32"]),
+            ("[training]\nmicro_batch = 64", &["training.micro_batch: got 64, expected a divisor of the batch of 32"]),
+            ("[training]\nmicro_batch = 1", &["training.micro_batch: got 1", "batch norm"]),
             ("[training]\nbeta1 = 1.0", &["training.beta1: got 1,"]),
             ("[training]\nbeta2 = 0.9999999999", &["training.beta2: got 0.9999999999,"]),
             ("[training]\neps = 0", &["training.eps: got 0,"]),
@@ -691,6 +759,7 @@ mod tests {
             ("[run]\ntick_kimg = -1", &["run.tick_kimg: got -1"]),
             ("[run]\nsnap_ticks = 0", &["run.snap_ticks: got 0"]),
             ("[run]\nkeep = 0", &["run.keep: got 0"]),
+            ("[run]\nmemory_limit = 0", &["run.memory_limit: got 0, expected MiB of device memory"]),
             ("[run]\nbackend = \"cuda\"", &["run.backend: got \"cuda\", expected vulkan, metal or dx12"]),
             (
                 "[networks]\npreset = \"dcgan28\"",
@@ -721,6 +790,17 @@ mod tests {
     }
 
     #[test]
+    fn a_micro_batch_of_the_whole_batch_is_none() {
+        assert_eq!(resolve("[training]\nmicro_batch = 32").unwrap(), resolve("").unwrap());
+        let split = resolve("[training]\nmicro_batch = 8").unwrap();
+        let gan = split.recipe().gan_config(1).unwrap();
+        assert_eq!((gan.batch, gan.micro_batch, gan.micro_batches()), (32, 8, 4));
+        assert_eq!(resolve(&split.to_toml().unwrap()).unwrap(), split);
+        // A dense network has no norm.
+        resolve("[networks]\npreset = \"mlp\"\n[training]\nmicro_batch = 1").unwrap();
+    }
+
+    #[test]
     fn resuming_refuses_changes_that_shape_training_and_takes_the_others() {
         let stored = resolve("").unwrap();
         let run = Path::new("runs/00000-digits");
@@ -743,6 +823,8 @@ mod tests {
             text.contains("--batch is 64, but runs/00000-digits was trained with 32") && text.contains("--fork x.safetensors"),
             "{text}"
         );
+        let text = check(&|f| f.training.micro_batch = Some(Some(8))).unwrap_err().to_string();
+        assert!(text.contains("--micro-batch is 8") && text.contains("trained with nothing"), "{text}");
         let text = check(&|f| f.training.lr_d = Some(1e-3)).unwrap_err().to_string();
         assert!(text.contains("--lr is 0.001") && text.contains("0.0002"), "{text}");
         let text = check(&|f| f.training.lr_horizon_kimg = Some(Some(9.0))).unwrap_err().to_string();

@@ -23,4 +23,5 @@ pub mod progress;
 pub mod self_test;
 pub mod signal;
 pub mod state;
+pub mod toml_file;
 pub mod train;

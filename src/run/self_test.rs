@@ -91,6 +91,7 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
                 discriminator,
                 z_dim: preset.z_dim,
                 batch: 2,
+                micro_batch: 2,
                 d_steps: 1,
                 lr_g: preset.lr,
                 lr_d: preset.lr,
@@ -99,6 +100,7 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
                 ema_half_life_kimg: 1.0,
                 ema_ramp: 0.05,
                 seed: 0,
+                variants: Default::default(),
             };
             let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
             used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));

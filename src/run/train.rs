@@ -53,11 +53,18 @@ pub trait Engine {
     /// [`Error::Diverged`] naming the tensor.
     fn check_finite(&mut self) -> Result<()>;
 
-    /// Waits for the device, then reads and clears the accumulated statistics.
+    /// Orders that the statistics accumulated so far are read and cleared, without waiting. Those of the tick before have been taken.
     ///
     /// # Errors
-    /// [`Error::Diverged`] as for [`Engine::check_finite`].
-    fn tick_stats(&mut self) -> Result<TickStats>;
+    /// [`Error::Environment`] if the device is lost or out of memory.
+    fn end_tick(&mut self) -> Result<()>;
+
+    /// Takes the statistics of the tick that [`Engine::end_tick`] ended; `None` if they have been taken or, unless `wait` asks to wait for
+    /// them, are not there yet.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] as for [`Engine::check_finite`], of the time when the tick ended.
+    fn tick_stats(&mut self, wait: bool) -> Result<Option<TickStats>>;
 
     /// Waits for the device, then reads back everything that the next step depends on, and the accumulated statistics.
     ///
@@ -78,7 +85,7 @@ pub trait Engine {
     /// [`Error::Environment`] if the device is lost.
     fn sample(&mut self, seeds: &[u64]) -> Result<Images>;
 
-    /// Bytes of device memory in use.
+    /// Bytes of device memory that training takes.
     fn memory(&self) -> u64;
 
     /// What else a checkpoint should record ([`TrainState::extra`]).
@@ -196,6 +203,15 @@ pub fn train<'a>(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Res
     outcome
 }
 
+/// What is known of a tick before its statistics are.
+struct EndedTick {
+    step: u64,
+    tick: u64,
+    partial: bool,
+    seconds: f64,
+    seconds_per_kimg: f64,
+}
+
 /// A run under way.
 struct Run<'a> {
     engine: &'a mut (dyn Engine + 'a),
@@ -215,6 +231,8 @@ struct Run<'a> {
     /// When, and at which step, the current tick began in this process, and the time in it that was not training.
     tick_begun: (Instant, u64),
     tick_pause: Duration,
+    /// A tick that has ended, and whose statistics are still on the device: the steps after it do not wait for them.
+    ended: Option<EndedTick>,
     /// When, and for which step, the last checkpoint was written.
     saved: (Instant, Option<u64>),
     submit: Submit,
@@ -253,6 +271,7 @@ impl<'a> Run<'a> {
             begun: now,
             tick_begun: (now, start.0),
             tick_pause: Duration::ZERO,
+            ended: None,
             saved: (now, None),
             submit: Submit::new(config.run.steps_per_submit),
         };
@@ -305,8 +324,9 @@ impl<'a> Run<'a> {
             let step = self.engine.step();
             self.log.set_step(step);
             self.log.progress.at(step);
+            self.report_tick(false)?;
             if step == next_tick {
-                self.tick(step / tick_steps, false)?;
+                self.end_tick(step / tick_steps, false)?;
                 if step.is_multiple_of(snap_steps) && step < last {
                     self.snapshot()?;
                 }
@@ -316,8 +336,9 @@ impl<'a> Run<'a> {
         self.snapshot()?;
         // After the checkpoint, because it clears sums that a longer run would still add to.
         if !last.is_multiple_of(tick_steps) && last > self.start.0 {
-            self.tick(last / tick_steps + 1, true)?;
+            self.end_tick(last / tick_steps + 1, true)?;
         }
+        self.report_tick(true)?;
         let time = format_seconds(self.seconds_before + self.begun.elapsed().as_secs_f64());
         self.log.progress.end();
         self.log.line(&format!(
@@ -328,33 +349,54 @@ impl<'a> Run<'a> {
         Ok(Outcome::Finished)
     }
 
-    /// Ends a tick: statistics to the screen, the log and `stats.jsonl`.
-    fn tick(&mut self, tick: u64, partial: bool) -> Result<()> {
-        let stats = self.engine.tick_stats()?;
+    /// Ends a tick. Its statistics are reported when they have come from the device.
+    fn end_tick(&mut self, tick: u64, partial: bool) -> Result<()> {
+        self.report_tick(true)?;
+        self.engine.end_tick()?;
         let step = self.engine.step();
-        let images_seen = self.images_seen_at(step);
         let images = self.images_seen_at(step) - self.images_seen_at(self.tick_begun.1);
         let trained = self.tick_begun.0.elapsed().saturating_sub(self.tick_pause);
+        self.ended = Some(EndedTick {
+            step,
+            tick,
+            partial,
+            seconds: self.seconds_before + self.begun.elapsed().as_secs_f64(),
+            seconds_per_kimg: trained.as_secs_f64() * 1000.0 / images.max(1) as f64,
+        });
+        self.tick_begun = (Instant::now(), step);
+        self.tick_pause = Duration::ZERO;
+        Ok(())
+    }
+
+    /// Statistics of the tick that has ended, if any, to the screen, the log and `stats.jsonl`; without `wait` only if they are there.
+    fn report_tick(&mut self, wait: bool) -> Result<()> {
+        if self.ended.is_none() {
+            return Ok(());
+        }
+        let Some(stats) = self.engine.tick_stats(wait)? else { return Ok(()) };
+        let Some(EndedTick { step, tick, partial, seconds, seconds_per_kimg }) = self.ended.take() else { return Ok(()) };
+        let images_seen = self.images_seen_at(step);
         let tick = Tick {
             step,
             images_seen,
             tick,
             partial,
             kimg: images_seen as f64 / 1000.0,
-            seconds: self.seconds_before + self.begun.elapsed().as_secs_f64(),
-            seconds_per_kimg: trained.as_secs_f64() * 1000.0 / images.max(1) as f64,
+            seconds,
+            seconds_per_kimg,
             memory_bytes: self.engine.memory(),
             stats,
         };
         self.stats.append(&tick)?;
+        self.log.set_step(step);
         self.log.line(&tick.line())?;
-        self.tick_begun = (Instant::now(), step);
-        self.tick_pause = Duration::ZERO;
+        self.log.set_step(self.engine.step());
         Ok(())
     }
 
     /// Pictures, then the checkpoint: a kill between the two costs neither, because the run is then resumed from before both.
     fn snapshot(&mut self) -> Result<()> {
+        self.report_tick(true)?;
         let begun = Instant::now();
         self.engine.check_finite()?;
         let path = self.folder.fakes_path(self.images_seen_at(self.engine.step()));
@@ -365,6 +407,8 @@ impl<'a> Run<'a> {
 
     /// Writes a checkpoint, unless the last one was for this very step.
     fn save(&mut self) -> Result<()> {
+        // A resumed run keeps the lines up to its checkpoint, so all of them must be there first.
+        self.report_tick(true)?;
         let step = self.engine.step();
         if self.saved.1 == Some(step) {
             return Ok(());

@@ -11,6 +11,7 @@ use crate::graph::NodeId;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::op::Op;
 use crate::graph::shape::Shape;
+use crate::graph::tensor::Tensor;
 
 /// What the family's ops offer beyond [`Op`].
 trait Member: Op {
@@ -98,8 +99,10 @@ fn convolutions(conv: Conv2d, x: [usize; 4], w: [usize; 4], without: [usize; 2])
 fn problems() -> Vec<Problem> {
     let mut all = Vec::new();
     let sizes = [[1, 1, 1], [5, 7, 3], [33, 21, 70], [17, 40, 64], [40, 16, 136], [100, 100, 12], [9, 64, 1], [37, 24, 5], [3, 130, 8]];
+    // Several tiles of every kernel, and sums long enough to be split.
+    let sizes = sizes.into_iter().chain([[130, 300, 140], [6, 1500, 10], [21, 700, 3]]);
     for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
-        all.extend(sizes.map(|size| matmul(ta, tb, size)));
+        all.extend(sizes.clone().map(|size| matmul(ta, tb, size)));
     }
     let conv = |stride, padding, dilation, groups| Conv2d { stride, padding, dilation, groups };
     let plain = Conv2d::default();
@@ -123,6 +126,10 @@ fn problems() -> Vec<Problem> {
         (conv([2, 2], [1, 1], [1, 1], 1), [3, 1, 8, 10], [16, 1, 4, 4]),
         (conv([2, 2], [1, 1], [1, 1], 1), [2, 3, 12, 8], [32, 3, 4, 4]),
         (conv([1, 1], [3, 3], [1, 1], 1), [2, 32, 6, 7], [3, 32, 7, 7]),
+        // Several tiles of every kernel, in all directions; segments that are no multiple of a step; sums long enough to be split.
+        (conv([2, 2], [1, 1], [1, 1], 1), [2, 20, 20, 18], [136, 20, 4, 4]),
+        (conv([2, 1], [2, 2], [1, 1], 1), [3, 12, 15, 13], [70, 12, 5, 5]),
+        (conv([2, 2], [1, 1], [1, 1], 1), [2, 66, 14, 14], [3, 66, 4, 4]),
         // First and last layers: the kernel is the input, so that they are matrix products.
         (plain, [9, 20, 4, 3], [1, 20, 4, 3]),
         (plain, [5, 6, 3, 5], [100, 6, 3, 5]),
@@ -144,14 +151,31 @@ fn problems() -> Vec<Problem> {
     all
 }
 
-fn case(problem: &Problem, caps: &Caps, kernel: &'static Kernel, finish: Finish) -> Case {
-    let inputs: [Shape; 2] = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
-    let tensors = [random(&inputs[0], 1, -1.0, 1.0), random(&inputs[1], 2, -1.0, 1.0)];
-    let output = problem.op.shape(&[&inputs[0], &inputs[1]]).unwrap_or_else(|e| panic!("{e}"));
+/// A problem's inputs and what its twin makes of them, which all its cases share.
+struct Solved<'a> {
+    problem: &'a Problem,
+    tensors: [Tensor; 2],
+    product: Tensor,
+}
+
+impl<'a> Solved<'a> {
+    fn new(problem: &'a Problem) -> Self {
+        let inputs = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
+        let tensors = [random(&inputs[0], 1, -1.0, 1.0), random(&inputs[1], 2, -1.0, 1.0)];
+        let output = problem.op.shape(&[&inputs[0], &inputs[1]]).unwrap_or_else(|e| panic!("{e}"));
+        let product = problem.op.twin(&[&tensors[0], &tensors[1]], &output);
+        Solved { problem, tensors, product }
+    }
+}
+
+fn case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish) -> Case {
+    let Solved { problem, tensors, product } = solved;
+    let inputs = [tensors[0].shape.clone(), tensors[1].shape.clone()];
+    let output = product.shape.clone();
     let bias = random(&shape(&[output.channels()]), 3, -1.0, 1.0);
     let saved = random(&output, 4, -1.0, 1.0);
 
-    let mut expected = problem.op.twin(&[&tensors[0], &tensors[1]], &output);
+    let mut expected = product.clone();
     let largest = |values: &[f64]| values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
     let largest_sum = largest(&expected.data);
     let [_, channels, h, w] = output.nchw();
@@ -191,15 +215,16 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     let mut finished: Vec<String> = Vec::new();
     for (i, problem) in problems().iter().enumerate() {
         let shapes = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
+        let solved = Solved::new(problem);
         for (j, kernel) in problem.op.candidates(caps, &[&shapes[0], &shapes[1]]).into_iter().enumerate() {
             let has_epilogue = kernel.name.starts_with("gemm_rows");
             if !has_epilogue {
-                cases.push(case(problem, caps, kernel, PLAIN));
+                cases.push(case(&solved, caps, kernel, PLAIN));
             } else if shapes[0].len() > 64 && !finished.contains(&kernel.label()) {
                 finished.push(kernel.label());
-                cases.extend(FINISHES.map(|finish| case(problem, caps, kernel, finish)));
+                cases.extend(FINISHES.map(|finish| case(&solved, caps, kernel, finish)));
             } else {
-                cases.push(case(problem, caps, kernel, FINISHES[(i + j) % FINISHES.len()]));
+                cases.push(case(&solved, caps, kernel, FINISHES[(i + j) % FINISHES.len()]));
             }
         }
     }
@@ -212,6 +237,31 @@ mod tests {
     use crate::gpu::testing;
     use crate::gpu::{Gpu, GpuOptions};
     use crate::ops::case::run;
+
+    /// Tables of variants tell products apart by their names.
+    #[test]
+    fn products_have_names_of_their_own() {
+        let conv = Conv2dForward { conv: Conv2d::square(2, 1), output_hw: None };
+        let name = |op: &dyn Member, inputs: [&[usize]; 2]| {
+            let [a, b] = inputs.map(shape);
+            let y = op.shape(&[&a, &b]).unwrap();
+            let mut lowering = Lowering::new(Caps::minimal());
+            let [x, w, out] = [0, 1, 2].map(|i| Operand::Node(NodeId(i)));
+            op.lower(&mut lowering, &[(x, a), (w, b)], (out, y)).unwrap();
+            let choice = lowering.choices.pop().unwrap();
+            assert_eq!(choice.kernel.label(), choice.candidates[0].label());
+            choice.product
+        };
+        assert_eq!(name(&conv, [&[64, 3, 16, 16], &[8, 3, 4, 4]]), "conv2d_forward 64x3x16x16 8x3x4x4 s2 p1");
+        assert_eq!(name(&Matmul { transpose_a: false, transpose_b: true }, [&[2, 3], &[5, 3]]), "matmul_nt 2x3 5x3");
+        let mut names: Vec<(String, String)> =
+            problems().iter().map(|p| (name(p.op.as_ref(), [&p.inputs[0], &p.inputs[1]]), format!("{:?} {:?}", p.op, p.inputs))).collect();
+        names.sort();
+        names.dedup();
+        for pair in names.windows(2) {
+            assert_ne!(pair[0].0, pair[1].0, "{} and {}", pair[0].1, pair[1].1);
+        }
+    }
 
     fn failures(gpu: &Gpu) -> Vec<String> {
         let cases = cases(&gpu.caps());

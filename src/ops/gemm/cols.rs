@@ -1,7 +1,9 @@
 //! The core for operands A whose m is contiguous: parameters and dispatch of the `gemm_cols_*` kernels.
 
+use super::choice::{self, Extents, Suits};
 use super::rows::Pixels;
-use super::{Size, choose, kernels};
+use super::split::Slabs;
+use super::{Epilogue, Size, choose, kernels, prefer};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
@@ -56,8 +58,8 @@ struct GemmColsParams {
     step_image: u32,
     step_y: u32,
     step_x: u32,
-    reserved0: u32,
-    reserved1: u32,
+    splits: u32,
+    split_pixels: u32,
 }
 
 impl Cols {
@@ -97,43 +99,83 @@ impl Cols {
             return vec![&kernels::COLS_SCALAR];
         }
         let mut found: Vec<&'static Kernel> = Vec::new();
-        if caps.fixed_subgroup {
+        if caps.fixed_subgroup && caps.int64 {
             found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
-        // As for the rows: a GPU wants many small invocations.
-        let at = if caps.software { found.len() } else { 0 };
-        found.insert(at, &kernels::COLS_PLAIN);
+        found.extend([&kernels::COLS_PLAIN, &kernels::COLS_TILE_LARGE, &kernels::COLS_TILE_SMALL]);
+        found.extend((self.splits(&kernels::COLS_TILE_SMALL_SPLIT) > 1).then_some(&kernels::COLS_TILE_SMALL_SPLIT));
+        if !caps.software {
+            prefer(
+                &mut found,
+                match self.extents().suits() {
+                    Suits::Large => [&kernels::COLS_TILE_LARGE, &kernels::COLS_TILE_SMALL],
+                    Suits::Small => [&kernels::COLS_TILE_SMALL, &kernels::COLS_PLAIN],
+                    Suits::SmallSplit => [&kernels::COLS_TILE_SMALL_SPLIT, &kernels::COLS_TILE_SMALL],
+                    Suits::Reduce | Suits::Plain => [&kernels::COLS_PLAIN, &kernels::COLS_TILE_SMALL],
+                },
+            );
+        }
         found
     }
 
-    /// Appends the dispatch, with the forced kernel or the best candidate.
+    fn pixels(&self) -> usize {
+        self.images * self.a.height * self.a.width
+    }
+
+    /// The product as the choice sees it.
+    fn extents(&self) -> Extents {
+        Extents { rows: vec![self.rows; self.groups], columns: self.columns(), steps: self.pixels().div_ceil(choice::TILE_STEP) }
+    }
+
+    /// Into how many parts a kernel splits the pixels: 1 for those that do not.
+    fn splits(&self, kernel: &Kernel) -> usize {
+        let splits = if kernels::is_split(kernel) { self.extents().splits(choice::SMALL) } else { 1 };
+        if self.groups * splits <= 65_535 { splits } else { 1 }
+    }
+
+    /// Appends the dispatch, with the forced kernel or the best candidate; two for a split product.
     pub fn lower(&self, lowering: &mut Lowering, [a, b, out]: [Operand; 3], forced: Option<&Kernel>) -> Result<()> {
         let kernel = choose(&self.candidates(&lowering.caps), forced)?;
         if self.groups > 65_535 {
             return Err(Error::input(format!("a convolution with {} groups; at most 65535 are supported: use fewer groups", self.groups)));
         }
-        let (rows, columns) = (self.rows, self.columns());
-        let (items, per_group) = match kernel.name {
-            "gemm_cols_broadcast" => (rows.div_ceil(32) * columns.div_ceil(32), 1),
-            "gemm_cols_plain" => (rows.div_ceil(4) * columns.div_ceil(8), 64),
-            _ => (rows * columns, 64),
-        };
-        let [x, y, _] = grid(items, per_group);
-        lowering.push(Dispatch {
-            kernel,
-            overrides: Vec::new(),
-            params: bytemuck::bytes_of(&self.params()).to_vec(),
-            operands: vec![a, b, out],
-            workgroups: [x, y, self.groups as u32],
-            cost: self.size.cost,
-        });
+        let splits = self.splits(kernel);
+        if splits == 1 {
+            self.push(lowering, kernel, [a, b, out], splits);
+            return Ok(());
+        }
+        let (columns, floats) = (self.columns(), self.groups * self.rows * self.columns());
+        // The padding of B made that of the slabs zero, and no epilogue changes it.
+        let slabs =
+            Slabs { partials: lowering.scratch(splits * floats), splits, floats, pixel: columns, period: columns, channels: columns };
+        self.push(lowering, kernel, [a, b, slabs.partials], splits);
+        slabs.finish(lowering, &Epilogue::default(), out);
         Ok(())
     }
 
-    fn params(&self) -> GemmColsParams {
+    fn push(&self, lowering: &mut Lowering, kernel: &'static Kernel, operands: [Operand; 3], splits: usize) {
+        let ([rows, columns], per_group) = match kernel.name {
+            "gemm_cols_broadcast" => ([32, 32], 1),
+            "gemm_cols_tile_large" => (choice::LARGE, 1),
+            "gemm_cols_tile_small" => (choice::SMALL, 1),
+            "gemm_cols_plain" => ([4, 8], 64),
+            _ => ([1, 1], 64),
+        };
+        let [x, y, _] = grid(self.rows.div_ceil(rows) * self.columns().div_ceil(columns), per_group);
+        lowering.push(Dispatch {
+            kernel,
+            overrides: Vec::new(),
+            params: bytemuck::bytes_of(&self.params(splits)).to_vec(),
+            operands: operands.to_vec(),
+            workgroups: [x, y, (self.groups * splits) as u32],
+            cost: self.size.cost,
+        });
+    }
+
+    fn params(&self, splits: usize) -> GemmColsParams {
         let grid = self.a.height * self.a.width;
         GemmColsParams {
-            pixels: (self.images * grid) as u32,
+            pixels: self.pixels() as u32,
             rows: self.rows as u32,
             columns: self.columns() as u32,
             tap_columns: self.tap_columns as u32,
@@ -152,11 +194,11 @@ impl Cols {
             dilation_y: self.dilation[0] as u32,
             dilation_x: self.dilation[1] as u32,
             kernel_width: self.kernel[1] as u32,
-            step_image: (8 / grid) as u32,
-            step_y: (8 % grid / self.a.width) as u32,
-            step_x: (8 % self.a.width) as u32,
-            reserved0: 0,
-            reserved1: 0,
+            step_image: (4 / grid) as u32,
+            step_y: (4 % grid / self.a.width) as u32,
+            step_x: (4 % self.a.width) as u32,
+            splits: splits as u32,
+            split_pixels: (self.pixels().div_ceil(choice::TILE_STEP).div_ceil(splits) * choice::TILE_STEP) as u32,
         }
     }
 }

@@ -9,6 +9,7 @@ const ROWS_TEXTURES: &[Bind] = &[Params, Texture, Texture, In, In, Texture, Out]
 const COLS: &[Bind] = &[Params, In, In, Out];
 const COLS_TEXTURES: &[Bind] = &[Params, Texture, Texture, Out];
 const LANES: &[Feature] = &[Feature::Subgroup];
+const LANES_WORDS: &[Feature] = &[Feature::Subgroup, Feature::Int64];
 
 /// A kernel for software adapters with its two loaders.
 pub(super) struct Loaders {
@@ -25,9 +26,12 @@ impl Loaders {
     }
 }
 
-/// A kernel of the rows core: its name, variant, loaders, what is joined between the loaders and the core, and the rest of the table entry.
+/// A kernel of the rows core: its name, variant, loaders, store, what is joined between them and the core, and the rest of the table entry.
 macro_rules! rows {
-    ($name:literal, $variant:literal, [$a:literal, $b:literal, $saved:literal], [$($part:literal),*], $bindings:expr, $lanes:expr, $features:expr) => {
+    (
+        $name:literal, $variant:literal, [$a:literal, $b:literal, $saved:literal], $store:literal, [$($part:literal),*], $bindings:expr, $lanes:expr,
+        $features:expr
+    ) => {
         Kernel {
             name: $name,
             variant: $variant,
@@ -35,7 +39,7 @@ macro_rules! rows {
                 part!("gemm_rows"),
                 part!("gemm_epilogue"),
                 part!($saved),
-                part!("gemm_rows_store"),
+                part!($store),
                 part!($a),
                 part!($b),
                 $(part!($part),)*
@@ -50,19 +54,49 @@ macro_rules! rows {
 
 /// Both loaders of a kernel of the rows core.
 macro_rules! rows_loaders {
-    ($name:literal, $texture:literal, $vec4:literal, $form:literal) => {
+    ($name:literal, $texture:literal, $vec4:literal, $store:literal, [$($part:literal),*], $features:expr) => {
         Loaders {
             texture: rows!(
                 $name,
                 $texture,
                 ["gemm_a_texture", "gemm_b_texture", "gemm_saved_texture"],
-                ["gemm_row8", $form],
+                $store,
+                [$($part),*],
                 ROWS_TEXTURES,
                 8,
-                LANES
+                $features
             ),
-            vec4: rows!($name, $vec4, ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], ["gemm_row8", $form], ROWS, 8, LANES),
+            vec4: rows!($name, $vec4, ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], $store, [$($part),*], ROWS, 8, $features),
         }
+    };
+}
+
+/// The kernels of the rows core for GPUs in one form of B. A split kernel is the same text over a walk with several phases for each.
+pub(super) struct Tiles {
+    pub large: Kernel,
+    pub small: Kernel,
+    pub small_split: Kernel,
+    pub reduce: Kernel,
+    pub reduce_split: Kernel,
+}
+
+/// [`Tiles`]: the variants, and the parts that know how B is stored.
+macro_rules! rows_tiles {
+    ($whole:literal, $split:literal, $stage:literal, $quad:literal) => {
+        Tiles {
+            large: rows_tile!("gemm_rows_tile_large", $whole, ["gemm_tile_large", "gemm_tile", $stage, "gemm_rows_stage"], 256),
+            small: rows_tile!("gemm_rows_tile_small", $whole, ["gemm_tile_small", "gemm_tile", $stage, "gemm_rows_stage"], 128),
+            small_split: rows_tile!("gemm_rows_tile_small", $split, ["gemm_tile_small", "gemm_tile", $stage, "gemm_rows_stage"], 128),
+            reduce: rows_tile!("gemm_rows_reduce", $whole, [$quad], 64),
+            reduce_split: rows_tile!("gemm_rows_reduce", $split, [$quad], 64),
+        }
+    };
+}
+
+/// A kernel of the rows core that needs no feature and reads buffers.
+macro_rules! rows_tile {
+    ($name:literal, $variant:literal, [$($part:literal),*], $lanes:expr) => {
+        rows!($name, $variant, ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], "gemm_rows_store", [$($part),*], ROWS, $lanes, &[])
     };
 }
 
@@ -80,14 +114,37 @@ macro_rules! cols {
     };
 }
 
-pub(super) static ROWS_BROADCAST_N: Loaders = rows_loaders!("gemm_rows_broadcast", "n_texture", "n_vec4", "gemm_quad_n");
-pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!("gemm_rows_broadcast", "t_texture", "t_vec4", "gemm_quad_t");
-pub(super) static ROWS_NARROW_N: Loaders = rows_loaders!("gemm_rows_narrow", "n_texture", "n_vec4", "gemm_narrow_n");
-pub(super) static ROWS_NARROW_T: Loaders = rows_loaders!("gemm_rows_narrow", "t_texture", "t_vec4", "gemm_narrow_t");
+/// A kernel of the cols core for GPUs: the tiles' size is a part.
+macro_rules! cols_tile {
+    ($name:literal, $variant:literal, $size:literal, $lanes:expr) => {
+        cols!($name, $variant, ["gemm_a_vec4", "gemm_b_vec4", $size, "gemm_tile", "gemm_cols_stage"], COLS, $lanes, &[])
+    };
+}
+
+pub(super) static ROWS_BROADCAST_N: Loaders = rows_loaders!(
+    "gemm_rows_broadcast",
+    "n_texture",
+    "n_vec4",
+    "gemm_rows_store_u64",
+    ["gemm_row4", "gemm_patch", "gemm_patch_n"],
+    LANES_WORDS
+);
+pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!(
+    "gemm_rows_broadcast",
+    "t_texture",
+    "t_vec4",
+    "gemm_rows_store_u64",
+    ["gemm_row4", "gemm_patch", "gemm_patch_t"],
+    LANES_WORDS
+);
+pub(super) static ROWS_NARROW_N: Loaders =
+    rows_loaders!("gemm_rows_narrow", "n_texture", "n_vec4", "gemm_rows_store", ["gemm_row8", "gemm_narrow_n"], LANES);
+pub(super) static ROWS_NARROW_T: Loaders =
+    rows_loaders!("gemm_rows_narrow", "t_texture", "t_vec4", "gemm_rows_store", ["gemm_row8", "gemm_narrow_t"], LANES);
 pub(super) static ROWS_PLAIN_N: Kernel =
-    rows!("gemm_rows_plain", "n", ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], ["gemm_quad_n"], ROWS, 64, &[]);
+    rows!("gemm_rows_plain", "n", ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], "gemm_rows_store", ["gemm_quad_n"], ROWS, 64, &[]);
 pub(super) static ROWS_PLAIN_T: Kernel =
-    rows!("gemm_rows_plain", "t", ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], ["gemm_quad_t"], ROWS, 64, &[]);
+    rows!("gemm_rows_plain", "t", ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], "gemm_rows_store", ["gemm_quad_t"], ROWS, 64, &[]);
 pub(super) static ROWS_SCALAR: Kernel = Kernel {
     name: "gemm_rows_scalar",
     variant: "",
@@ -96,16 +153,39 @@ pub(super) static ROWS_SCALAR: Kernel = Kernel {
     workgroup: [64, 1, 1],
     features: &[],
 };
+pub(super) static ROWS_TILES_N: Tiles = rows_tiles!("n", "n_split", "gemm_stage_n", "gemm_quad_n");
+pub(super) static ROWS_TILES_T: Tiles = rows_tiles!("t", "t_split", "gemm_stage_t", "gemm_quad_t");
 pub(super) static COLS_BROADCAST: Loaders = Loaders {
-    texture: cols!("gemm_cols_broadcast", "texture", ["gemm_a_texture", "gemm_b_texture"], COLS_TEXTURES, 8, LANES),
-    vec4: cols!("gemm_cols_broadcast", "vec4", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 8, LANES),
+    texture: cols!("gemm_cols_broadcast", "texture", ["gemm_a_texture", "gemm_b_texture", "gemm_patch"], COLS_TEXTURES, 8, LANES_WORDS),
+    vec4: cols!("gemm_cols_broadcast", "vec4", ["gemm_a_vec4", "gemm_b_vec4", "gemm_patch"], COLS, 8, LANES_WORDS),
 };
 pub(super) static COLS_PLAIN: Kernel = cols!("gemm_cols_plain", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 64, &[]);
+pub(super) static COLS_TILE_LARGE: Kernel = cols_tile!("gemm_cols_tile_large", "", "gemm_tile_large", 256);
+pub(super) static COLS_TILE_SMALL: Kernel = cols_tile!("gemm_cols_tile_small", "", "gemm_tile_small", 128);
+/// The same text, given parts of the pixels.
+pub(super) static COLS_TILE_SMALL_SPLIT: Kernel = cols_tile!("gemm_cols_tile_small", "split", "gemm_tile_small", 128);
 pub(super) static COLS_SCALAR: Kernel = cols!("gemm_cols_scalar", "", [], COLS, 64, &[]);
+
+pub(super) static SPLIT_FINISH: Kernel = Kernel {
+    name: "gemm_split_finish",
+    variant: "",
+    parts: &[part!("gemm_epilogue"), part!("gemm_split_finish")],
+    bindings: &[Params, In, In, In, Out],
+    workgroup: [64, 1, 1],
+    features: &[],
+};
+
+/// Whether a kernel sums parts of k apart.
+pub(super) fn is_split(kernel: &Kernel) -> bool {
+    kernel.variant.ends_with("split")
+}
 
 /// Every kernel of the family.
 pub fn kernels() -> Vec<&'static Kernel> {
     let software = [&ROWS_BROADCAST_N, &ROWS_BROADCAST_T, &ROWS_NARROW_N, &ROWS_NARROW_T, &COLS_BROADCAST];
     let software = software.into_iter().flat_map(|loaders| [&loaders.texture, &loaders.vec4]);
-    software.chain([&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &COLS_PLAIN, &COLS_SCALAR]).collect()
+    let tiles = [&ROWS_TILES_N, &ROWS_TILES_T].into_iter();
+    let tiles = tiles.flat_map(|t| [&t.large, &t.small, &t.small_split, &t.reduce, &t.reduce_split]);
+    let cols = [&COLS_TILE_LARGE, &COLS_TILE_SMALL, &COLS_TILE_SMALL_SPLIT, &COLS_PLAIN, &COLS_SCALAR];
+    software.chain(tiles).chain([&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH]).chain(cols).collect()
 }

@@ -2,14 +2,22 @@
 //!
 //! Two cores: `rows` for operands A whose k is contiguous (`matmul` nn and nt, `conv2d_forward`, `conv2d_backward_input`) and `cols` for
 //! operands A whose m is contiguous (`matmul` tn, `conv2d_backward_weight`). Each exists in variants, and which one runs follows from the
-//! adapter and the shape alone, so that a run's bits cannot depend on timing. In order of preference:
+//! adapter and the shape alone, so that a run's bits cannot depend on timing.
 //!
-//! | variant | where | why |
+//! | variant | default on | why |
 //! |---|---|---|
 //! | `narrow` | software adapters with eight lanes, at most 8 columns | the 32 columns of a `broadcast` tile would idle |
 //! | `broadcast` | software adapters with eight lanes | 5 to 70 times faster there than anything with shared memory or without broadcasts |
-//! | `plain` | everywhere | register blocks, no optional feature |
+//! | `tile_large` | GPUs, products of many tiles | 128 x 128 in shared memory, 8 x 8 an invocation: 16 multiply-adds for each vec4 that is read |
+//! | `tile_small` | GPUs, other products | 64 x 64, 8 x 4 an invocation: four times as many workgroups |
+//! | `tile_small` split | GPUs, few tiles and long sums (weight gradients) | parts of k at once, then `gemm_split_finish` in a fixed order |
+//! | `reduce`, also split | GPUs, at most 8 columns (last layers) | lanes divide k, which no tile's columns would fill |
+//! | `plain` | GPUs, at most 8 rows or a weight gradient of 8 columns; else the fallback | register blocks, no shared memory, no optional feature |
 //! | `scalar` | only what vec4 cannot address | groups whose channels are not a multiple of four, products of two transposed matrices |
+//!
+//! The thresholds of GPUs are in `choice`. What compiled code must look like, and does on AMD's compiler of Mesa 22.3 (GFX8 to GFX10): a step of
+//! `tile_large` has 256 fused multiply-adds for 16 shared loads in its inner loop, no register is spilled (at most 120 are used), and no load from
+//! memory is waited for before that arithmetic. The last is easily lost: whatever touches the loaded registers, or merges them behind a branch, waits.
 //!
 //! `narrow` and `broadcast` exist with two loaders. Software adapters read buffers by a loop over lanes and components, so that loads, not
 //! arithmetic, decide. `texture` has the operands copied to textures, which are read by whole vectors; `vec4` reads buffers and serves operands
@@ -18,9 +26,11 @@
 //! waste less on networks with 32 channels.)
 
 mod cases;
+mod choice;
 pub(super) mod cols;
 mod kernels;
 pub(super) mod rows;
+mod split;
 
 pub use cases::cases;
 pub use kernels::kernels;
@@ -54,6 +64,13 @@ impl Epilogue {
     /// True if it does nothing.
     pub fn is_none(&self) -> bool {
         self.bias.is_none() && self.activation == Activation::None && self.mask.is_none()
+    }
+
+    /// The pipeline overrides of `shaders/gemm_epilogue.wgsl`.
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        let mask = self.mask.map(|(_, activation)| activation);
+        let is_smooth = |a: Activation| matches!(a, Activation::Tanh | Activation::Sigmoid);
+        vec![("MASKED", f64::from(mask.is_some())), ("SMOOTH", f64::from(is_smooth(self.activation)))]
     }
 }
 
@@ -154,12 +171,32 @@ macro_rules! gemm_op {
                 kernel: Option<&$crate::gpu::kernel::Kernel>,
             ) -> $crate::error::Result<()> {
                 let shapes: Vec<&$crate::graph::shape::Shape> = inputs.iter().map(|(_, shape)| shape).collect();
-                self.product(&shapes)?.lower(lowering, inputs, output.0, epilogue, kernel)
+                let product = self.product(&shapes)?;
+                let kernel = match kernel {
+                    Some(kernel) => kernel,
+                    None => lowering.choose(self.key(&shapes), product.candidates(&lowering.caps))?,
+                };
+                product.lower(lowering, inputs, output.0, epilogue, Some(kernel))
             }
         }
     };
 }
 pub(super) use gemm_op;
+
+/// Moves the first of the kernels that is a candidate to the front.
+fn prefer(candidates: &mut [&'static Kernel], kernels: [&'static Kernel; 2]) {
+    let place = |kernel: &&'static Kernel| candidates.iter().position(|c| std::ptr::eq(*c, *kernel));
+    if let Some(at) = kernels.iter().find_map(place) {
+        candidates[..=at].rotate_right(1);
+    }
+}
+
+/// How tables of variants name a product: its op, the shapes of its inputs, and what else decides what is summed.
+pub(super) fn key(op: &str, inputs: &[&Shape], geometry: &str) -> String {
+    let by = |dims: &[usize]| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+    let shapes: Vec<String> = inputs.iter().map(|shape| by(shape.dims())).collect();
+    format!("{op} {}{geometry}", shapes.join(" "))
+}
 
 /// The kernel to use: the forced one if it is a candidate, else the first.
 fn choose(candidates: &[&'static Kernel], forced: Option<&Kernel>) -> Result<&'static Kernel> {

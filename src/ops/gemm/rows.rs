@@ -1,6 +1,8 @@
 //! The core for operands A whose k is contiguous: geometry, parameters and dispatch of the `gemm_rows_*` kernels.
 
-use super::{Epilogue, Size, choose, kernels};
+use super::choice::{self, Extents, Suits};
+use super::split::Slabs;
+use super::{Epilogue, Size, choose, kernels, prefer};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
@@ -156,24 +158,65 @@ impl Rows {
         if !(self.is_a_aligned() && self.is_b_aligned() && self.is_out_aligned()) {
             return vec![&kernels::ROWS_SCALAR];
         }
-        let (broadcast, narrow, plain) = match self.form {
-            Form::N => (&kernels::ROWS_BROADCAST_N, &kernels::ROWS_NARROW_N, &kernels::ROWS_PLAIN_N),
-            Form::T => (&kernels::ROWS_BROADCAST_T, &kernels::ROWS_NARROW_T, &kernels::ROWS_PLAIN_T),
+        let (broadcast, narrow, plain, tiles) = match self.form {
+            Form::N => (&kernels::ROWS_BROADCAST_N, &kernels::ROWS_NARROW_N, &kernels::ROWS_PLAIN_N, &kernels::ROWS_TILES_N),
+            Form::T => (&kernels::ROWS_BROADCAST_T, &kernels::ROWS_NARROW_T, &kernels::ROWS_PLAIN_T, &kernels::ROWS_TILES_T),
         };
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
-            found.extend(broadcast.fitting(self.size.largest));
+            if caps.int64 {
+                found.extend(broadcast.fitting(self.size.largest));
+            }
             // With few columns the lanes of a broadcast tile would idle.
             let at = if columns <= 8 { 0 } else { found.len() };
             found.splice(at..at, narrow.fitting(self.size.largest));
         }
-        // A GPU hides latency by many invocations; one subgroup a workgroup with 128 accumulators each would leave it idle.
-        let at = if caps.software { found.len() } else { 0 };
-        found.insert(at, plain);
+        // Shared memory is a loss on software adapters, which have none: there, the kernels with tiles come last.
+        found.extend([plain, &tiles.large, &tiles.small]);
+        found.extend((self.splits(&tiles.small_split) > 1).then_some(&tiles.small_split));
+        if columns <= choice::FEW {
+            found.push(&tiles.reduce);
+            found.extend((self.splits(&tiles.reduce_split) > 1).then_some(&tiles.reduce_split));
+        }
+        if !caps.software {
+            let extents = self.extents(choice::TILE_STEP);
+            prefer(
+                &mut found,
+                match extents.suits() {
+                    Suits::Large => [&tiles.large, &tiles.small],
+                    Suits::Small => [&tiles.small, plain],
+                    Suits::SmallSplit => [&tiles.small_split, &tiles.small],
+                    Suits::Reduce if extents.is_worth_splitting(choice::REDUCE) => [&tiles.reduce_split, &tiles.reduce],
+                    Suits::Reduce => [&tiles.reduce, plain],
+                    Suits::Plain => [plain, &tiles.small],
+                },
+            );
+        }
         found
     }
 
-    /// Appends the dispatch, with the forced kernel or the best candidate.
+    /// The product as the choice sees it, in steps of so many k.
+    fn extents(&self, step: usize) -> Extents {
+        let segments = self.phases.iter().map(|p| p.segments.len()).max().unwrap_or(0);
+        let rows = self.phases.iter().map(|p| p.rows).collect();
+        Extents { rows, columns: self.columns(), steps: segments * self.depth.div_ceil(step) }
+    }
+
+    /// Into how many parts a kernel splits the sums: 1 for those that do not.
+    fn splits(&self, kernel: &Kernel) -> usize {
+        let geometry = Geometry::of(kernel);
+        // Groups share the pixels of C, where phases have their own: slabs are only as large as C for the latter.
+        let is_grouped = self.phases.iter().any(|p| p.out_channel != 0);
+        match geometry.step {
+            Some(step) if kernels::is_split(kernel) && !is_grouped => {
+                let splits = self.extents(step).splits(geometry.tile);
+                if self.phases.len() * splits <= 65_535 { splits } else { 1 }
+            }
+            _ => 1,
+        }
+    }
+
+    /// Appends the dispatch, with the forced kernel or the best candidate; two for a split product.
     pub fn lower(&self, lowering: &mut Lowering, [a, b, out]: [Operand; 3], epilogue: &Epilogue, forced: Option<&Kernel>) -> Result<()> {
         let kernel = choose(&self.candidates(&lowering.caps), forced)?;
         if self.phases.len() > 65_535 {
@@ -182,29 +225,46 @@ impl Rows {
                 self.phases.len()
             )));
         }
-        let columns = self.columns();
-        let items = |c: &Phase| match kernel.name {
-            "gemm_rows_narrow" => c.rows.div_ceil(32) * columns.div_ceil(4),
-            "gemm_rows_broadcast" => c.rows.div_ceil(32) * columns.div_ceil(32),
-            "gemm_rows_plain" => c.rows.div_ceil(4) * columns.div_ceil(8),
-            _ => c.rows * columns,
+        let splits = self.splits(kernel);
+        if splits == 1 {
+            self.push(lowering, kernel, [a, b, out], epilogue, splits);
+            return Ok(());
+        }
+        let slabs = Slabs {
+            partials: lowering.scratch(splits * self.out_len()),
+            splits,
+            floats: self.out_len(),
+            pixel: self.out.floats,
+            period: self.period,
+            channels: self.channels,
         };
-        let per_group = if kernel.workgroup[0] == 8 { 1 } else { kernel.workgroup[0] };
-        let [x, y, _] = grid(self.phases.iter().map(items).max().unwrap_or(0), per_group);
-        let walk = lowering.constant(self.walk());
+        self.push(lowering, kernel, [a, b, slabs.partials], &Epilogue::default(), splits);
+        slabs.finish(lowering, epilogue, out);
+        Ok(())
+    }
+
+    /// Floats of C, if there is one group.
+    fn out_len(&self) -> usize {
+        self.phases.iter().map(|p| p.rows).sum::<usize>() * self.out.floats
+    }
+
+    fn push(&self, lowering: &mut Lowering, kernel: &'static Kernel, [a, b, out]: [Operand; 3], epilogue: &Epilogue, splits: usize) {
+        let Geometry { tile: [tile_rows, tile_columns], per_group, step } = Geometry::of(kernel);
+        let tiles = |p: &Phase| p.rows.div_ceil(tile_rows) * self.columns().div_ceil(tile_columns);
+        let [x, y, _] = grid(self.phases.iter().map(tiles).max().unwrap_or(0), per_group);
+        let walk = lowering.constant(self.walk(step, splits));
         // A binding that is not read still needs a buffer, or a texture: whatever is bound anyway serves.
         let bias = epilogue.bias.unwrap_or(walk);
         let unread = if kernel.bindings.contains(&Bind::Texture) { a } else { walk };
         let saved = epilogue.mask.map_or(unread, |(saved, _)| saved);
         lowering.push(Dispatch {
             kernel,
-            overrides: Vec::new(),
+            overrides: epilogue.overrides(),
             params: bytemuck::bytes_of(&self.params(epilogue)).to_vec(),
             operands: vec![a, b, walk, bias, saved, out],
-            workgroups: [x, y, self.phases.len() as u32],
+            workgroups: [x, y, (self.phases.len() * splits) as u32],
             cost: self.size.cost,
         });
-        Ok(())
     }
 
     fn params(&self, epilogue: &Epilogue) -> GemmRowsParams {
@@ -241,22 +301,55 @@ impl Rows {
         }
     }
 
-    /// The table `walk` of `shaders/gemm_rows.wgsl`.
-    fn walk(&self) -> Vec<u8> {
+    /// The table `walk` of `shaders/gemm_rows.wgsl`, for a kernel that goes by steps of so many k, if it does. A split product has each phase
+    /// once for each part of the steps, and every part writes to a slab of its own.
+    fn walk(&self, step: Option<usize>, splits: usize) -> Vec<u8> {
         let mut table: Vec<[i32; 4]> = Vec::new();
-        let mut first_segment = 3 * self.phases.len();
-        for c in &self.phases {
-            let entries = [
-                [c.rows, c.grid[0], c.grid[1], first_segment],
-                [c.segments.len(), c.out[0], c.out[1], c.a_channel],
-                [c.out_channel, c.columns, 0, 0],
-            ];
-            table.extend(entries.map(|entry| entry.map(|v| v as i32)));
-            first_segment += c.segments.len();
+        let segment_steps = step.map_or(0, |k| self.depth.div_ceil(k));
+        let part = step.map_or(0, |k| self.extents(k).steps.div_ceil(splits));
+        for split in 0..splits {
+            let mut first_segment = 3 * self.phases.len() * splits;
+            let slab = if splits > 1 { split * self.out_len() } else { 0 };
+            for c in &self.phases {
+                let steps = c.segments.len() * segment_steps;
+                let first_step = (split * part).min(steps);
+                let entries = [
+                    [c.rows, c.grid[0], c.grid[1], first_segment],
+                    [c.segments.len(), c.out[0], c.out[1], c.a_channel],
+                    [c.out_channel + slab, c.columns, first_step, part.min(steps - first_step)],
+                ];
+                table.extend(entries.map(|entry| entry.map(|v| v as i32)));
+                first_segment += c.segments.len();
+            }
         }
         for s in self.phases.iter().flat_map(|c| &c.segments) {
             table.push([s.y as i32, s.x as i32, s.b_base as i32, 0]);
         }
         bytemuck::cast_slice(&table).to_vec()
+    }
+}
+
+/// How a kernel of this core cuts a product.
+struct Geometry {
+    /// Rows and columns of a tile.
+    tile: [usize; 2],
+    /// Tiles of a workgroup.
+    per_group: u32,
+    /// k of a step, if the walk says which steps are summed.
+    step: Option<usize>,
+}
+
+impl Geometry {
+    fn of(kernel: &Kernel) -> Self {
+        let (tile, per_group, step) = match kernel.name {
+            "gemm_rows_narrow" => ([32, 4], 1, None),
+            "gemm_rows_broadcast" => ([32, 32], 1, None),
+            "gemm_rows_tile_large" => (choice::LARGE, 1, Some(choice::TILE_STEP)),
+            "gemm_rows_tile_small" => (choice::SMALL, 1, Some(choice::TILE_STEP)),
+            "gemm_rows_reduce" => (choice::REDUCE, 1, Some(choice::REDUCE_STEP)),
+            "gemm_rows_plain" => ([4, 8], 64, None),
+            _ => ([1, 1], 64, None),
+        };
+        Geometry { tile, per_group, step }
     }
 }

@@ -1,0 +1,118 @@
+// gemm_cols_tile_large: transposed matrix product and convolution weight gradient for GPUs: tiles in shared memory, register blocks.
+// Same meaning as torch.matmul(a.T, b) and torch.nn.grad.conv2d_weight.
+//
+//   C[m, n] = sum over pixels p of A(p, m) * B(p, n)      see gemm_cols, which is joined in front
+//
+//   a   [pixels][M]                in      output gradient
+//   b   [pixels][channels]         in      input, gathered by tap
+//   c   [M][taps][channels]        out     or slabs of it in scratch, one for each part of a split sum (gemm_split_finish)
+//
+// Work: one workgroup computes 128 rows by 128 columns in steps of 16 pixels, with the register blocks of gemm_rows_tile_large. Half of the
+// invocations load the tile of A, the other half that of B (gemm_cols_stage). Workgroup (x, y) is a tile, columns fastest; z is the group and, within
+// it, the part of the pixels.
+// Host: src/ops/gemm/cols.rs.  Twins: matmul, conv2d_backward_weight.
+// Variants: whether the sum is split.
+
+@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>;
+
+@compute @workgroup_size(256)
+fn gemm_cols_tile_large(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let p = params;
+    let group = workgroup.z / p.splits;
+    let split = workgroup.z - group * p.splits;
+    let column_tiles = (p.columns + 127u) / 128u;
+    let tile = workgroup.y * workgroups.x + workgroup.x;
+    let row_tile = tile / column_tiles;
+    // Uniform: the grid may be folded.
+    if row_tile * 128u >= p.rows {
+        return;
+    }
+    let m = row_tile * 128u;
+    let n = (tile - row_tile * column_tiles) * 128u;
+    let row_quad = ((local >> 3u) & 3u) | ((local >> 6u) << 2u);
+    let column_quad = (local & 7u) | ((local >> 2u) & 8u);
+    let stager = stager_at(local, m, n, group);
+
+    var k = split * p.split_pixels;
+    let end = min(k + p.split_pixels, p.pixels);
+    var pixel = pixel_at(k + stager.k);
+    var loaded = load(stager, pixel, k, end);
+
+    var top_left = mat4x4<f32>();
+    var top_right = mat4x4<f32>();
+    var bottom_left = mat4x4<f32>();
+    var bottom_right = mat4x4<f32>();
+    for (; k < end; k += 16u) {
+        workgroupBarrier();
+        stage(stager, loaded);
+        workgroupBarrier();
+        // Behind the last step too: a branch around the loads would have registers merged, and wait for them.
+        pixel = eight_on(eight_on(pixel));
+        loaded = load(stager, pixel, k + 16u, end);
+        for (var q = 0u; q < 4u; q++) {
+            let at_a = slot_at(q, row_quad);
+            let at_b = slot_at(q, column_quad);
+            let top0 = tile_a[at_a];
+            let bottom0 = tile_a[at_a + 16u];
+            let left0 = tile_b[at_b];
+            let right0 = tile_b[at_b + 16u];
+            top_left += outer(top0, left0);
+            top_right += outer(top0, right0);
+            bottom_left += outer(bottom0, left0);
+            bottom_right += outer(bottom0, right0);
+            let top1 = tile_a[at_a + QUADS];
+            let bottom1 = tile_a[at_a + QUADS + 16u];
+            let left1 = tile_b[at_b + QUADS];
+            let right1 = tile_b[at_b + QUADS + 16u];
+            top_left += outer(top1, left1);
+            top_right += outer(top1, right1);
+            bottom_left += outer(bottom1, left1);
+            bottom_right += outer(bottom1, right1);
+            let top2 = tile_a[at_a + 2u * QUADS];
+            let bottom2 = tile_a[at_a + 2u * QUADS + 16u];
+            let left2 = tile_b[at_b + 2u * QUADS];
+            let right2 = tile_b[at_b + 2u * QUADS + 16u];
+            top_left += outer(top2, left2);
+            top_right += outer(top2, right2);
+            bottom_left += outer(bottom2, left2);
+            bottom_right += outer(bottom2, right2);
+            let top3 = tile_a[at_a + 3u * QUADS];
+            let bottom3 = tile_a[at_a + 3u * QUADS + 16u];
+            let left3 = tile_b[at_b + 3u * QUADS];
+            let right3 = tile_b[at_b + 3u * QUADS + 16u];
+            top_left += outer(top3, left3);
+            top_right += outer(top3, right3);
+            bottom_left += outer(bottom3, left3);
+            bottom_right += outer(bottom3, right3);
+        }
+    }
+
+    let slab = split * (workgroups.z / p.splits) * p.rows * p.columns;
+    let column = n + 4u * column_quad;
+    for (var r = 0u; r < 4u; r++) {
+        let above = m + 4u * row_quad + r;
+        let below = above + 64u;
+        let above_at = slab + (group * p.rows + above) * p.columns + column;
+        let below_at = above_at + 64u * p.columns;
+        if above < p.rows && column < p.columns {
+            c[above_at >> 2u] = top_left[0];
+        }
+        if above < p.rows && column + 64u < p.columns {
+            c[(above_at + 64u) >> 2u] = top_right[0];
+        }
+        if below < p.rows && column < p.columns {
+            c[below_at >> 2u] = bottom_left[0];
+        }
+        if below < p.rows && column + 64u < p.columns {
+            c[(below_at + 64u) >> 2u] = bottom_right[0];
+        }
+        top_left = moved_up(top_left);
+        top_right = moved_up(top_right);
+        bottom_left = moved_up(bottom_left);
+        bottom_right = moved_up(bottom_right);
+    }
+}
