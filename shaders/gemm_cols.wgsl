@@ -27,7 +27,7 @@ struct GemmColsParams {
     dilation_y: u32,
     dilation_x: u32,
     kernel_width: u32,
-    step_image: u32,   // four pixels as (image, y, x), for the kernel that goes on by four
+    step_image: u32,   // the pixels by which a kernel goes on, as (image, y, x)
     step_y: u32,
     step_x: u32,
     splits: u32,       // parts of the pixels that the gemm_cols_tile_* kernels sum apart; elsewhere 1

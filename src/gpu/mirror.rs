@@ -10,8 +10,11 @@ use crate::error::{Error, Result};
 
 /// Bytes of a vec4 of f32.
 const TEXEL: u64 = 16;
-/// Bytes of a row of texels.
+/// Bytes of an operand in a row of texels.
 const ROW: u64 = Kernel::TEXTURE_WIDTH as u64 * TEXEL;
+/// Texels of a row: four more than are used, one cache line. In rows of 16 KiB the rows of a matrix whose width is a power of two would all meet in the
+/// same few lines of a first-level cache.
+const PITCH: u32 = Kernel::TEXTURE_WIDTH + 4;
 
 /// A range of a buffer, bound or still planned, as far as mirrors depend on it.
 pub trait Region: Clone + PartialEq {
@@ -118,7 +121,7 @@ fn share<R: Region>(mirrors: &[Mirror<R>], places: &mut Vec<Place>) -> Vec<usize
 }
 
 fn total_bytes(places: &[Place]) -> u64 {
-    places.iter().map(|place| place.rows * ROW).sum()
+    places.iter().map(|place| place.rows * u64::from(PITCH) * TEXEL).sum()
 }
 
 /// Bytes of the textures that [`Gpu::sequences`] will allocate for these parts.
@@ -158,7 +161,7 @@ impl Gpu {
             textures.push(self.scoped(&format!("{label}: operand texture"), || {
                 self.device.create_texture(&wgpu::TextureDescriptor {
                     label: Some(&format!("{label}: operand texture")),
-                    size: extent(Kernel::TEXTURE_WIDTH.into(), place.rows),
+                    size: extent(PITCH.into(), place.rows),
                     mip_level_count: 1,
                     sample_count: 1,
                     dimension: wgpu::TextureDimension::D2,
@@ -277,7 +280,11 @@ mod tests {
             assert_eq!(uses, [[0], [0], [1], [0], [2]]);
             assert_eq!(mirrors.len(), 3);
             let sequence = gpu.sequence("mirrors", list, None).unwrap();
-            assert_eq!(sequence.texture_bytes(), 2 * (floats * 4).div_ceil(ROW) * ROW, "the two states of y share a texture");
+            assert_eq!(
+                sequence.texture_bytes(),
+                2 * (floats * 4).div_ceil(ROW) * u64::from(PITCH) * TEXEL,
+                "the two states of y share a texture"
+            );
             gpu.submit(&sequence, 0..1).unwrap();
             let got: Vec<f32> = bytemuck::pod_collect_to_vec(&gpu.read(&z.buffer, offset, floats * 4).unwrap());
             assert!(got.iter().enumerate().all(|(i, v)| *v == 124.0 * i as f32), "{floats} floats");

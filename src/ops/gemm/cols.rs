@@ -154,25 +154,26 @@ impl Cols {
     }
 
     fn push(&self, lowering: &mut Lowering, kernel: &'static Kernel, operands: [Operand; 3], splits: usize) {
-        let ([rows, columns], per_group) = match kernel.name {
-            "gemm_cols_broadcast" => ([32, 32], 1),
-            "gemm_cols_tile_large" => (choice::LARGE, 1),
-            "gemm_cols_tile_small" => (choice::SMALL, 1),
-            "gemm_cols_plain" => ([4, 8], 64),
-            _ => ([1, 1], 64),
+        // Rows and columns of an item, items of a workgroup, and by how many pixels an invocation goes on.
+        let ([rows, columns], per_group, advance) = match kernel.name {
+            "gemm_cols_broadcast" => ([32, 32], 1, 4),
+            "gemm_cols_tile_large" => (choice::LARGE, 1, 8),
+            "gemm_cols_tile_small" => (choice::SMALL, 1, 8),
+            "gemm_cols_plain" => ([4, 8], 64, 1),
+            _ => ([1, 1], 64, 1),
         };
         let [x, y, _] = grid(self.rows.div_ceil(rows) * self.columns().div_ceil(columns), per_group);
         lowering.push(Dispatch {
             kernel,
             overrides: Vec::new(),
-            params: bytemuck::bytes_of(&self.params(splits)).to_vec(),
+            params: bytemuck::bytes_of(&self.params(splits, advance)).to_vec(),
             operands: operands.to_vec(),
             workgroups: [x, y, (self.groups * splits) as u32],
             cost: self.size.cost,
         });
     }
 
-    fn params(&self, splits: usize) -> GemmColsParams {
+    fn params(&self, splits: usize, advance: usize) -> GemmColsParams {
         let grid = self.a.height * self.a.width;
         GemmColsParams {
             pixels: self.pixels() as u32,
@@ -194,9 +195,9 @@ impl Cols {
             dilation_y: self.dilation[0] as u32,
             dilation_x: self.dilation[1] as u32,
             kernel_width: self.kernel[1] as u32,
-            step_image: (4 / grid) as u32,
-            step_y: (4 % grid / self.a.width) as u32,
-            step_x: (4 % self.a.width) as u32,
+            step_image: (advance / grid) as u32,
+            step_y: (advance % grid / self.a.width) as u32,
+            step_x: (advance % self.a.width) as u32,
             splits: splits as u32,
             split_pixels: (self.pixels().div_ceil(choice::TILE_STEP).div_ceil(splits) * choice::TILE_STEP) as u32,
         }
