@@ -101,7 +101,7 @@ fn every_kernel_of_a_preset_is_a_result() {
         assert!(kernels.contains(&kernel), "{label} is no result of {kernels:?}");
         checked += 1;
     }
-    assert!(checked > 50, "{plan}");
+    assert!(checked > 30, "{plan}");
     assert!(report.results.iter().any(|m| m.name.starts_with("ceiling multiply-add")) && kernels.contains(&"adam"), "{kernels:?}");
 }
 

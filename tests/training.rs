@@ -17,7 +17,7 @@ use ganymede::graph::shape::Shape;
 use ganymede::graph::tensor::Tensor;
 use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::state::{HostData, HostTensor};
-use ganymede::ops::gather::{self, Resident, Storage};
+use ganymede::ops::gather::{self, Latent, Resident, Storage};
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
 use ganymede::ops::optimiser::Adam;
 use ganymede::ops::stats::Stat;
@@ -367,8 +367,8 @@ fn an_epoch_shows_every_image_once() {
         let resident =
             Resident { segments, images: count, per_segment: count, image: [1, 2, 2], storage: Storage::U8, scale: 1.0, shift: 0.0 };
         program.effect("real", move |l| {
-            let index = gather::lower_batch_index(l, batch, count, seed, StepRow::draw(update))?;
-            gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
+            let z = Latent { output: l.scratch(4 * batch), shape: Shape::new(&[batch, 1])?, source: Source { seed, stream: 1 } };
+            gather::lower_draw_batch(l, &z, &resident, seed, StepRow::draw(update), (Operand::Place(real), &shape))
         });
     }
     let plan = compile(&mut program, &gpu.caps()).expect("the program compiles");

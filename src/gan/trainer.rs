@@ -187,6 +187,7 @@ impl Trainer {
     /// Uploads z (N, z_dim) and a real batch (N, C, H, W) for discriminator update `update` of the next step ([`Inputs::Given`]).
     pub fn upload_batch(&self, update: usize, z: &Tensor, real: &Tensor) -> Result<()> {
         self.executor.write(&self.gpu, self.step.z[update], &z.pack())?;
+        let real = Tensor::new(self.step.real_shape.clone(), real.data.clone());
         self.executor.write(&self.gpu, self.step.real[update], &real.pack())
     }
 

@@ -10,7 +10,7 @@ use crate::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use crate::ops::elementwise::{Add, LeakyRelu, Sigmoid, Tanh};
 use crate::ops::matmul::Matmul;
 use crate::ops::reduce::GroupBroadcast;
-use crate::ops::reshape::Reshape;
+use crate::ops::reshape::{Reshape, reshape};
 use crate::plan::{NormSite, Program};
 use std::collections::HashMap;
 use std::fmt;
@@ -233,11 +233,11 @@ impl Network {
                         Layer::Flatten => {
                             let n = g.shape(x).dims()[0];
                             let shape = Shape::new(&[n, g.shape(x).len() / n])?;
-                            g.apply(Reshape { shape }, &[x])
+                            reshape(g, x, &shape)
                         }
                         Layer::Unflatten { channels, height, width } => {
                             let shape = Shape::new(&[g.shape(x).dims()[0], channels, height, width])?;
-                            g.apply(Reshape { shape }, &[x])
+                            reshape(g, x, &shape)
                         }
                     }
                 })
