@@ -67,7 +67,7 @@ if ! cmp -s planned.txt captured.txt; then
 fi
 dispatches=$(grep -c 'name="vkCmdDispatch"' step.xml || true)
 [ "$dispatches" = "$(wc -l <planned.txt)" ] || die 1 "the capture has $dispatches dispatches, the plan $(wc -l <planned.txt)"
-for name in 'G\.values' 'D\.grads' 'step/G/fake/[^<]*' 'pass from step/data/z\.noise' 'adam/'; do
+for name in 'G\.values' 'D\.grads' 'step/G/fake/[^<]*' 'pass from step/data/draw\.draw_batch' 'adam/'; do
     grep -q ">${name}[^<]*<" step.xml || die 1 "nothing in the capture is named '$name'"
 done
 say "Proven: $dispatches dispatches in the capture, each under its label; $folder/step_capture.rdc opens in qrenderdoc"

@@ -62,7 +62,7 @@ impl Cover {
                 // They belong to several layers of one pass.
                 let layer = nodes.first().map_or("", |&node| scope(node));
                 let pass = layer.rsplit_once('/').map_or(layer, |(pass, _)| pass);
-                format!("{pass}/sums.backward_weight")
+                format!("{pass}/sums.backward_bias")
             }
             Cover::Backward { site, .. } => format!("{}.backward", scope(site.norm.y)),
             Cover::Loss { loss, .. } => format!("{}.forward_backward", scope(loss.total)),

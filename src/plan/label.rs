@@ -7,7 +7,7 @@
 //!   network pass
 //! ```
 //!
-//! A network's pass and layer may be missing (`step/D/adam`), and so may the direction (`step/data/z.noise`). The number of a layer is its
+//! A network's pass and layer may be missing (`step/D/adam`), and so may the direction (`step/data/draw.draw_batch`). The number of a layer is its
 //! index in the state dict.
 
 use crate::gpu::kernel::Dispatch;
@@ -75,11 +75,11 @@ mod tests {
             ("step/G/fake/linear0.forward.gemm_rows_plain", "step/G/fake/linear0", Some("forward"), "step/G/fake.forward"),
             ("step/G/fake/batch_norm1.running_stats", "step/G/fake/batch_norm1", None, "step/G/fake.forward"),
             ("step/D/loss.forward_backward.bce_with_logits", "step/D/loss", Some("forward_backward"), "step/D/loss"),
-            ("step/D/grad_norm.tensor_norms#3", "step/D/grad_norm", None, "step/D/grad_norm"),
+            ("step/D/adam.adam#3", "step/D/adam", None, "step/D/adam"),
             ("step/G/ema#2", "step/G/ema", None, "step/G/ema"),
             ("step/D/accumulate", "step/D/accumulate", None, "step/D/accumulate"),
-            ("step/data/z.noise", "step/data/z", None, "step/data"),
-            ("step/stats/D_real.score_stats", "step/stats/D_real", None, "step/stats"),
+            ("step/data/draw.draw_batch", "step/data/draw", None, "step/data"),
+            ("step/stats/tick.step_stats", "step/stats/tick", None, "step/stats"),
         ] {
             let parsed = Label::parse(label);
             assert_eq!((parsed.layer, parsed.direction, parsed.phase().as_str()), (layer, direction, phase), "{label}");
