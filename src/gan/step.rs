@@ -183,7 +183,7 @@ impl<'a> StepBuilder<'a> {
     /// Declares the buffers of a step.
     pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
         config.validate()?;
-        let mut program = Program::new();
+        let mut program = Program::new("step");
         let split = config.micro_batches() > 1;
         if split && *inputs == Inputs::Given {
             return Err(Error::internal("micro-batches take their inputs on the device"));
@@ -262,7 +262,7 @@ impl<'a> StepBuilder<'a> {
                 shift: -1.0,
             };
             let draw = move |l: &mut Lowering| gather::lower_draw_batch(l, &latent, &resident, seed, slot, (Operand::Place(real), &shape));
-            self.step.program.effect("draw", draw);
+            self.step.program.effect("data/draw", draw);
         }
         let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
         let real = self.step.program.leaf(&format!("real@{update}"), &self.image.clone(), real)?;
@@ -276,7 +276,7 @@ impl<'a> StepBuilder<'a> {
         if let Inputs::Device { .. } = *self.inputs {
             let (shape, source, draw) = (shape.clone(), self.z_source(), Draw::Step(StepRow::draw(update)));
             let noise = move |l: &mut Lowering| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, draw);
-            self.step.program.effect("z", noise);
+            self.step.program.effect("data/z", noise);
         }
         self.step.program.leaf("z@G", &shape, z)
     }
@@ -303,7 +303,7 @@ impl<'a> StepBuilder<'a> {
 
     fn generator_forward(&mut self, params: &Params, z: NodeId) -> Result<Forward> {
         let network = &self.config.generator;
-        let mut forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
+        let mut forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G/fake")?;
         let taken = self.config.discriminator.input_shape(self.config.micro_batch)?;
         let graph = &mut self.step.program.graph;
         if graph.shape(forward.output) != &taken {
@@ -339,7 +339,7 @@ impl<'a> StepBuilder<'a> {
             let shape = Shape::new(&[2 * n, c, h, w][..self.image.rank()])?;
             return program.leaf(&format!("pair@{update}"), &shape, whole(buffer, 2 * len));
         }
-        program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))
+        program.graph.scope("D/pair/concat", |g| g.apply(ConcatBatch, &[real, fake]))
     }
 
     /// D on one batch. Returns logits (N, 1).
@@ -374,6 +374,7 @@ impl<'a> StepBuilder<'a> {
     pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
         let stores = self.stores(which).clone();
         for (layer, site) in &forward.norms {
+            let scope = self.step.program.graph.node(site.norm.y).scope.clone();
             let place = |key: &str| -> Result<Operand> {
                 let name = format!("{layer}.{key}");
                 let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
@@ -381,7 +382,7 @@ impl<'a> StepBuilder<'a> {
                 Ok(Operand::Place(stores.stats.place(stored)))
             };
             let running = Running { mean: place("running_mean")?, var: place("running_var")?, momentum: NORM_MOMENTUM };
-            self.step.program.track(format!("{}/{layer}", stores.name), *site, running);
+            self.step.program.track(scope, *site, running);
         }
         Ok(())
     }
@@ -430,7 +431,7 @@ impl<'a> StepBuilder<'a> {
         let jobs = std::mem::take(&mut self.jobs);
         let tick = TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) };
         if !jobs.is_empty() {
-            self.step.program.effect("tick", move |l| stats::lower_step_stats(l, &jobs, tick));
+            self.step.program.effect("stats/step", move |l| stats::lower_step_stats(l, &jobs, tick));
         }
     }
 
@@ -439,7 +440,7 @@ impl<'a> StepBuilder<'a> {
         self.optimise();
         let stores = self.stores(which).clone();
         let program = &mut self.step.program;
-        let one = program.graph.scope("one", |g| crate::ops::constant::ones_like(g, loss))?;
+        let one = program.graph.scope(&format!("{}/loss", stores.name), |g| crate::ops::constant::ones_like(g, loss))?;
         let wrt: Vec<NodeId> = stores.parameters.tensors.iter().map(|t| params[&t.spec.name]).collect();
         let gradients = program.graph.gradients(&[(loss, one)], &wrt)?;
         for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
@@ -449,7 +450,7 @@ impl<'a> StepBuilder<'a> {
         }
         if let Some(micro_grads) = stores.micro_grads.clone() {
             let (layout, grads, scale) = (stores.parameters.clone(), stores.grads.clone(), 1.0 / self.config.micro_batches() as f64);
-            program.effect(format!("{}/grads", stores.name), move |l| {
+            program.effect(format!("{}/accumulate", stores.name), move |l| {
                 for (index, &words) in layout.segments.iter().enumerate() {
                     let [micro_grads, grads] = [&micro_grads, &grads].map(|s| Operand::Place(s.segment(&layout, index)));
                     optimiser::lower_accumulate(l, micro_grads, grads, words, scale)?;

@@ -68,6 +68,8 @@ impl fmt::Debug for Item {
 /// program where the leaf was made*: compilation fails if a value would read it after an effect has overwritten it.
 #[derive(Debug)]
 pub struct Program {
+    /// First part of every label: `"step"`.
+    pub(super) name: String,
     /// The graph that items refer to.
     pub graph: Graph,
     pub(super) buffers: Vec<BufferDecl>,
@@ -77,16 +79,11 @@ pub struct Program {
     pub(super) losses: Vec<Bce>,
 }
 
-impl Default for Program {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Program {
-    /// An empty program.
-    pub fn new() -> Self {
+    /// An empty program, whose name begins the label of each of its dispatches.
+    pub fn new(name: &str) -> Self {
         Program {
+            name: name.to_string(),
             graph: ops::new_graph(),
             buffers: Vec::new(),
             items: Vec::new(),
@@ -132,7 +129,7 @@ impl Program {
         self.items.push(Item::Compute { node, place });
     }
 
-    /// Runs dispatches with side effects. Nodes that they name as operands are computed first.
+    /// Runs dispatches with side effects, labelled as `name/label`. Nodes that they name as operands are computed first.
     pub fn effect(&mut self, label: impl Into<String>, lower: impl Fn(&mut Lowering) -> Result<()> + Send + Sync + 'static) {
         self.items.push(Item::Effect { label: label.into(), lower: Box::new(lower) });
     }
