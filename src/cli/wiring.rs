@@ -4,6 +4,7 @@ use super::args::DeviceArgs;
 use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
+use crate::gan::precision;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
 use crate::gan::trainer::{self, PendingStats, Trainer};
@@ -152,6 +153,8 @@ pub struct Built {
     pub adapter: String,
     /// Whose choice of kernels is used, if not the built-in one.
     pub variants: Option<String>,
+    /// What became of a precision that was asked for, if one was.
+    pub precision: Option<String>,
 }
 
 /// Chooses the adapter, compiles the plan, uploads data and initial weights.
@@ -160,13 +163,21 @@ pub struct Built {
 /// [`Error::Environment`] if there is no adapter, or too little memory on it.
 pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
     let gpu = Arc::new(open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?);
-    let gan = config.recipe().gan_config(data.set.channels)?;
+    let mut gan = config.recipe().gan_config(data.set.channels)?;
+    let precision = settle(&mut gan, data, &gpu)?;
     check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
     let variants = describe_variants(config, &gpu);
-    Ok(Built { adapter: gpu.adapter_summary(), variants, engine: Box::new(Training { trainer, gpu, tick: None }) })
+    Ok(Built { adapter: gpu.adapter_summary(), variants, precision, engine: Box::new(Training { trainer, gpu, tick: None }) })
+}
+
+/// Gives the step the precision that it can have, and returns what to say about it.
+fn settle(gan: &mut GanConfig, data: &Data, gpu: &Gpu) -> Result<Option<String>> {
+    let settled = precision::settle(gpu, gan, &Inputs::Device { images: data.set.count })?;
+    gan.precision = settled.precision;
+    Ok(settled.note)
 }
 
 /// A line on the table of kernels in use, if there is one: where it is from, and whether it was made for this adapter.
@@ -391,14 +402,15 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 /// # Errors
 /// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
-    let gan = config.recipe().gan_config(data.set.channels)?;
+    let mut gan = config.recipe().gan_config(data.set.channels)?;
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
+    let precision = settle(&mut gan, data, &gpu)?.map(|line| line + "\n").unwrap_or_default();
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
     let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
     let total = plan.memory().total() + sampler;
     let variants = describe_variants(config, &gpu).map(|line| line + "\n").unwrap_or_default();
     print(&format!(
-        "{}\n{variants}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
+        "{}\n{variants}{precision}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
         gpu.adapter_summary(),
         total as f64 / 1e6,
         plan.memory().total() as f64 / 1e6,

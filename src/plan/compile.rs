@@ -1,6 +1,7 @@
 //! Compilation: items in order, values before their uses, one dispatch list.
 
 use super::cover::{Cover, Fusions};
+use super::half;
 use super::memory;
 use super::program::{Item, Program};
 use super::variants::{check_kernels, check_products};
@@ -92,7 +93,9 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
 /// As [`compile`]; also [`Error::Input`], naming the entry, if the table has a product that the program has not, or a kernel that does not exist or
 /// cannot run its product on this adapter.
 pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Plan> {
-    let Builder { lowering, placed, parts, .. } = build(program, caps, variants)?;
+    let precision = program.precision;
+    let Builder { mut lowering, placed, mut parts, graph, .. } = build(program, &half::caps_for(precision, caps), variants)?;
+    half::convert(graph, precision, &mut lowering, &mut parts);
     for (label, dispatch) in &lowering.dispatches {
         let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
         if storage != dispatch.operands.len() {

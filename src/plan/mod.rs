@@ -5,6 +5,7 @@
 mod compile;
 mod cover;
 mod executor;
+mod half;
 mod memory;
 mod pieces;
 mod print;

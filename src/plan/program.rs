@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::lower::{BufferId, Lowering, Place};
+use crate::graph::precision::Precision;
 use crate::graph::shape::Shape;
 use crate::graph::{Graph, NodeId};
 use crate::ops;
@@ -66,6 +67,8 @@ impl fmt::Debug for Item {
 pub struct Program {
     /// The graph that items refer to.
     pub graph: Graph,
+    /// How products read their operands.
+    pub precision: Precision,
     pub(super) buffers: Vec<BufferDecl>,
     pub(super) items: Vec<Item>,
     pub(super) leaf_made_at: HashMap<NodeId, usize>,
@@ -80,10 +83,11 @@ impl Default for Program {
 }
 
 impl Program {
-    /// An empty program.
+    /// An empty program, whose products read f32.
     pub fn new() -> Self {
         Program {
             graph: ops::new_graph(),
+            precision: Precision::default(),
             buffers: Vec::new(),
             items: Vec::new(),
             leaf_made_at: HashMap::new(),
