@@ -789,6 +789,19 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_before_there_was_a_precision_are_of_f32() {
+        let stored = resolve("").unwrap();
+        assert_eq!(stored.training.precision, Precision::F32);
+        let older = stored.to_toml().unwrap().replace("precision = \"f32\"\n", "");
+        assert!(!older.contains("precision"));
+        let older: TrainConfig = toml::from_str(&older).unwrap();
+        assert_eq!(older, stored);
+        assert_eq!(resolve("[training]\nprecision = \"f16\"").unwrap().recipe().gan_config(1).unwrap().precision, Precision::F16);
+        let message = refused("[training]\nprecision = \"f8\"");
+        assert!(message.contains("precision") && message.contains("f32") && message.contains("f16"), "{message}");
+    }
+
+    #[test]
     fn a_batch_must_fit_into_the_data() {
         let config = resolve("").unwrap();
         config.check_data(32).unwrap();

@@ -122,3 +122,44 @@ pub(super) fn conversion_cases(caps: &Caps) -> Vec<Case> {
     };
     [8, 252, 256, 260, 5000].map(case).to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::testing;
+
+    #[test]
+    fn twins_round_to_nearest_even_and_back() {
+        for (x, bits) in [(1.0, 0x3c00), (-2.0, 0xc000), (65504.0, 0x7bff), (0.0, 0), (-0.0, 0x8000), (0.333_251_953_125, 0x3555)] {
+            assert_eq!((to_f16(x), from_f16(bits)), (bits, x));
+        }
+        // In the middle of two; just above it; a fraction that becomes a whole.
+        let ulp = 1.0 / 1024.0;
+        for (x, rounded) in
+            [(1.0 + 0.5 * ulp, 1.0), (1.0 + 1.5 * ulp, 1.0 + 2.0 * ulp), (1.0 + 0.501 * ulp, 1.0 + ulp), (2.0 - 0.1 * ulp, 2.0)]
+        {
+            assert_eq!(from_f16(to_f16(x)), rounded);
+        }
+    }
+
+    /// Numbers that f16 does not hold come out as one of their neighbours; those beyond its range as its largest or infinity.
+    #[test]
+    fn the_kernel_rounds_to_a_neighbour() {
+        let Some(gpu) = testing::gpu().filter(|gpu| gpu.caps().float16) else { return };
+        let mut values: Vec<f32> = random(&shape(&[1000]), 11, -8.0, 8.0).data.iter().map(|v| *v as f32).collect();
+        values[..4].copy_from_slice(&[1e6, -1e6, 1e-12, -1e-12]);
+        let x = gpu.buffer("x", 4000).unwrap();
+        let y = gpu.buffer("y", 2000).unwrap();
+        gpu.write(&x, 0, bytemuck::cast_slice(&values)).unwrap();
+        let value = Value { operand: Operand::Scratch(0), words: 1000 };
+        let dispatch = conversion(value, Operand::Scratch(1)).map(|o| if o == value.operand { x.whole() } else { y.whole() });
+        gpu.submit(&gpu.sequence("to_f16", vec![("to_f16".into(), dispatch)], None).unwrap(), 0..1).unwrap();
+        let got: Vec<u16> = bytemuck::pod_collect_to_vec(&gpu.read(&y, 0, 2000).unwrap());
+        assert!([0x7c00, 0x7bff].contains(&got[0]) && [0xfc00, 0xfbff].contains(&got[1]), "{:x?}", &got[..4]);
+        assert!(got[2] & 0x7fff <= 1 && got[3] & 0x7fff <= 1, "{:x?}", &got[..4]);
+        for (got, x) in got.iter().zip(&values).skip(4) {
+            let (got, x) = (from_f16(*got), f64::from(*x));
+            assert!((got - x).abs() < x.abs() / 1024.0 + 6e-8, "{x} became {got}");
+        }
+    }
+}
