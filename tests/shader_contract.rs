@@ -497,7 +497,7 @@ fn lint_notices_a_planted_return() {
     for kernel in kernels().into_iter().filter(|k| k.features.contains(&Feature::Subgroup)) {
         let label = kernel.label();
         let text = kernel.wgsl();
-        let lane = after(&text, &["@builtin(local_invocation_index)"])
+        let lane = after(&text, &["@builtin(local_invocation_index)", "@builtin(subgroup_invocation_id)"])
             .and_then(|t| t.split(':').next())
             .unwrap_or_else(|| panic!("{label} has no lane"));
         let entry = text.find(&format!("fn {}(", kernel.name)).unwrap_or_else(|| panic!("{label} has no entry point"));
@@ -577,6 +577,7 @@ fn translate(target: Target, checked: bool, kernel: &Kernel, module: &Module, in
                     C::GroupNonUniformArithmetic,
                     C::GroupNonUniformBallot,
                     C::GroupNonUniformShuffle,
+                    C::GroupNonUniformQuad,
                 ]);
             }
             if checked && kernel.bindings.contains(&Bind::Texture) {

@@ -329,8 +329,9 @@ fn runs_of_micro_batches_repeat_and_resume_to_the_bit() {
         // The timed step is a step like the others.
         let mut timed = start(1);
         timed.run_steps(5).expect("five steps");
-        let spans = timed.time_step().expect("a timed step");
-        assert!(spans.is_none_or(|spans| spans.len() == timed.plan().dispatches.len()));
+        let run = timed.time_step().expect("a timed step");
+        let labels: Vec<&str> = run.spans.iter().map(|span| span.label.as_str()).collect();
+        assert_eq!(labels, timed.plan().dispatches.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>());
         assert_eq!(bits(&tensors(&timed), &[""]), expected);
     }
 }
@@ -357,7 +358,7 @@ fn an_epoch_shows_every_image_once() {
     // 37 images of one byte that is their number, seen by batches of 8, two a step: epochs end inside of batches.
     let (count, batch, d_steps) = (37, 8, 2);
     let config = GanConfig { batch, micro_batch: batch, d_steps, ..config() };
-    let mut program = Program::new();
+    let mut program = Program::new("test");
     let data = program.buffer("data", count);
     let image = Shape::new(&[batch, 1, 2, 2]).expect("a shape");
     let real: Vec<_> = (0..d_steps).map(|u| program.tensor_buffer(format!("real.{u}"), &image)).collect();

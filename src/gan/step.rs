@@ -166,7 +166,7 @@ impl<'a> StepBuilder<'a> {
     /// Declares the buffers of a step.
     pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
         config.validate()?;
-        let mut program = Program::new();
+        let mut program = Program::new("step");
         program.precision = config.precision;
         let split = config.micro_batches() > 1;
         if split && *inputs == Inputs::Given {
@@ -227,9 +227,9 @@ impl<'a> StepBuilder<'a> {
         if let Inputs::Device { .. } = *self.inputs {
             let (shape, slot) = (shape.clone(), StepRow::draw(update));
             let source = Source { seed: self.config.seed, stream: Z_STREAM };
-            self.step
-                .program
-                .effect("z", move |l| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot)));
+            self.step.program.effect("data/z", move |l| {
+                noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot))
+            });
         }
         self.step.program.leaf(name, &shape, z)
     }
@@ -250,7 +250,7 @@ impl<'a> StepBuilder<'a> {
                 scale: 1.0 / 127.5,
                 shift: -1.0,
             };
-            self.step.program.effect("real", move |l| {
+            self.step.program.effect("data/real", move |l| {
                 let index = gather::lower_batch_index(l, shape.dims()[0], images, seed, slot)?;
                 gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
             });
@@ -281,7 +281,7 @@ impl<'a> StepBuilder<'a> {
 
     fn generator_forward(&mut self, params: &Params, z: NodeId) -> Result<Forward> {
         let network = &self.config.generator;
-        let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
+        let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G/fake")?;
         if self.step.program.graph.shape(forward.output) != &self.image {
             return Err(Error::input(format!(
                 "the generator makes {}, the discriminator takes {}",
@@ -294,7 +294,7 @@ impl<'a> StepBuilder<'a> {
 
     /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
     pub fn discriminate_pair(&mut self, params: &Params, real: NodeId, fake: NodeId) -> Result<NodeId> {
-        let both = self.step.program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))?;
+        let both = self.step.program.graph.scope("D/pair/concat", |g| g.apply(ConcatBatch, &[real, fake]))?;
         let forward = self.discriminator_forward(params, both, 2, "D/pair")?;
         self.track(Which::Discriminator, &forward)?;
         self.logits(&forward)
@@ -332,6 +332,7 @@ impl<'a> StepBuilder<'a> {
     pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
         let stores = self.stores(which).clone();
         for (layer, site) in &forward.norms {
+            let scope = self.step.program.graph.node(site.norm.y).scope.clone();
             let place = |key: &str| -> Result<Operand> {
                 let name = format!("{layer}.{key}");
                 let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
@@ -347,9 +348,7 @@ impl<'a> StepBuilder<'a> {
                 running_mean: place("running_mean")?,
                 running_var: place("running_var")?,
             };
-            self.step.program.effect(format!("{}/{layer}", stores.name), move |l| {
-                running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM)
-            });
+            self.step.program.effect(scope, move |l| running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM));
         }
         Ok(())
     }
@@ -365,8 +364,8 @@ impl<'a> StepBuilder<'a> {
         let loss = bce.total;
         self.step.program.note_loss(bce);
         let targets = |loss, score, signs| ScoreTargets { loss: Some(loss), score: Some(score), signs };
-        self.score(logits, 0..n, true, targets(Stat::LossDReal, Stat::DX, Some(Stat::SignsReal)));
-        self.score(logits, n..2 * n, false, targets(Stat::LossDFake, Stat::DGZ1, Some(Stat::SignsFake)));
+        self.score("D_real", logits, 0..n, true, targets(Stat::LossDReal, Stat::DX, Some(Stat::SignsReal)));
+        self.score("D_fake", logits, n..2 * n, false, targets(Stat::LossDFake, Stat::DGZ1, Some(Stat::SignsFake)));
         Ok(loss)
     }
 
@@ -380,7 +379,7 @@ impl<'a> StepBuilder<'a> {
         self.step.program.compute(loss, at);
         self.step.program.note_loss(bce);
         let targets = ScoreTargets { loss: Some(Stat::LossG), score: Some(Stat::DGZ2), signs: None };
-        self.score(logits, 0..n, true, targets);
+        self.score("G", logits, 0..n, true, targets);
         Ok(loss)
     }
 
@@ -388,16 +387,18 @@ impl<'a> StepBuilder<'a> {
         TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) }
     }
 
-    fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
+    fn score(&mut self, name: &str, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
         let (tick, logits, store) = (self.tick(), Operand::Node(logits), self.step.discriminator.id);
-        self.step.program.effect("score", move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
+        self.step
+            .program
+            .effect(format!("stats/{name}"), move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
     }
 
     /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.
     pub fn update(&mut self, which: Which, params: &Params, loss: NodeId, update: usize) -> Result<()> {
         let stores = self.stores(which).clone();
         let program = &mut self.step.program;
-        let one = program.graph.scope("one", |g| crate::ops::constant::ones_like(g, loss))?;
+        let one = program.graph.scope(&format!("{}/loss", stores.name), |g| crate::ops::constant::ones_like(g, loss))?;
         let wrt: Vec<NodeId> = stores.parameters.tensors.iter().map(|t| params[&t.spec.name]).collect();
         let gradients = program.graph.gradients(&[(loss, one)], &wrt)?;
         for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
@@ -407,7 +408,7 @@ impl<'a> StepBuilder<'a> {
         }
         if let Some(micro_grads) = stores.micro_grads.clone() {
             let (layout, grads, scale) = (stores.parameters.clone(), stores.grads.clone(), 1.0 / self.config.micro_batches() as f64);
-            program.effect(format!("{}/grads", stores.name), move |l| {
+            program.effect(format!("{}/accumulate", stores.name), move |l| {
                 for (index, &words) in layout.segments.iter().enumerate() {
                     let [micro_grads, grads] = [&micro_grads, &grads].map(|s| Operand::Place(s.segment(&layout, index)));
                     optimiser::lower_accumulate(l, micro_grads, grads, words, scale)?;
@@ -436,7 +437,7 @@ impl<'a> StepBuilder<'a> {
             })
             .collect();
         let program = &mut self.step.program;
-        program.effect(format!("{}/norm", stores.name), move |l| stats::lower_grad_norm(l, &segments, tick, stat, store));
+        program.effect(format!("{}/grad_norm", stores.name), move |l| stats::lower_grad_norm(l, &segments, tick, stat, store));
         let adam = self.config.adam;
         program.effect(format!("{}/adam", stores.name), move |l| {
             for (index, &words) in stores.parameters.segments.iter().enumerate() {

@@ -7,7 +7,7 @@ pub use super::schedule::Position;
 use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::gpu::{Buffer, Gpu, PendingRead, Span};
+use crate::gpu::{Buffer, Gpu, PendingRead, TimedRun};
 use crate::graph::lower::{Caps, Place};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -127,7 +127,7 @@ impl Trainer {
     }
 
     /// The GPU.
-    pub fn gpu(&self) -> &Gpu {
+    pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
@@ -228,8 +228,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// Runs one more step and times each dispatch on the device, where the adapter has timestamps.
-    pub fn time_step(&mut self) -> Result<Option<Vec<Span>>> {
+    /// Runs one more step by itself and times each dispatch by the finest clock that the adapter has; of parts that run several times, the first
+    /// time.
+    pub fn time_step(&mut self) -> Result<TimedRun> {
         let row = schedule::row(&self.config, self.images, self.position);
         self.write_rows(&[row])?;
         self.position = self.position.after(1, self.config.batch);

@@ -2,6 +2,7 @@
 
 use super::cover::{Cover, Fusions};
 use super::half;
+use super::label;
 use super::memory;
 use super::program::{Item, Program};
 use super::variants::{check_kernels, check_products};
@@ -41,7 +42,7 @@ impl Region for Slot {
 /// A buffer of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanBuffer {
-    /// Label: the declared name, or the names of the values that share it.
+    /// Label: the declared name, or the label of the dispatch that writes it first (later values may share it).
     pub name: String,
     /// Length in 32-bit words.
     pub words: usize,
@@ -54,7 +55,7 @@ pub struct PlanBuffer {
 /// A compiled program: dispatches in order, each with its label, over a list of buffers.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Dispatches with labels such as `D/real/2.conv2d_forward`.
+    /// Dispatches, each with a label of its own: `step/D/pair/conv2.forward.gemm_rows_broadcast`. See [`super::label`].
     pub dispatches: Vec<(String, Dispatch<Slot>)>,
     /// Buffers: the declared ones first, in order of declaration.
     pub buffers: Vec<PlanBuffer>,
@@ -96,6 +97,7 @@ pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> 
     let precision = program.precision;
     let Builder { mut lowering, placed, mut parts, graph, .. } = build(program, &half::caps_for(precision, caps), variants)?;
     half::convert(graph, precision, &mut lowering, &mut parts);
+    label::number(&mut lowering.dispatches);
     for (label, dispatch) in &lowering.dispatches {
         let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
         if storage != dispatch.operands.len() {
@@ -118,6 +120,7 @@ fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Resu
     let fusions = Fusions::find(program, &roots)?;
     let program: &'a Program = program;
     let mut builder = Builder {
+        name: &program.name,
         graph: &program.graph,
         leaf_made_at: &program.leaf_made_at,
         fusions,
@@ -176,6 +179,7 @@ fn nodes_of<'a>(dispatches: impl Iterator<Item = &'a Dispatch<Operand>>) -> Vec<
 }
 
 struct Builder<'a> {
+    name: &'a str,
     graph: &'a Graph,
     leaf_made_at: &'a HashMap<NodeId, usize>,
     fusions: Fusions,
@@ -211,7 +215,7 @@ impl Builder<'_> {
         if is_leaf || owner != self.item || owned != place {
             // The value lives elsewhere (an input, or a value wanted in two places): copy it.
             let shape = self.graph.shape(node).clone();
-            self.lowering.label = format!("{}.copy", self.graph.node(node).label);
+            self.lowering.label = format!("{}/{}.copy", self.name, self.graph.node(node).label());
             crate::graph::op::Op::lower(
                 &Affine { scale: 1.0, shift: 0.0 },
                 &mut self.lowering,
@@ -224,7 +228,7 @@ impl Builder<'_> {
     }
 
     fn effect(&mut self, label: &str, lower: &dyn Fn(&mut Lowering) -> Result<()>) -> Result<()> {
-        self.lowering.label = label.to_string();
+        self.lowering.label = format!("{}/{label}", self.name);
         let start = self.lowering.dispatches.len();
         lower(&mut self.lowering)?;
         let own = self.lowering.dispatches.split_off(start);
@@ -273,12 +277,12 @@ impl Builder<'_> {
                 self.check_fresh(storage, name, *place)?;
             }
         }
-        self.lowering.label = self.graph.node(node).label.clone();
+        self.lowering.label = format!("{}/{}", self.name, cover.label(self.graph));
         cover.lower(self.graph, &mut self.lowering)?;
         self.covers.push(cover.clone());
         self.done.extend(cover.writes().iter().map(|&n| self.graph.storage(n)));
         if !self.done.contains(&node) {
-            return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label)));
+            return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label())));
         }
         Ok(())
     }

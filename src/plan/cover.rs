@@ -38,6 +38,17 @@ pub(super) enum Cover {
 }
 
 impl Cover {
+    /// What its dispatches are called: a fused kernel belongs to the layer of its product or norm.
+    pub fn label(&self, graph: &Graph) -> String {
+        let scope = |node: NodeId| &graph.node(node).scope;
+        match self {
+            Cover::Op(node) | Cover::Product { product: node, .. } => graph.node(*node).label(),
+            Cover::Moments(site) | Cover::Apply { site, .. } => format!("{}.forward", scope(site.norm.y)),
+            Cover::Backward { site, .. } => format!("{}.backward", scope(site.norm.y)),
+            Cover::Loss { loss, .. } => format!("{}.forward_backward", scope(loss.total)),
+        }
+    }
+
     /// Nodes whose values must exist first.
     pub fn reads(&self, graph: &Graph) -> Vec<NodeId> {
         match self {

@@ -65,6 +65,8 @@ impl fmt::Debug for Item {
 /// program where the leaf was made*: compilation fails if a value would read it after an effect has overwritten it.
 #[derive(Debug)]
 pub struct Program {
+    /// First part of every label: `"step"`.
+    pub(super) name: String,
     /// The graph that items refer to.
     pub graph: Graph,
     /// How products read their operands.
@@ -76,16 +78,11 @@ pub struct Program {
     pub(super) losses: Vec<Bce>,
 }
 
-impl Default for Program {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Program {
-    /// An empty program, whose products read f32.
-    pub fn new() -> Self {
+    /// An empty program whose products read f32. Its name begins the label of each of its dispatches.
+    pub fn new(name: &str) -> Self {
         Program {
+            name: name.to_string(),
             graph: ops::new_graph(),
             precision: Precision::default(),
             buffers: Vec::new(),
@@ -132,7 +129,7 @@ impl Program {
         self.items.push(Item::Compute { node, place });
     }
 
-    /// Runs dispatches with side effects. Nodes that they name as operands are computed first.
+    /// Runs dispatches with side effects, labelled as `name/label`. Nodes that they name as operands are computed first.
     pub fn effect(&mut self, label: impl Into<String>, lower: impl Fn(&mut Lowering) -> Result<()> + Send + Sync + 'static) {
         self.items.push(Item::Effect { label: label.into(), lower: Box::new(lower) });
     }
