@@ -45,6 +45,7 @@ fn config(name: &str, batch: usize) -> GanConfig {
         ema_ramp: 0.05,
         seed: 0,
         variants: Default::default(),
+        precision: Default::default(),
     }
 }
 

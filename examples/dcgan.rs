@@ -40,6 +40,7 @@ fn main() -> Result<()> {
         ema_ramp: 0.05,
         seed: 0,
         variants: Default::default(),
+        precision: Default::default(),
     };
 
     let gpu = Arc::new(Gpu::open(&GpuOptions::default())?);

@@ -62,8 +62,8 @@ fn load(stager: Stager, pixel: Pixel, step_k: u32, end: u32) -> Loaded {
 
 fn stage(stager: Stager, loaded: Loaded) {
     if stager.is_a {
-        stage_a(stager.slot, masked(loaded));
+        stage_a(stager.slot, masked_a(loaded));
     } else {
-        stage_b(stager.slot, masked(loaded));
+        stage_b(stager.slot, masked_b(loaded));
     }
 }

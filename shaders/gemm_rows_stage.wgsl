@@ -51,8 +51,8 @@ fn load(stager: Stager, lines: Lines, k: u32) -> Loaded {
 
 fn stage(stager: Stager, loaded: Loaded) {
     if stager.is_a {
-        stage_a(stager.slot, transpose(masked(loaded)));
+        stage_a(stager.slot, transpose(masked_a(loaded)));
     } else {
-        stage_b(stager.slot, b_block(masked(loaded)));
+        stage_b(stager.slot, b_block(masked_b(loaded)));
     }
 }

@@ -1,40 +1,11 @@
 // gemm_tile: how the tiles that a workgroup shares are laid out, and the arithmetic on them. A part of the gemm_*_tile_* kernels, joined behind
-// gemm_tile_large or gemm_tile_small, which say how large they are.
+// gemm_tile_large or gemm_tile_small, which say how large they are, and gemm_tile_f32 or gemm_tile_f16, which load.
 //
 // A tile of A is 4 * QUADS rows by 16 k, one of B 16 k by 4 * QUADS columns. Both are k-major, so that an invocation reads its rows and its columns
 // at one k as vec4s. Neighbouring lanes store different groups of four k, which would meet in the same memory banks: the exclusive or spreads them.
 // (Padded rows would do so too, but go beyond the 16 KiB of shared memory that WebGPU guarantees.)
 //
 // One pair of tiles, not two: what hides the latency of memory is that the next pair is on its way to registers while this one is multiplied.
-
-// What an invocation has loaded for the next step, untouched: to select from it or to turn it over at once would be to wait for it before the
-// arithmetic that is meant to hide the wait.
-struct Loaded {
-    raw: mat4x4<f32>,
-    exists: vec4<bool>, // for each vec4 of `raw`, where the tile needs to know
-}
-
-// Loads four vec4s of A or of B. All addresses are there before the first load, so that nothing waits for a register that is being loaded.
-fn loaded_from(is_a: bool, address: vec4<u32>, exists: vec4<bool>) -> Loaded {
-    var raw: mat4x4<f32>;
-    if is_a {
-        raw = mat4x4<f32>(a4(address.x), a4(address.y), a4(address.z), a4(address.w));
-    } else {
-        raw = mat4x4<f32>(b4(address.x), b4(address.y), b4(address.z), b4(address.w));
-    }
-    return Loaded(raw, exists);
-}
-
-// What has been loaded, with zeros for what does not exist.
-fn masked(loaded: Loaded) -> mat4x4<f32> {
-    let zero = vec4<f32>();
-    return mat4x4<f32>(
-        select(zero, loaded.raw[0], loaded.exists.x),
-        select(zero, loaded.raw[1], loaded.exists.y),
-        select(zero, loaded.raw[2], loaded.exists.z),
-        select(zero, loaded.raw[3], loaded.exists.w),
-    );
-}
 
 // Where rows or columns 4 * quad to 4 * quad + 3 at k = 4 * k_quad are; k + 1 is QUADS further.
 fn slot_at(k_quad: u32, quad: u32) -> u32 {

@@ -30,6 +30,7 @@ fn config(name: &str, channels: usize) -> GanConfig {
         ema_half_life_kimg: 10.0,
         ema_ramp: 0.05,
         seed: 0,
+        precision: Default::default(),
         variants: Default::default(),
     }
 }

@@ -673,6 +673,23 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
 }
 
 #[test]
+fn a_run_in_f16_resumes_in_f16() {
+    let Some(bench) = Bench::new() else { return };
+    let settings = ["--preset", "mlp", "--precision", "f16"];
+    let out = bench.ok(&small("whole", &settings));
+    let whole = latest(&bench.path("whole")).expect("a run that has begun");
+    assert!(out.contains("precision = \"f16\"") && out.contains("products of a step read activations and weights in f16"), "{out}");
+    let full = bench.train("full", &["--preset", "mlp"]);
+    assert_ne!(Traces::of(&full).checkpoints, Traces::of(&whole).checkpoints, "f16 gives the bits of f32");
+    bench.train("stopped", &[&settings[..], &["--stop-after", "5"]].concat());
+    let text = bench.fails(&["train", "--outdir", "stopped", "--resume", "latest", "--precision", "f32"], 2);
+    assert!(text.contains("--precision is \"f32\", but") && text.contains("was trained with \"f16\""), "{text}");
+    bench.ok(&["train", "--outdir", "stopped", "--resume", "latest"]);
+    let stopped = latest(&bench.path("stopped")).expect("a run that has begun");
+    assert_eq!(Traces::of(&stopped).without_stops(&Traces::of(&whole)), Traces::of(&whole));
+}
+
+#[test]
 fn a_run_of_micro_batches_resumes_as_one() {
     let Some(bench) = Bench::new() else { return };
     let whole = bench.train("whole", &["--micro-batch", "2"]);

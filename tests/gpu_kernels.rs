@@ -34,6 +34,7 @@ fn config(generator: Network, discriminator: Network, z_dim: usize, batch: usize
         ema_ramp: 0.05,
         seed: 3,
         variants: Default::default(),
+        precision: Default::default(),
     }
 }
 

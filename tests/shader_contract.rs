@@ -11,6 +11,7 @@ use ganymede::gan::trainer;
 use ganymede::gpu::kernel::{Bind, Dispatch, Feature, Kernel};
 use ganymede::gpu::step::StepRow;
 use ganymede::graph::lower::Caps;
+use ganymede::graph::precision::Precision;
 use ganymede::nn::presets::PRESETS;
 use ganymede::ops::optimiser::Adam;
 use naga::back::{PipelineConstants, hlsl, msl, spv};
@@ -79,7 +80,7 @@ fn specialisations() -> Vec<Specialisation> {
 fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
     let mut dispatches = Vec::new();
     for preset in PRESETS {
-        for channels in [1, 3] {
+        for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
             let (generator, discriminator) = preset.networks(channels);
             let config = GanConfig {
                 generator,
@@ -96,6 +97,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 ema_ramp: 0.05,
                 seed: 0,
                 variants: Default::default(),
+                precision,
             };
             // What draws z and gathers batches on the device comes with the kernel cases, in all its switches.
             let plan = trainer::plan(&config, &Inputs::Given, caps)?;
@@ -105,10 +107,10 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
     Ok(dispatches)
 }
 
-/// Adapters that lead to different kernels: any GPU, and software ones without and with 64-bit integers.
-fn adapters() -> [Caps; 3] {
+/// Adapters that lead to different kernels: any GPU, without and with f16 in storage, and software ones without and with 64-bit integers.
+fn adapters() -> [Caps; 4] {
     let software = Caps { fixed_subgroup: true, software: true, ..Caps::minimal() };
-    [Caps::minimal(), software.clone(), Caps { int64: true, ..software }]
+    [Caps::minimal(), Caps { float16: true, ..Caps::minimal() }, software.clone(), Caps { int64: true, ..software }]
 }
 
 // ---- Helpers ----
@@ -153,6 +155,7 @@ fn capability(feature: Feature) -> Capabilities {
     match feature {
         Feature::Subgroup => Capabilities::SUBGROUP,
         Feature::Int64 => Capabilities::SHADER_INT64,
+        Feature::Float16 => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
     }
 }
 

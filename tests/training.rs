@@ -77,6 +77,7 @@ fn config() -> GanConfig {
         ema_ramp: 1.0,
         seed: 5,
         variants: Default::default(),
+        precision: Default::default(),
     }
 }
 

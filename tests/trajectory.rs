@@ -56,6 +56,7 @@ impl Trajectory {
             ema_ramp: 0.05,
             seed: 0,
             variants: Default::default(),
+            precision: Default::default(),
         };
         Trajectory { end: Fixture::load(&format!("{name}_final")), real, start, config }
     }

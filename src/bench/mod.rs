@@ -42,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
+use crate::graph::precision::Precision;
 use crate::nn::presets::{PRESETS, Preset};
 use crate::ops::optimiser::Adam;
 use std::ffi::OsString;
@@ -70,6 +71,8 @@ pub struct Options {
     pub filter: Option<String>,
     /// Every kernel that can run a product, not only the one that the adapter's table picks.
     pub all_variants: bool,
+    /// Precision of training steps.
+    pub precision: Precision,
     /// Flags that make a child process open the same adapter.
     pub device_flags: Vec<OsString>,
 }
@@ -153,5 +156,6 @@ fn config(preset: &Preset, channels: usize, batch: usize) -> GanConfig {
         ema_ramp: 0.05,
         seed: 0,
         variants: Default::default(),
+        precision: Default::default(),
     }
 }

@@ -4,9 +4,12 @@ use super::timing::Budget;
 use super::{Add, Better, Group, Measurement, Options, config};
 use crate::data::{self, DataSet, LoadOptions};
 use crate::error::{Error, Result};
+use crate::gan::config::GanConfig;
+use crate::gan::precision;
 use crate::gan::step::Inputs;
 use crate::gan::trainer::Trainer;
 use crate::gpu::{Clock, Gpu};
+use crate::graph::precision::Precision;
 use crate::nn::presets::Preset;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +29,11 @@ const TIMED_STEPS: usize = 3;
 /// [`Error::SelfTest`] if a loss is not finite; else as [`Trainer::new`].
 pub fn run(gpu: &Arc<Gpu>, options: &Options, add: &mut Add) -> Result<()> {
     for preset in options.presets(&DEFAULT) {
-        let name = name(preset, options.batch(preset));
+        let mut name = name(preset, options.batch(preset));
+        if options.precision != Precision::F32 {
+            // Results are compared by name.
+            name = format!("{name}, {}", options.precision);
+        }
         if options.wants(&name, "") {
             add(measure(gpu, options, preset, &name)?)?;
         }
@@ -48,7 +55,14 @@ fn measure(gpu: &Arc<Gpu>, options: &Options, preset: &Preset, name: &str) -> Re
     let batch = options.batch(preset);
     let data = images(preset)?;
     let before = gpu.memory_allocated();
-    let mut trainer = Trainer::new(gpu.clone(), config(preset, data.channels, batch), &Inputs::Device { images: data.count })?;
+    let inputs = Inputs::Device { images: data.count };
+    let config = GanConfig { precision: options.precision, ..config(preset, data.channels, batch) };
+    let settled = precision::settle(gpu, &config, &inputs)?;
+    if settled.precision != options.precision {
+        // Numbers of f32 under the name of f16 would be worse than none.
+        return Err(Error::environment(settled.note.unwrap_or_default()));
+    }
+    let mut trainer = Trainer::new(gpu.clone(), config, &inputs)?;
     trainer.upload_data(&data.images)?;
     // The first step compiles what the driver has put off.
     trainer.set_steps_per_submit(Some(1));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Result;
+use crate::graph::precision;
 use crate::profile;
 use crate::run::config::{ConfigFile, Given, Layers};
 use crate::tune::file;
@@ -91,6 +92,24 @@ pub struct VariantsArgs {
     /// Use the kernels of a file that `ganymede tune` wrote, which the run then keeps; `default` for the built-in choice
     #[arg(long, value_name = "FILE|default")]
     pub variants: Option<PathBuf>,
+    /// How products read activations and weights: f16 halves what they move; sums, gradients and all else stay in f32 [default: f32]
+    #[arg(long)]
+    pub precision: Option<Precision>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    F16,
+}
+
+impl From<Precision> for precision::Precision {
+    fn from(given: Precision) -> Self {
+        match given {
+            Precision::F32 => Self::F32,
+            Precision::F16 => Self::F16,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +250,9 @@ pub struct BenchOptions {
     /// Every kernel that can run a product, not only the one that this adapter gets by default
     #[arg(long)]
     pub all_variants: bool,
+    /// How products of training steps read activations and weights [default: f32]
+    #[arg(long)]
+    pub precision: Option<Precision>,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -399,9 +421,10 @@ impl ProfileArgs {
 }
 
 impl VariantsArgs {
-    /// `layers` with the table that the flag gives.
+    /// `layers` with the table and the precision that the flags give.
     fn onto(&self, mut layers: Layers) -> Result<Layers> {
         layers.flags.variants = self.variants.as_deref().map(file::setting).transpose()?;
+        layers.flags.training.precision = self.precision.map(Into::into);
         Ok(layers)
     }
 }
@@ -469,7 +492,7 @@ mod tests {
     #[test]
     fn every_flag_of_train_reaches_the_settings() {
         let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --micro-batch 4 --seed 3 --lr 0.001 --tick 1 --snap 2 \
-                    --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --checked";
+                    --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --precision f16 --checked";
         let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         let config = args.layers().unwrap().resolve(None).unwrap();
         assert_eq!((config.data.source.as_str(), config.networks.preset.as_str()), ("builtin:shapes", "mlp"));
@@ -479,6 +502,7 @@ mod tests {
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
         assert_eq!(r.memory_limit, Some(900));
+        assert_eq!(t.precision, precision::Precision::F16);
     }
 
     #[test]

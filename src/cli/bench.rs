@@ -34,6 +34,7 @@ fn measure(args: &BenchOptions, groups: &[Group]) -> Result<()> {
         runs: args.runs.map(|n| n as usize),
         filter: args.filter.clone(),
         all_variants: args.all_variants,
+        precision: args.precision.map(Into::into).unwrap_or_default(),
         device_flags: bench::device_flags(args.device.adapter.as_deref(), backend.as_deref(), args.device.checked),
     };
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));

@@ -4,6 +4,7 @@ use super::args::DeviceArgs;
 use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
+use crate::gan::precision;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
 use crate::gan::trainer::{self, PendingStats, Trainer};
@@ -158,6 +159,8 @@ pub struct Built {
     pub adapter: String,
     /// Whose choice of kernels is used, if not the built-in one.
     pub variants: Option<String>,
+    /// What became of a precision that was asked for, if one was.
+    pub precision: Option<String>,
 }
 
 /// Chooses the adapter, compiles the plan, uploads data and initial weights. `capture_step` is a step to capture, counted from 1.
@@ -165,23 +168,32 @@ pub struct Built {
 /// # Errors
 /// [`Error::Environment`] if there is no adapter, too little memory on it, or no tool to capture with.
 pub fn build(config: &TrainConfig, data: &Data, capture_step: Option<u64>) -> Result<Built> {
-    let trainer = trainer(config, data, capture_step.is_some())?;
+    let (trainer, precision) = trainer(config, data, capture_step.is_some())?;
     let capture = capture_step.map(|step| CaptureTool::find().map(|tool| (step, tool))).transpose()?;
     let gpu = trainer.gpu().clone();
     let variants = describe_variants(config, &gpu);
-    Ok(Built { adapter: gpu.adapter_summary(), variants, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
+    let adapter = gpu.adapter_summary();
+    Ok(Built { adapter, variants, precision, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
 }
 
-/// A trainer with its data. `debug` names everything for capture tools.
-fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<Trainer> {
+/// A trainer with its data, and what became of a precision that was asked for. `debug` names everything for capture tools.
+fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Option<String>)> {
     let run = &config.run;
     let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
-    let gan = config.recipe().gan_config(data.set.channels)?;
+    let mut gan = config.recipe().gan_config(data.set.channels)?;
+    let precision = settle(&mut gan, data, &gpu)?;
     check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
-    Ok(trainer)
+    Ok((trainer, precision))
+}
+
+/// Gives the step the precision that it can have, and returns what to say about it.
+fn settle(gan: &mut GanConfig, data: &Data, gpu: &Gpu) -> Result<Option<String>> {
+    let settled = precision::settle(gpu, gan, &Inputs::Device { images: data.set.count })?;
+    gan.precision = settled.precision;
+    Ok(settled.note)
 }
 
 /// Runs to a step, counted from 1, and captures it; says where the capture went.
@@ -201,9 +213,10 @@ pub fn capture(config: &TrainConfig, data: &Data, step: u64) -> Result<String> {
 /// # Errors
 /// [`Error::Environment`] if there is no adapter, or too little memory on it.
 pub fn profile(config: &TrainConfig, data: &Data, steps: u32, mut recorder: Recorder) -> Result<Profile> {
-    let mut trainer = recorder.time("build", || trainer(config, data, false))?.0;
+    let (mut trainer, precision) = recorder.time("build", || trainer(config, data, false))?.0;
     let mut profile = profile::profile(&mut trainer, steps, recorder)?;
-    profile.variants = describe_variants(config, trainer.gpu());
+    let lines: Vec<String> = describe_variants(config, trainer.gpu()).into_iter().chain(precision).collect();
+    profile.variants = (!lines.is_empty()).then(|| lines.join("\n"));
     Ok(profile)
 }
 
@@ -444,14 +457,15 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 /// # Errors
 /// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
-    let gan = config.recipe().gan_config(data.set.channels)?;
+    let mut gan = config.recipe().gan_config(data.set.channels)?;
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
+    let precision = settle(&mut gan, data, &gpu)?.map(|line| line + "\n").unwrap_or_default();
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
     let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
     let total = plan.memory().total() + sampler;
     let variants = describe_variants(config, &gpu).map(|line| line + "\n").unwrap_or_default();
     print(&format!(
-        "{}\n{variants}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
+        "{}\n{variants}{precision}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
         gpu.adapter_summary(),
         total as f64 / 1e6,
         plan.memory().total() as f64 / 1e6,

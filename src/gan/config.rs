@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
+use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
 use crate::ops::optimiser::Adam;
@@ -39,6 +40,8 @@ pub struct GanConfig {
     pub seed: u64,
     /// Kernels of the training step in place of the built-in choice. Samplers, which have other shapes, take no part.
     pub variants: Variants,
+    /// How products of the training step read their operands, on adapters that can convert; see [`super::precision::settle`]. Samplers read f32.
+    pub precision: Precision,
 }
 
 impl GanConfig {

@@ -80,6 +80,7 @@ mod tests {
             ema_ramp: 0.05,
             seed: 0,
             variants: Default::default(),
+            precision: Default::default(),
         }
     }
 

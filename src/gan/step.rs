@@ -184,6 +184,7 @@ impl<'a> StepBuilder<'a> {
     pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
         config.validate()?;
         let mut program = Program::new("step");
+        program.precision = config.precision;
         let split = config.micro_batches() > 1;
         if split && *inputs == Inputs::Given {
             return Err(Error::internal("micro-batches take their inputs on the device"));

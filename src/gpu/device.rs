@@ -143,6 +143,7 @@ impl Gpu {
         let caps = Caps {
             fixed_subgroup: false,
             int64: features.contains(Features::SHADER_INT64),
+            float16: adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32),
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             software: adapter::is_software(&info),
         };
@@ -182,7 +183,8 @@ impl Gpu {
     /// [`Error::Input`] if `caps` promise what this adapter does not have.
     pub fn choosing_for(mut self, caps: Caps) -> Result<Gpu> {
         let own = &self.caps;
-        if caps.fixed_subgroup && !own.fixed_subgroup || caps.int64 && !own.int64 || caps.max_binding > own.max_binding {
+        let lacking = [(caps.fixed_subgroup, own.fixed_subgroup), (caps.int64, own.int64), (caps.float16, own.float16)];
+        if lacking.iter().any(|(promised, there)| *promised && !there) || caps.max_binding > own.max_binding {
             return Err(Error::input(format!("{} has {own:?}, so it cannot run the kernels chosen for {caps:?}", self.info.name)));
         }
         self.caps = caps;
@@ -194,6 +196,7 @@ impl Gpu {
         kernel.features.iter().all(|feature| match feature {
             Feature::Subgroup => self.caps.fixed_subgroup,
             Feature::Int64 => self.caps.int64,
+            Feature::Float16 => self.caps.float16,
         })
     }
 

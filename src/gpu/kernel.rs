@@ -25,6 +25,8 @@ pub enum Feature {
     Subgroup,
     /// 64-bit integers in shaders (eight floats a load).
     Int64,
+    /// Conversion between f32 and f16 in storage (`pack2x16float`, `unpack2x16float`); arithmetic in f16 is not asked for.
+    Float16,
 }
 
 /// A compute kernel: one entry point, named as the kernel, in the last of its parts.

@@ -13,6 +13,8 @@ pub struct Caps {
     pub fixed_subgroup: bool,
     /// 64-bit integers in shaders.
     pub int64: bool,
+    /// Conversion between f32 and f16 in shaders.
+    pub float16: bool,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
     /// The adapter is a software rasteriser (lavapipe, SwiftShader, WARP).
@@ -22,7 +24,7 @@ pub struct Caps {
 impl Caps {
     /// An adapter with no optional feature and WebGPU's default limits.
     pub fn minimal() -> Self {
-        Caps { fixed_subgroup: false, int64: false, max_binding: 128 << 20, software: false }
+        Caps { fixed_subgroup: false, int64: false, float16: false, max_binding: 128 << 20, software: false }
     }
 }
 

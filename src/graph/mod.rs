@@ -2,6 +2,7 @@
 
 pub mod lower;
 pub mod op;
+pub mod precision;
 pub mod shape;
 pub mod tensor;
 pub mod variants;
@@ -49,6 +50,8 @@ pub struct Node {
     pub scope: String,
     /// Whether it is part of a forward pass or of a gradient, and of which.
     pub direction: Direction,
+    /// Whether differentiation made it: an upstream gradient, or something on the way to one.
+    pub is_derivative: bool,
 }
 
 impl Node {
@@ -88,6 +91,7 @@ pub struct Graph {
     direction: Direction,
     add: AddRule,
     adjoints: Vec<(NodeId, NodeId)>,
+    differentiating: bool,
 }
 
 /// How differentiation adds two gradients of one node: the only op that a graph needs, and [`crate::ops`] supplies it.
@@ -96,7 +100,15 @@ pub type AddRule = fn(&mut Graph, NodeId, NodeId) -> Result<NodeId>;
 impl Graph {
     /// An empty graph whose gradients are summed by `add`; see [`crate::ops::new_graph`].
     pub fn new(add: AddRule) -> Self {
-        Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), direction: Direction::default(), add, adjoints: Vec::new() }
+        Graph {
+            nodes: Vec::new(),
+            index: HashMap::new(),
+            scopes: Vec::new(),
+            direction: Direction::default(),
+            add,
+            adjoints: Vec::new(),
+            differentiating: false,
+        }
     }
 
     /// Adds a leaf; names are unique.
@@ -123,7 +135,8 @@ impl Graph {
 
     fn insert(&mut self, key: (String, Vec<NodeId>), kind: Kind, shape: Shape) -> NodeId {
         let node = NodeId(self.nodes.len());
-        self.nodes.push(Node { kind, shape, scope: self.scopes.join("/"), direction: self.direction.clone() });
+        let (scope, direction) = (self.scopes.join("/"), self.direction.clone());
+        self.nodes.push(Node { kind, shape, scope, direction, is_derivative: self.differentiating });
         self.index.insert(key, node);
         node
     }
@@ -216,6 +229,13 @@ impl Graph {
     /// # Errors
     /// If an op on a path has no gradient rule; the message names it.
     pub fn gradients(&mut self, seeds: &[(NodeId, NodeId)], wrt: &[NodeId]) -> Result<Vec<Option<NodeId>>> {
+        self.differentiating = true;
+        let gradients = self.differentiate(seeds, wrt);
+        self.differentiating = false;
+        gradients
+    }
+
+    fn differentiate(&mut self, seeds: &[(NodeId, NodeId)], wrt: &[NodeId]) -> Result<Vec<Option<NodeId>>> {
         let last = seeds.iter().map(|(y, _)| y.0).max().unwrap_or(0);
         let mut active = vec![false; last + 1];
         for id in 0..=last {

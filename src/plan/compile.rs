@@ -1,6 +1,7 @@
 //! Compilation: items in order, values before their uses, one dispatch list.
 
 use super::cover::{Cover, Fusions};
+use super::half;
 use super::label;
 use super::memory;
 use super::program::{Item, NormSite, Program};
@@ -96,12 +97,14 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
 /// As [`compile`]; also [`Error::Input`], naming the entry, if the table has a product that the program has not, or a kernel that does not exist or
 /// cannot run its product on this adapter.
 pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Plan> {
-    let Builder { mut lowering, placed, constants, parts, .. } = build(program, caps, variants)?;
+    let precision = program.precision;
+    let Builder { mut lowering, placed, constants, mut parts, graph, .. } = build(program, &half::caps_for(precision, caps), variants)?;
+    half::convert(graph, precision, &mut lowering, &mut parts);
     label::number(&mut lowering.dispatches);
     for (_, dispatch) in &mut lowering.dispatches {
         for operand in &mut dispatch.operands {
             if let Operand::Node(node) = *operand
-                && let Some(table) = constants.get(&program.graph.storage(node))
+                && let Some(table) = constants.get(&graph.storage(node))
             {
                 *operand = *table;
             }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::lower::{BufferId, Lowering, Place};
+use crate::graph::precision::Precision;
 use crate::graph::shape::Shape;
 use crate::graph::{Graph, NodeId};
 use crate::ops;
@@ -72,6 +73,8 @@ pub struct Program {
     pub(super) name: String,
     /// The graph that items refer to.
     pub graph: Graph,
+    /// How products read their operands.
+    pub precision: Precision,
     pub(super) buffers: Vec<BufferDecl>,
     pub(super) items: Vec<Item>,
     pub(super) leaf_made_at: HashMap<NodeId, usize>,
@@ -80,11 +83,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// An empty program, whose name begins the label of each of its dispatches.
+    /// An empty program whose products read f32. Its name begins the label of each of its dispatches.
     pub fn new(name: &str) -> Self {
         Program {
             name: name.to_string(),
             graph: ops::new_graph(),
+            precision: Precision::default(),
             buffers: Vec::new(),
             items: Vec::new(),
             leaf_made_at: HashMap::new(),

@@ -42,7 +42,7 @@ pub struct Entry {
 pub struct Profile {
     /// Adapter and driver.
     pub adapter: String,
-    /// Whose choice of kernels was used, if not the built-in one.
+    /// Whose choice of kernels was used, if not the built-in one, and in which precision, if one was asked for.
     pub variants: Option<String>,
     /// What timed the dispatches.
     pub clock: Clock,

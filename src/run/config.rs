@@ -15,6 +15,7 @@ use super::toml_file::{parse, read};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::gpu::step::StepRow;
+use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::presets;
 use crate::ops::optimiser::Adam;
@@ -92,6 +93,9 @@ section! {
         ema_half_life_kimg: f64,
         /// The half-life is never more than this share of the images seen.
         ema_ramp: f64,
+        /// How products read their operands: `f32` or `f16`.
+        #[serde(default)]
+        precision: Precision,
     }
 }
 
@@ -218,6 +222,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("training.seed", "--seed"),
     ("training.lr_g", "--lr"),
     ("training.lr_d", "--lr"),
+    ("training.precision", "--precision"),
     ("run.kimg", "--kimg"),
     ("run.steps", "--steps"),
     ("run.tick_kimg", "--tick"),
@@ -256,6 +261,7 @@ impl Recipe {
             ema_ramp: t.ema_ramp,
             seed: t.seed,
             variants: self.variants.clone(),
+            precision: t.precision,
         })
     }
 }
@@ -417,6 +423,7 @@ impl Layers {
                 // StyleGAN2-ADA's rule.
                 ema_half_life_kimg: training.ema_half_life_kimg.unwrap_or(f64::from(batch) * 10.0 / 32.0),
                 ema_ramp: training.ema_ramp.unwrap_or(0.05),
+                precision: training.precision.unwrap_or_default(),
             },
             run: RunConfig {
                 kimg: if steps.is_some() { None } else { Some(run.kimg.flatten().unwrap_or(defaults.kimg)) },
@@ -779,6 +786,19 @@ mod tests {
         (flags.training.lr_g, flags.training.lr_d) = (Some(f64::NAN), Some(f64::NAN));
         let message = Layers { flags, file: None }.resolve(None).unwrap_err().to_string();
         assert!(message.starts_with("--lr: got NaN, expected a finite number above 0"), "{message}");
+    }
+
+    #[test]
+    fn settings_of_before_there_was_a_precision_are_of_f32() {
+        let stored = resolve("").unwrap();
+        assert_eq!(stored.training.precision, Precision::F32);
+        let older = stored.to_toml().unwrap().replace("precision = \"f32\"\n", "");
+        assert!(!older.contains("precision"));
+        let older: TrainConfig = toml::from_str(&older).unwrap();
+        assert_eq!(older, stored);
+        assert_eq!(resolve("[training]\nprecision = \"f16\"").unwrap().recipe().gan_config(1).unwrap().precision, Precision::F16);
+        let message = refused("[training]\nprecision = \"f8\"");
+        assert!(message.contains("precision") && message.contains("f32") && message.contains("f16"), "{message}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::gan::trainer;
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::graph::lower::Caps;
+use crate::graph::precision::Precision;
 use crate::nn::presets::PRESETS;
 use crate::ops::optimiser::Adam;
 use crate::ops::{self, case};
@@ -84,7 +85,7 @@ pub fn self_test(gpu: &Gpu, mut report: impl FnMut(&Line)) -> Result<Summary> {
 pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
     let mut used = BTreeSet::new();
     for preset in PRESETS {
-        for channels in [1, 3] {
+        for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
             let (generator, discriminator) = preset.networks(channels);
             let config = GanConfig {
                 generator,
@@ -101,6 +102,7 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
                 ema_ramp: 0.05,
                 seed: 0,
                 variants: Default::default(),
+                precision,
             };
             let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
             used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));

@@ -5,7 +5,8 @@ use super::super::case::{Case, CaseBuffer};
 use super::super::conv2d::{Conv2d, Conv2dBackwardInput, Conv2dBackwardWeight, Conv2dForward};
 use super::super::matmul::Matmul;
 use super::super::{random, shape};
-use super::Epilogue;
+use super::half::{self, Value, from_f16, is_half, read_halves, to_f16};
+use super::{Epilogue, kernels};
 use crate::gpu::kernel::Kernel;
 use crate::graph::NodeId;
 use crate::graph::lower::{Caps, Lowering, Operand};
@@ -69,6 +70,9 @@ const FINISHES: [Finish; 10] = [
     Finish { mask: Some(Activation::Sigmoid), ..PLAIN },
     Finish { bias: true, activation: Activation::Sigmoid, mask: Some(Activation::LeakyRelu(0.5)) },
 ];
+
+/// One epilogue for each set of pipeline overrides.
+const SPECIALISATIONS: [Finish; 4] = [PLAIN, FINISHES[5], FINISHES[6], FINISHES[9]];
 
 /// An op on input shapes.
 struct Problem {
@@ -161,14 +165,30 @@ struct Solved<'a> {
 impl<'a> Solved<'a> {
     fn new(problem: &'a Problem) -> Self {
         let inputs = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
-        let tensors = [random(&inputs[0], 1, -1.0, 1.0), random(&inputs[1], 2, -1.0, 1.0)];
-        let output = problem.op.shape(&[&inputs[0], &inputs[1]]).unwrap_or_else(|e| panic!("{e}"));
+        Self::of(problem, [random(&inputs[0], 1, -1.0, 1.0), random(&inputs[1], 2, -1.0, 1.0)])
+    }
+
+    /// With inputs that f16 holds.
+    fn in_half(problem: &'a Problem) -> Self {
+        let Solved { mut tensors, .. } = Solved::new(problem);
+        tensors.iter_mut().flat_map(|tensor| &mut tensor.data).for_each(|value| *value = from_f16(to_f16(*value)));
+        Self::of(problem, tensors)
+    }
+
+    fn of(problem: &'a Problem, tensors: [Tensor; 2]) -> Self {
+        let inputs = [&tensors[0].shape, &tensors[1].shape];
+        let output = problem.op.shape(&inputs).unwrap_or_else(|e| panic!("{e}"));
         let product = problem.op.twin(&[&tensors[0], &tensors[1]], &output);
         Solved { problem, tensors, product }
     }
 }
 
 fn case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish) -> Case {
+    rounded_case(solved, caps, kernel, finish, [false; 2])
+}
+
+/// A case in which A, B or both are read in f16.
+fn rounded_case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish, rounded: [bool; 2]) -> Case {
     let Solved { problem, tensors, product } = solved;
     let inputs = [tensors[0].shape.clone(), tensors[1].shape.clone()];
     let output = product.shape.clone();
@@ -195,6 +215,15 @@ fn case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish) -
     let mut lowering = Lowering::new(caps.clone());
     let operands = [(node(0), inputs[0].clone()), (node(1), inputs[1].clone())];
     problem.op.append(&mut lowering, &operands, (node(4), output), &epilogue, kernel);
+    if rounded != [false; 2] {
+        let dispatches = std::mem::take(&mut lowering.dispatches);
+        let may_be: Vec<Operand> = dispatches[0].1.operands.iter().zip(rounded).filter(|(_, rounded)| *rounded).map(|(o, _)| *o).collect();
+        let may_round = |operand: Operand| {
+            let (_, shape) = operands.iter().find(|(input, _)| *input == operand)?;
+            may_be.contains(&operand).then_some(Value { operand, words: shape.physical_len() })
+        };
+        lowering.dispatches = read_halves(dispatches, &mut lowering, &may_round);
+    }
     let known = vec![
         (node(0), CaseBuffer::input(&tensors[0])),
         (node(1), CaseBuffer::input(&tensors[1])),
@@ -202,7 +231,8 @@ fn case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish) -
         (node(3), CaseBuffer::input(&saved)),
         (node(4), CaseBuffer::output(&expected)),
     ];
-    let name = format!("{:?} {} {} {} {finish:?}", problem.op, inputs[0], inputs[1], kernel.label());
+    let label = lowering.dispatches.iter().map(|(_, d)| d.kernel).find(|k| is_half(k) && k.name != "to_f16").unwrap_or(kernel).label();
+    let name = format!("{:?} {} {} {label} {finish:?}", problem.op, inputs[0], inputs[1]);
     // Sums are as exact as the largest of them allows, and epilogues may squash that: tanh makes a sum of 20 into 1.
     let squash = (largest_sum / largest(&expected.data)).max(1.0);
     let case = Case::from_lowering(name, lowering, known);
@@ -225,6 +255,45 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
                 cases.extend(FINISHES.map(|finish| case(&solved, caps, kernel, finish)));
             } else {
                 cases.push(case(&solved, caps, kernel, FINISHES[(i + j) % FINISHES.len()]));
+            }
+        }
+    }
+    cases.extend(half_cases(caps, &|_| true));
+    cases
+}
+
+/// Cases of the kernels that read f16 and of the conversion, as far as the adapter can run them and `wanted` asks for them: for each, small
+/// products of every op that it serves, with every specialisation of the epilogue.
+pub fn half_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool) -> Vec<Case> {
+    let mut cases = half::conversion_cases(caps);
+    if !caps.float16 {
+        return cases;
+    }
+    let mut served: Vec<(&str, String)> = Vec::new();
+    for problem in problems() {
+        let shapes = [shape(&problem.inputs[0]), shape(&problem.inputs[1])];
+        // Some rows and columns, so that the places of all numbers of a load are seen.
+        if shapes.iter().any(|s| s.len() < 100) {
+            continue;
+        }
+        let mut solved = None;
+        let candidates = problem.op.candidates(caps, &[&shapes[0], &shapes[1]]);
+        for forms in kernels::half_forms().filter(|forms| candidates.iter().any(|k| std::ptr::eq(*k, forms.f32))) {
+            for (kernel, rounded) in [(forms.ab, [true, true]), (forms.b, [false, true]), (forms.a, [true, false])] {
+                let Some(kernel) = kernel.filter(|k| wanted(k)) else { continue };
+                let service = (problem.op.name(), kernel.label());
+                if served.contains(&service) {
+                    continue;
+                }
+                let solved = solved.get_or_insert_with(|| Solved::in_half(&problem));
+                let is_first = served.iter().all(|(_, label)| *label != service.1);
+                let finishes = match kernel.name.starts_with("gemm_rows") {
+                    true if is_first => &SPECIALISATIONS[..],
+                    true => &SPECIALISATIONS[3..],
+                    false => &SPECIALISATIONS[..1],
+                };
+                cases.extend(finishes.iter().map(|finish| rounded_case(solved, caps, forms.f32, *finish, rounded)));
+                served.push(service);
             }
         }
     }

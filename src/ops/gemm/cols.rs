@@ -102,16 +102,16 @@ impl Cols {
         if caps.fixed_subgroup && caps.int64 {
             found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
-        found.extend([&kernels::COLS_PLAIN, &kernels::COLS_TILE_LARGE, &kernels::COLS_TILE_SMALL]);
-        found.extend((self.splits(&kernels::COLS_TILE_SMALL_SPLIT) > 1).then_some(&kernels::COLS_TILE_SMALL_SPLIT));
+        found.extend([&kernels::COLS_PLAIN, &kernels::COLS_TILES.large, &kernels::COLS_TILES.small]);
+        found.extend((self.splits(&kernels::COLS_TILES.small_split) > 1).then_some(&kernels::COLS_TILES.small_split));
         if !caps.software {
             prefer(
                 &mut found,
                 match self.extents().suits() {
-                    Suits::Large => [&kernels::COLS_TILE_LARGE, &kernels::COLS_TILE_SMALL],
-                    Suits::Small => [&kernels::COLS_TILE_SMALL, &kernels::COLS_PLAIN],
-                    Suits::SmallSplit => [&kernels::COLS_TILE_SMALL_SPLIT, &kernels::COLS_TILE_SMALL],
-                    Suits::Reduce | Suits::Plain => [&kernels::COLS_PLAIN, &kernels::COLS_TILE_SMALL],
+                    Suits::Large => [&kernels::COLS_TILES.large, &kernels::COLS_TILES.small],
+                    Suits::Small => [&kernels::COLS_TILES.small, &kernels::COLS_PLAIN],
+                    Suits::SmallSplit => [&kernels::COLS_TILES.small_split, &kernels::COLS_TILES.small],
+                    Suits::Reduce | Suits::Plain => [&kernels::COLS_PLAIN, &kernels::COLS_TILES.small],
                 },
             );
         }

@@ -10,6 +10,7 @@ const COLS: &[Bind] = &[Params, In, In, Out];
 const COLS_TEXTURES: &[Bind] = &[Params, Texture, Texture, Out];
 const LANES: &[Feature] = &[Feature::Subgroup];
 const LANES_WORDS: &[Feature] = &[Feature::Subgroup, Feature::Int64];
+const HALVES: &[Feature] = &[Feature::Float16];
 
 /// A kernel for software adapters with its two loaders.
 pub(super) struct Loaders {
@@ -29,8 +30,7 @@ impl Loaders {
 /// A kernel of the rows core: its name, variant, loaders, store, what is joined between them and the core, and the rest of the table entry.
 macro_rules! rows {
     (
-        $name:literal, $variant:literal, [$a:literal, $b:literal, $saved:literal], $store:literal, [$($part:literal),*], $bindings:expr, $lanes:expr,
-        $features:expr
+        $name:literal, $variant:literal, [$($loader:literal),+], $store:literal, [$($part:literal),*], $bindings:expr, $lanes:expr, $features:expr
     ) => {
         Kernel {
             name: $name,
@@ -38,10 +38,8 @@ macro_rules! rows {
             parts: &[
                 part!("gemm_rows"),
                 part!("gemm_epilogue"),
-                part!($saved),
+                $(part!($loader),)+
                 part!($store),
-                part!($a),
-                part!($b),
                 $(part!($part),)*
                 part!($name),
             ],
@@ -80,23 +78,58 @@ pub(super) struct Tiles {
     pub reduce_split: Kernel,
 }
 
-/// [`Tiles`]: the variants, and the parts that know how B is stored.
+/// [`Tiles`]: the variants, the parts that know how B is stored, and the loaders.
 macro_rules! rows_tiles {
-    ($whole:literal, $split:literal, $stage:literal, $quad:literal) => {
+    ($whole:literal, $split:literal, $stage:literal, $quad:literal, [$($loader:literal),+], $loads:literal, $features:expr) => {
         Tiles {
-            large: rows_tile!("gemm_rows_tile_large", $whole, ["gemm_tile_large", "gemm_tile", $stage, "gemm_rows_stage"], 256),
-            small: rows_tile!("gemm_rows_tile_small", $whole, ["gemm_tile_small", "gemm_tile", $stage, "gemm_rows_stage"], 128),
-            small_split: rows_tile!("gemm_rows_tile_small", $split, ["gemm_tile_small", "gemm_tile", $stage, "gemm_rows_stage"], 128),
-            reduce: rows_tile!("gemm_rows_reduce", $whole, [$quad], 64),
-            reduce_split: rows_tile!("gemm_rows_reduce", $split, [$quad], 64),
+            large: rows_tile!(
+                "gemm_rows_tile_large",
+                $whole,
+                [$($loader),+],
+                ["gemm_tile_large", "gemm_tile", $loads, $stage, "gemm_rows_stage"],
+                256,
+                $features
+            ),
+            small: rows_tile!(
+                "gemm_rows_tile_small",
+                $whole,
+                [$($loader),+],
+                ["gemm_tile_small", "gemm_tile", $loads, $stage, "gemm_rows_stage"],
+                128,
+                $features
+            ),
+            small_split: rows_tile!(
+                "gemm_rows_tile_small",
+                $split,
+                [$($loader),+],
+                ["gemm_tile_small", "gemm_tile", $loads, $stage, "gemm_rows_stage"],
+                128,
+                $features
+            ),
+            reduce: rows_tile!("gemm_rows_reduce", $whole, [$($loader),+], [$quad], 64, $features),
+            reduce_split: rows_tile!("gemm_rows_reduce", $split, [$($loader),+], [$quad], 64, $features),
         }
     };
 }
 
-/// A kernel of the rows core that needs no feature and reads buffers.
+/// [`Tiles`] of operands in f32.
+macro_rules! rows_tiles_f32 {
+    ($whole:literal, $split:literal, $stage:literal, $quad:literal) => {
+        rows_tiles!($whole, $split, $stage, $quad, ["gemm_a_vec4", "gemm_b_vec4"], "gemm_tile_f32", &[])
+    };
+}
+
+/// [`Tiles`] of operands of which one or both are in f16.
+macro_rules! rows_tiles_f16 {
+    ($whole:literal, $split:literal, $stage:literal, $quad:literal, $loader:literal) => {
+        rows_tiles!($whole, $split, $stage, $quad, [$loader], "gemm_tile_f16", HALVES)
+    };
+}
+
+/// A kernel of the rows core for GPUs.
 macro_rules! rows_tile {
-    ($name:literal, $variant:literal, [$($part:literal),*], $lanes:expr) => {
-        rows!($name, $variant, ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], "gemm_rows_store", [$($part),*], ROWS, $lanes, &[])
+    ($name:literal, $variant:literal, [$($loader:literal),+], [$($part:literal),*], $lanes:expr, $features:expr) => {
+        rows!($name, $variant, [$($loader,)+ "gemm_saved_vec4"], "gemm_rows_store", [$($part),*], ROWS, $lanes, $features)
     };
 }
 
@@ -114,10 +147,42 @@ macro_rules! cols {
     };
 }
 
-/// A kernel of the cols core for GPUs: the tiles' size is a part.
-macro_rules! cols_tile {
-    ($name:literal, $variant:literal, $size:literal, $lanes:expr) => {
-        cols!($name, $variant, ["gemm_a_vec4", "gemm_b_vec4", $size, "gemm_tile", "gemm_cols_stage"], COLS, $lanes, &[])
+/// The kernels of the cols core for GPUs; the tiles' size is a part. A split kernel is the same text, given parts of the pixels.
+pub(super) struct ColsTiles {
+    pub large: Kernel,
+    pub small: Kernel,
+    pub small_split: Kernel,
+}
+
+/// [`ColsTiles`]: the variants and the loaders.
+macro_rules! cols_tiles {
+    ($whole:literal, $split:literal, [$($loader:literal),+], $loads:literal, $features:expr) => {
+        ColsTiles {
+            large: cols!(
+                "gemm_cols_tile_large",
+                $whole,
+                [$($loader,)+ "gemm_tile_large", "gemm_tile", $loads, "gemm_cols_stage"],
+                COLS,
+                256,
+                $features
+            ),
+            small: cols!(
+                "gemm_cols_tile_small",
+                $whole,
+                [$($loader,)+ "gemm_tile_small", "gemm_tile", $loads, "gemm_cols_stage"],
+                COLS,
+                128,
+                $features
+            ),
+            small_split: cols!(
+                "gemm_cols_tile_small",
+                $split,
+                [$($loader,)+ "gemm_tile_small", "gemm_tile", $loads, "gemm_cols_stage"],
+                COLS,
+                128,
+                $features
+            ),
+        }
     };
 }
 
@@ -153,17 +218,23 @@ pub(super) static ROWS_SCALAR: Kernel = Kernel {
     workgroup: [64, 1, 1],
     features: &[],
 };
-pub(super) static ROWS_TILES_N: Tiles = rows_tiles!("n", "n_split", "gemm_stage_n", "gemm_quad_n");
-pub(super) static ROWS_TILES_T: Tiles = rows_tiles!("t", "t_split", "gemm_stage_t", "gemm_quad_t");
+pub(super) static ROWS_TILES_N: Tiles = rows_tiles_f32!("n", "n_split", "gemm_stage_n", "gemm_quad_n");
+pub(super) static ROWS_TILES_T: Tiles = rows_tiles_f32!("t", "t_split", "gemm_stage_t", "gemm_quad_t");
+/// Forward: activations and weights in f16.
+static ROWS_TILES_N_AB16: Tiles = rows_tiles_f16!("n_ab16", "n_ab16_split", "gemm_stage_n", "gemm_quad_n", "gemm_ab_f16");
+static ROWS_TILES_T_AB16: Tiles = rows_tiles_f16!("t_ab16", "t_ab16_split", "gemm_stage_t", "gemm_quad_t", "gemm_ab_f16");
+/// Input gradients: gradients in f32, weights in f16.
+static ROWS_TILES_N_B16: Tiles = rows_tiles_f16!("n_b16", "n_b16_split", "gemm_stage_n", "gemm_quad_n", "gemm_b_f16");
+static ROWS_TILES_T_B16: Tiles = rows_tiles_f16!("t_b16", "t_b16_split", "gemm_stage_t", "gemm_quad_t", "gemm_b_f16");
 pub(super) static COLS_BROADCAST: Loaders = Loaders {
     texture: cols!("gemm_cols_broadcast", "texture", ["gemm_a_texture", "gemm_b_texture", "gemm_patch"], COLS_TEXTURES, 8, LANES_WORDS),
     vec4: cols!("gemm_cols_broadcast", "vec4", ["gemm_a_vec4", "gemm_b_vec4", "gemm_patch"], COLS, 8, LANES_WORDS),
 };
 pub(super) static COLS_PLAIN: Kernel = cols!("gemm_cols_plain", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 64, &[]);
-pub(super) static COLS_TILE_LARGE: Kernel = cols_tile!("gemm_cols_tile_large", "", "gemm_tile_large", 256);
-pub(super) static COLS_TILE_SMALL: Kernel = cols_tile!("gemm_cols_tile_small", "", "gemm_tile_small", 128);
-/// The same text, given parts of the pixels.
-pub(super) static COLS_TILE_SMALL_SPLIT: Kernel = cols_tile!("gemm_cols_tile_small", "split", "gemm_tile_small", 128);
+pub(super) static COLS_TILES: ColsTiles = cols_tiles!("", "split", ["gemm_a_vec4", "gemm_b_vec4"], "gemm_tile_f32", &[]);
+/// Weight gradients: one operand is a gradient in f32, the other an activation in f16.
+static COLS_TILES_A16: ColsTiles = cols_tiles!("a16", "a16_split", ["gemm_a_f16"], "gemm_tile_f16", HALVES);
+static COLS_TILES_B16: ColsTiles = cols_tiles!("b16", "b16_split", ["gemm_b_f16"], "gemm_tile_f16", HALVES);
 pub(super) static COLS_SCALAR: Kernel = cols!("gemm_cols_scalar", "", [], COLS, 64, &[]);
 
 pub(super) static SPLIT_FINISH: Kernel = Kernel {
@@ -180,12 +251,41 @@ pub(super) fn is_split(kernel: &Kernel) -> bool {
     kernel.variant.ends_with("split")
 }
 
+/// A kernel that reads f32, and what does the same with operands in f16.
+pub(super) struct HalfForms {
+    pub f32: &'static Kernel,
+    /// A and B in f16, B alone, A alone; `None` where no product of a training step asks for it.
+    pub ab: Option<&'static Kernel>,
+    pub b: Option<&'static Kernel>,
+    pub a: Option<&'static Kernel>,
+}
+
+/// Every kernel that has forms in f16.
+pub(super) fn half_forms() -> impl Iterator<Item = HalfForms> {
+    let tiles = |t: &'static Tiles| [&t.large, &t.small, &t.small_split, &t.reduce, &t.reduce_split];
+    let rows = [[&ROWS_TILES_N, &ROWS_TILES_N_AB16, &ROWS_TILES_N_B16], [&ROWS_TILES_T, &ROWS_TILES_T_AB16, &ROWS_TILES_T_B16]];
+    let rows = rows.into_iter().flat_map(move |forms| {
+        let [f32, ab, b] = forms.map(tiles);
+        (0..f32.len()).map(move |i| HalfForms { f32: f32[i], ab: Some(ab[i]), b: Some(b[i]), a: None })
+    });
+    let [f32, a, b] = [&COLS_TILES, &COLS_TILES_A16, &COLS_TILES_B16].map(|t| [&t.large, &t.small, &t.small_split]);
+    rows.chain((0..f32.len()).map(move |i| HalfForms { f32: f32[i], ab: None, b: Some(b[i]), a: Some(a[i]) }))
+}
+
+pub(super) static TO_F16: Kernel = Kernel {
+    name: "to_f16",
+    variant: "",
+    parts: &[part!("to_f16")],
+    bindings: &[Params, In, Out],
+    workgroup: [64, 1, 1],
+    features: HALVES,
+};
+
 /// Every kernel of the family.
 pub fn kernels() -> Vec<&'static Kernel> {
     let software = [&ROWS_BROADCAST_N, &ROWS_BROADCAST_T, &ROWS_NARROW_N, &ROWS_NARROW_T, &COLS_BROADCAST];
     let software = software.into_iter().flat_map(|loaders| [&loaders.texture, &loaders.vec4]);
-    let tiles = [&ROWS_TILES_N, &ROWS_TILES_T].into_iter();
-    let tiles = tiles.flat_map(|t| [&t.large, &t.small, &t.small_split, &t.reduce, &t.reduce_split]);
-    let cols = [&COLS_TILE_LARGE, &COLS_TILE_SMALL, &COLS_TILE_SMALL_SPLIT, &COLS_PLAIN, &COLS_SCALAR];
-    software.chain(tiles).chain([&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH]).chain(cols).collect()
+    let tiles = half_forms().flat_map(|forms| [Some(forms.f32), forms.ab, forms.b, forms.a]).flatten();
+    let others = [&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH, &COLS_PLAIN, &COLS_SCALAR, &TO_F16];
+    software.chain(tiles).chain(others).collect()
 }

@@ -19,6 +19,8 @@
 //! `tile_large` has 256 fused multiply-adds for 16 shared loads in its inner loop, no register is spilled (at most 120 are used), and no load from
 //! memory is waited for before that arithmetic. The last is easily lost: whatever touches the loaded registers, or merges them behind a branch, waits.
 //!
+//! Tiles and `reduce` also exist with operands in f16, which a plan may ask for (`half`).
+//!
 //! `narrow` and `broadcast` exist with two loaders. Software adapters read buffers by a loop over lanes and components, so that loads, not
 //! arithmetic, decide. `texture` has the operands copied to textures, which are read by whole vectors; `vec4` reads buffers and serves operands
 //! that are too large for a texture. Measured on lavapipe 22.3 on two cores, in GFLOP/s: 20 to 40 against 4 to 6 without AVX-512, 82 against 45
@@ -28,11 +30,13 @@
 mod cases;
 mod choice;
 pub(super) mod cols;
+mod half;
 mod kernels;
 pub(super) mod rows;
 mod split;
 
-pub use cases::cases;
+pub use cases::{cases, half_cases};
+pub use half::{Value, is_half, read_halves};
 pub use kernels::kernels;
 
 use super::activation::Activation;

@@ -1,0 +1,26 @@
+//! How the operands of products are stored.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How products read the values that they multiply. Sums are in f32 always, and so is everything that no product reads.
+///
+/// Bits depend on it, so a run keeps it in its settings and in its checkpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// Activations and weights rounded to f16 (11 bits, largest 65504), gradients as they are.
+    F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+        })
+    }
+}
