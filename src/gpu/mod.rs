@@ -18,7 +18,7 @@ pub mod step;
 pub mod testing;
 
 pub use adapter::{Backend, GpuOptions, adapters, describe_devices};
-pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead};
+pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead, QUAD_TEST};
 pub use mirror::{Region, texture_bytes};
 pub use pipeline::Pipeline;
 pub use sequence::{Sequence, Span};

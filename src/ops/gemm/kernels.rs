@@ -9,6 +9,7 @@ const ROWS_TEXTURES: &[Bind] = &[Params, Texture, Texture, In, In, Texture, Out]
 const COLS: &[Bind] = &[Params, In, In, Out];
 const COLS_TEXTURES: &[Bind] = &[Params, Texture, Texture, Out];
 const LANES: &[Feature] = &[Feature::Subgroup];
+const QUAD: &[Feature] = &[Feature::Quad];
 const LANES_WORDS: &[Feature] = &[Feature::Subgroup, Feature::Int64];
 
 /// A kernel for software adapters with its two loaders.
@@ -100,6 +101,22 @@ macro_rules! rows_tile {
     };
 }
 
+/// The broadcast kernel of the rows core for subgroups of four lanes: its variant, and the part that knows how B is stored.
+macro_rules! rows_quad {
+    ($variant:literal, $quad:literal) => {
+        rows!(
+            "gemm_rows_broadcast",
+            $variant,
+            ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"],
+            "gemm_rows_store",
+            ["gemm_rows_store_octet", "gemm_lanes4", "gemm_row4", $quad, "gemm_patch_quad"],
+            ROWS,
+            4,
+            QUAD
+        )
+    };
+}
+
 /// A kernel of the cols core.
 macro_rules! cols {
     ($name:literal, $variant:literal, [$($loader:literal),*], $bindings:expr, $lanes:expr, $features:expr) => {
@@ -126,7 +143,7 @@ pub(super) static ROWS_BROADCAST_N: Loaders = rows_loaders!(
     "n_texture",
     "n_vec4",
     "gemm_rows_store_u64",
-    ["gemm_row4", "gemm_patch", "gemm_patch_n"],
+    ["gemm_lanes8", "gemm_row4", "gemm_patch", "gemm_patch_n"],
     LANES_WORDS
 );
 pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!(
@@ -134,9 +151,11 @@ pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!(
     "t_texture",
     "t_vec4",
     "gemm_rows_store_u64",
-    ["gemm_row4", "gemm_patch", "gemm_patch_t"],
+    ["gemm_lanes8", "gemm_row4", "gemm_patch", "gemm_patch_t"],
     LANES_WORDS
 );
+pub(super) static ROWS_BROADCAST_N_QUAD: Kernel = rows_quad!("n_quad", "gemm_quad_n");
+pub(super) static ROWS_BROADCAST_T_QUAD: Kernel = rows_quad!("t_quad", "gemm_quad_t");
 pub(super) static ROWS_NARROW_N: Loaders =
     rows_loaders!("gemm_rows_narrow", "n_texture", "n_vec4", "gemm_rows_store", ["gemm_row8", "gemm_narrow_n"], LANES);
 pub(super) static ROWS_NARROW_T: Loaders =
@@ -156,9 +175,25 @@ pub(super) static ROWS_SCALAR: Kernel = Kernel {
 pub(super) static ROWS_TILES_N: Tiles = rows_tiles!("n", "n_split", "gemm_stage_n", "gemm_quad_n");
 pub(super) static ROWS_TILES_T: Tiles = rows_tiles!("t", "t_split", "gemm_stage_t", "gemm_quad_t");
 pub(super) static COLS_BROADCAST: Loaders = Loaders {
-    texture: cols!("gemm_cols_broadcast", "texture", ["gemm_a_texture", "gemm_b_texture", "gemm_patch"], COLS_TEXTURES, 8, LANES_WORDS),
-    vec4: cols!("gemm_cols_broadcast", "vec4", ["gemm_a_vec4", "gemm_b_vec4", "gemm_patch"], COLS, 8, LANES_WORDS),
+    texture: cols!(
+        "gemm_cols_broadcast",
+        "texture",
+        ["gemm_a_texture", "gemm_b_texture", "gemm_lanes8", "gemm_patch", "gemm_cols_patch"],
+        COLS_TEXTURES,
+        8,
+        LANES_WORDS
+    ),
+    vec4: cols!(
+        "gemm_cols_broadcast",
+        "vec4",
+        ["gemm_a_vec4", "gemm_b_vec4", "gemm_lanes8", "gemm_patch", "gemm_cols_patch"],
+        COLS,
+        8,
+        LANES_WORDS
+    ),
 };
+pub(super) static COLS_BROADCAST_QUAD: Kernel =
+    cols!("gemm_cols_broadcast", "quad", ["gemm_a_vec4", "gemm_b_vec4", "gemm_lanes4", "gemm_cols_patch_quad"], COLS, 4, QUAD);
 pub(super) static COLS_PLAIN: Kernel = cols!("gemm_cols_plain", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 64, &[]);
 pub(super) static COLS_TILE_LARGE: Kernel = cols_tile!("gemm_cols_tile_large", "", "gemm_tile_large", 256);
 pub(super) static COLS_TILE_SMALL: Kernel = cols_tile!("gemm_cols_tile_small", "", "gemm_tile_small", 128);
@@ -186,6 +221,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
     let software = software.into_iter().flat_map(|loaders| [&loaders.texture, &loaders.vec4]);
     let tiles = [&ROWS_TILES_N, &ROWS_TILES_T].into_iter();
     let tiles = tiles.flat_map(|t| [&t.large, &t.small, &t.small_split, &t.reduce, &t.reduce_split]);
+    let quads = [&ROWS_BROADCAST_N_QUAD, &ROWS_BROADCAST_T_QUAD, &COLS_BROADCAST_QUAD];
     let cols = [&COLS_TILE_LARGE, &COLS_TILE_SMALL, &COLS_TILE_SMALL_SPLIT, &COLS_PLAIN, &COLS_SCALAR];
-    software.chain(tiles).chain([&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH]).chain(cols).collect()
+    software.chain(quads).chain(tiles).chain([&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH]).chain(cols).collect()
 }
