@@ -9,7 +9,7 @@ use ganymede::error::Result;
 use ganymede::gan::config::GanConfig;
 use ganymede::gan::step::{Inputs, Z_STREAM};
 use ganymede::gan::trainer::Trainer;
-use ganymede::gpu::{Gpu, GpuOptions};
+use ganymede::gpu::{Clock, Gpu, GpuOptions};
 use ganymede::nn::presets::preset;
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
 use ganymede::ops::optimiser::Adam;
@@ -59,10 +59,11 @@ fn main() -> Result<()> {
         left -= tick;
     }
 
-    // Where a step's time goes, if the adapter has timestamps.
-    if let Some(spans) = trainer.time_step()? {
+    // Where a step's time goes, if the adapter has timestamps; `ganymede profile` says more.
+    let timed = trainer.time_step()?;
+    if timed.clock != Clock::Host {
         let costs = trainer.plan().dispatches.iter().map(|(_, d)| (d.cost.flops, d.kernel.variant));
-        let mut times: Vec<_> = spans.iter().zip(costs).filter_map(|(span, cost)| Some((span.ns?, &span.label, cost))).collect();
+        let mut times: Vec<_> = timed.spans.iter().zip(costs).filter_map(|(span, cost)| Some((span.ns?, &span.label, cost))).collect();
         times.sort_by(|a, b| b.0.total_cmp(&a.0));
         let total: f64 = times.iter().map(|(ns, ..)| ns).sum();
         println!("{} dispatches in {:.1} ms; the slowest:", times.len(), total / 1e6);

@@ -1,17 +1,24 @@
-// One Adam update of a flat parameter store, in place. Equals torch.optim.Adam(betas, eps) without weight decay or amsgrad.
+// One Adam update of a flat parameter store, in place, the moving average of the parameters, and the squares of the gradient.
+// Equals torch.optim.Adam(betas, eps) without weight decay or amsgrad, then ema.lerp_(p, 1 - decay).
 //
 //   m <- beta1 m + (1 - beta1) g
 //   v <- beta2 v + (1 - beta2) g^2
 //   p <- p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+//   ema <- ema + (1 - decay) (p - ema)
+//   squares[b] = sum of g^2 over block b of 64 floats: not finite if a g is not
 //
 // | tensor | shape | direction |
 // |---|---|---|
 // | grads g | flat store | in |
 // | values p, first moments m, second moments v | flat store | inout |
+// | averages ema | flat store; unused if ema_slot is NONE | inout |
+// | squares | blocks | out |
 //
-// lr and the reciprocals of the bias corrections come from the step row: the host computes them in f64. Words between tensors are zero in
-// all four stores and stay zero. One item (four or eight floats) per invocation.
-// Parts: item_*, adam_buffers or adam_textures. Host: src/ops/optimiser.rs. Twin: optimiser::twin::adam.
+// lr, the reciprocals of the bias corrections and decay come from the step row: the host computes them in f64. Words between tensors are
+// zero in all stores and stay zero. One item (four or eight floats) per invocation, or a block of them where that is no slower.
+// Parts: item_vec4, adam_buffers and squares_group, or item_u64, adam_buffers or adam_textures, and squares_lane; ema_rule.
+// Host: src/ops/optimiser.rs.
+// Twins: optimiser::twin::adam, optimiser::twin::ema, optimiser::twin::squares.
 
 struct AdamParams {
     items: u32,
@@ -21,7 +28,11 @@ struct AdamParams {
     beta2: f32,
     one_minus_beta2: f32,
     eps: f32,
-    reserved: u32,
+    ema_slot: u32,
+    blocks: u32,
+    reserved0: u32,
+    reserved1: u32,
+    reserved2: u32,
 }
 
 struct StepRow { slots: array<vec4<u32>, 32> }
@@ -32,7 +43,7 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 
 struct Update { value: vec4<f32>, m: vec4<f32>, v: vec4<f32> }
 
-fn update(g: vec4<f32>, value: vec4<f32>, m0: vec4<f32>, v0: vec4<f32>, p: AdamParams, scalars: vec4<f32>) -> Update {
+fn moved(g: vec4<f32>, value: vec4<f32>, m0: vec4<f32>, v0: vec4<f32>, p: AdamParams, scalars: vec4<f32>) -> Update {
     let lr = scalars.x;
     let inverse_bias1 = scalars.y;
     let inverse_bias2 = scalars.z;
@@ -41,20 +52,42 @@ fn update(g: vec4<f32>, value: vec4<f32>, m0: vec4<f32>, v0: vec4<f32>, p: AdamP
     return Update(value - lr * (m * inverse_bias1) / (sqrt(v * inverse_bias2) + vec4<f32>(p.eps)), m, v);
 }
 
-@compute @workgroup_size(64)
-fn adam(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let p = params;
-    let i = (wid.y * groups.x + wid.x) * 64u + lid;
-    if i >= p.items { return; }
+const NONE = 0xffffffffu;
 
+// Updates an item, and returns the sum of its gradients' squares.
+fn update(i: u32, p: AdamParams) -> f32 {
     let scalars = bitcast<vec4<f32>>(row.slots[p.slot]);
     let g = load_grad(i);
     let value = load_value(i);
     let m = load_m(i);
     let v = load_v(i);
-    let low = update(first(g), first(value), first(m), first(v), p, scalars);
-    let high = update(second(g), second(value), second(m), second(v), p, scalars);
+    let low = moved(first(g), first(value), first(m), first(v), p, scalars);
+    let high = moved(second(g), second(value), second(m), second(v), p, scalars);
     values[i] = join(low.value, high.value);
     moments1[i] = join(low.m, high.m);
     moments2[i] = join(low.v, high.v);
+    if p.ema_slot != NONE {
+        let decay = bitcast<f32>(row.slots[p.ema_slot].z);
+        let average = unpack(averages[i]);
+        averages[i] = join(averaged(first(average), low.value, decay), averaged(second(average), high.value, decay));
+    }
+    var sum = first(g) * first(g);
+    if WIDTH == 2u {
+        sum += second(g) * second(g);
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+@compute @workgroup_size(64)
+fn adam(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let p = params;
+    let index = (wid.y * groups.x + wid.x) * 64u + lid;
+    var sum = 0.0;
+    for (var k = 0u; k < REPEAT; k++) {
+        let i = index * REPEAT + k;
+        if i < p.items {
+            sum += update(i, p);
+        }
+    }
+    keep_squares(sum, index, lid, p.blocks);
 }

@@ -4,6 +4,8 @@
 @group(0) @binding(3) var<storage, read_write> values: array<Item>;
 @group(0) @binding(4) var<storage, read_write> moments1: array<Item>;
 @group(0) @binding(5) var<storage, read_write> moments2: array<Item>;
+@group(0) @binding(6) var<storage, read_write> averages: array<Item>;
+@group(0) @binding(7) var<storage, read_write> squares: array<f32>;
 
 fn load_grad(i: u32) -> Value {
     return unpack(grads[i]);

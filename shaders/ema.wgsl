@@ -7,9 +7,8 @@
 // | values p | flat store | in |
 // | ema | flat store | inout |
 //
-// decay comes from the step row. A decay below one half is computed from the other end, p - decay (p - ema), as torch does, so that
-// decay 0 copies p and decay 1 keeps ema exactly. One item (four or eight floats) per invocation.
-// Parts: item_*, ema_buffers or ema_textures. Host: src/ops/optimiser.rs. Twin: optimiser::twin::ema.
+// decay comes from the step row. One item (four or eight floats) per invocation.
+// Parts: item_*, ema_buffers or ema_textures, ema_rule. Host: src/ops/optimiser.rs. Twin: optimiser::twin::ema.
 
 struct EmaParams {
     items: u32,
@@ -24,12 +23,6 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 @group(0) @binding(1) var<uniform> row: StepRow;
 // Bindings from 2 on are the stores: ema_buffers.wgsl or ema_textures.wgsl.
 
-fn average_of(value: vec4<f32>, average: vec4<f32>, decay: f32) -> vec4<f32> {
-    let from_average = average + (1.0 - decay) * (value - average);
-    let from_value = value - decay * (value - average);
-    return select(from_average, from_value, decay < 0.5);
-}
-
 @compute @workgroup_size(64)
 fn ema(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let p = params;
@@ -39,5 +32,5 @@ fn ema(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: v
     let decay = bitcast<f32>(row.slots[p.slot].z);
     let value = load_value(i);
     let average = load_average(i);
-    averages[i] = join(average_of(first(value), first(average), decay), average_of(second(value), second(average), decay));
+    averages[i] = join(averaged(first(average), first(value), decay), averaged(second(average), second(value), decay));
 }

@@ -17,8 +17,10 @@
 //! Which of several kernels computes a product follows from adapter and shape; [`tune`] times them and writes a table ([`graph::variants`]) that a run
 //! may use instead, and then keeps.
 //!
+//! [`profile`] times every dispatch of a step and says what bounds it, by the labels of [`plan::label`] and the ceilings of [`bench`].
+//!
 //! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `tune`, `cli`; `data` and `eval` stand beside `gan`,
-//! `bench` beside `run`.
+//! `bench` beside `run`, and `profile` on `bench`.
 //!
 //! # Why the numbers can be trusted
 //!
@@ -36,6 +38,7 @@ pub mod graph;
 pub mod nn;
 pub mod ops;
 pub mod plan;
+pub mod profile;
 pub mod run;
 pub mod suggest;
 pub mod tune;

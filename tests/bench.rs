@@ -91,15 +91,17 @@ fn every_kernel_of_a_preset_is_a_result() {
     let (report, ..) = report(&args);
     let kernels: Vec<&str> = report.results.iter().flat_map(|m| m.kernel.split(" + ")).map(|k| k.split('/').next().unwrap_or(k)).collect();
     let (plan, _) = ends(Path::new("."), &["plan", "--preset", "dcgan-28-small", "--batch", "2"], 0);
-    // Labels end with the kernel: `G/3.gemm_rows_broadcast`.
+    // Labels end with the kernel and a number: `step/G/fake/conv3.forward.gemm_rows_broadcast#2`, `step/G/adam`.
     let rows = plan.lines().filter(|l| l.split_whitespace().next().is_some_and(|n| n.parse::<u32>().is_ok()));
     let mut checked = 0;
     for label in rows.filter_map(|l| l.split_whitespace().nth(1)) {
-        let Some(kernel) = label.rsplit('.').next().filter(|k| !k.is_empty() && *k != "dispatches,") else { continue };
-        assert!(kernels.contains(&kernel) || label == "dispatches,", "{label} is no result of {kernels:?}");
+        let Some(kernel) = label.split('#').next().and_then(|l| l.rsplit(['.', '/']).next()).filter(|_| label != "dispatches,") else {
+            continue;
+        };
+        assert!(kernels.contains(&kernel), "{label} is no result of {kernels:?}");
         checked += 1;
     }
-    assert!(checked > 50, "{plan}");
+    assert!(checked > 30, "{plan}");
     assert!(report.results.iter().any(|m| m.name.starts_with("ceiling multiply-add")) && kernels.contains(&"adam"), "{kernels:?}");
 }
 

@@ -38,7 +38,7 @@ struct Golden<'a> {
 
 impl<'a> Golden<'a> {
     fn new(fixture: &'a Fixture) -> Self {
-        Golden { fixture, program: Program::new(), values: HashMap::new(), expected: Vec::new() }
+        Golden { fixture, program: Program::new("golden"), values: HashMap::new(), expected: Vec::new() }
     }
 
     fn graph(&mut self) -> &mut Graph {

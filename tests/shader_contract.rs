@@ -97,7 +97,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
                 seed: 0,
                 variants: Default::default(),
             };
-            // What draws z and gathers batches on the device has no overrides, and comes with the kernel cases.
+            // What draws z and gathers batches on the device comes with the kernel cases, in all its switches.
             let plan = trainer::plan(&config, &Inputs::Given, caps)?;
             dispatches.extend(plan.dispatches.into_iter().map(|(_, dispatch)| dispatch));
         }

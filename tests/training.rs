@@ -17,7 +17,7 @@ use ganymede::graph::shape::Shape;
 use ganymede::graph::tensor::Tensor;
 use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::state::{HostData, HostTensor};
-use ganymede::ops::gather::{self, Resident, Storage};
+use ganymede::ops::gather::{self, Latent, Resident, Storage};
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
 use ganymede::ops::optimiser::Adam;
 use ganymede::ops::stats::Stat;
@@ -328,8 +328,9 @@ fn runs_of_micro_batches_repeat_and_resume_to_the_bit() {
         // The timed step is a step like the others.
         let mut timed = start(1);
         timed.run_steps(5).expect("five steps");
-        let spans = timed.time_step().expect("a timed step");
-        assert!(spans.is_none_or(|spans| spans.len() == timed.plan().dispatches.len()));
+        let run = timed.time_step().expect("a timed step");
+        let labels: Vec<&str> = run.spans.iter().map(|span| span.label.as_str()).collect();
+        assert_eq!(labels, timed.plan().dispatches.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>());
         assert_eq!(bits(&tensors(&timed), &[""]), expected);
     }
 }
@@ -356,7 +357,7 @@ fn an_epoch_shows_every_image_once() {
     // 37 images of one byte that is their number, seen by batches of 8, two a step: epochs end inside of batches.
     let (count, batch, d_steps) = (37, 8, 2);
     let config = GanConfig { batch, micro_batch: batch, d_steps, ..config() };
-    let mut program = Program::new();
+    let mut program = Program::new("test");
     let data = program.buffer("data", count);
     let image = Shape::new(&[batch, 1, 2, 2]).expect("a shape");
     let real: Vec<_> = (0..d_steps).map(|u| program.tensor_buffer(format!("real.{u}"), &image)).collect();
@@ -366,8 +367,8 @@ fn an_epoch_shows_every_image_once() {
         let resident =
             Resident { segments, images: count, per_segment: count, image: [1, 2, 2], storage: Storage::U8, scale: 1.0, shift: 0.0 };
         program.effect("real", move |l| {
-            let index = gather::lower_batch_index(l, batch, count, seed, StepRow::draw(update))?;
-            gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
+            let z = Latent { output: l.scratch(4 * batch), shape: Shape::new(&[batch, 1])?, source: Source { seed, stream: 1 } };
+            gather::lower_draw_batch(l, &z, &resident, seed, StepRow::draw(update), (Operand::Place(real), &shape))
         });
     }
     let plan = compile(&mut program, &gpu.caps()).expect("the program compiles");

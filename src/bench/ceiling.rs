@@ -10,6 +10,7 @@ use crate::gpu::step::StepRow;
 use crate::ops::case::{Case, CaseBuffer};
 use crate::part;
 use bytemuck::{Pod, Zeroable};
+use std::time::Duration;
 
 /// Multiply-adds in registers.
 pub static MULTIPLY_ADD: Kernel = Kernel {
@@ -107,22 +108,26 @@ fn subject(name: String, dispatch: Dispatch<usize>, buffers: Vec<CaseBuffer>, rt
     Subject { name, case, check: Check::Whole, is_product }
 }
 
+/// Floats of the copies: 4 and 64 MiB.
+const COPY_FLOATS: [usize; 2] = [1 << 20, 1 << 24];
+
+/// Finds the ceilings in about a second.
+///
+/// # Errors
+/// As [`Subject::measure`].
+pub fn quick(gpu: &Gpu) -> Result<Ceilings> {
+    let budget = Budget { time: Duration::from_millis(50), runs: None, sample: Duration::from_millis(2) };
+    // A software adapter copies large buffers no faster than small ones, and its twin would take seconds for them.
+    let copies = if gpu.caps().software { &COPY_FLOATS[..1] } else { &COPY_FLOATS };
+    find(gpu, &budget, copies, &mut |_| Ok(()))
+}
+
 /// Measures the ceilings; every kernel is a result where the filter lets it.
 ///
 /// # Errors
 /// As [`Subject::measure`].
 pub fn measure(gpu: &Gpu, options: &Options, budget: &Budget, add: &mut Add) -> Result<Ceilings> {
-    let software = gpu.caps().software;
-    // A software adapter has as many vector registers as its processor, 16 or 32, and an invocation's vec4 takes four of them.
-    let (items, counts): (usize, &[u32]) = if software { (1 << 14, &[1, 2, 3, 4]) } else { (1 << 20, &[2, 4, 8, 12, 16]) };
-    let fused = counts[counts.len() / 2];
-    let arithmetic = counts.iter().map(|n| multiply_add(items, *n, false)).chain([multiply_add(items, fused, true)]);
-    let gflops = best(gpu, options, budget, arithmetic, add)?;
-
-    let copies = COPIES.iter().filter(|(kernel, _)| gpu.supports(kernel));
-    let copies = copies.flat_map(|entry| [1 << 20, 1 << 24].map(|floats| copy(entry, floats)));
-    let gigabytes = best(gpu, options, budget, copies, add)?;
-
+    let ceilings = find(gpu, budget, &COPY_FLOATS, &mut |m| if options.wants(&m.name, &m.kernel) { add(m) } else { Ok(()) })?;
     for mib in [4u64, 64] {
         let name = format!("copy_buffer_to_buffer {mib} MiB");
         if options.wants(&name, "") {
@@ -133,18 +138,30 @@ pub fn measure(gpu: &Gpu, options: &Options, budget: &Budget, add: &mut Add) -> 
             add(Measurement::new(Group::Kernels, &name, "", "GB/s", Better::Higher, samples)?)?;
         }
     }
+    Ok(ceilings)
+}
+
+fn find(gpu: &Gpu, budget: &Budget, copy_floats: &[usize], add: &mut Add) -> Result<Ceilings> {
+    let software = gpu.caps().software;
+    // A software adapter has as many vector registers as its processor, 16 or 32, and an invocation's vec4 takes four of them.
+    let (items, counts): (usize, &[u32]) = if software { (1 << 14, &[1, 2, 3, 4]) } else { (1 << 20, &[2, 4, 8, 12, 16]) };
+    let fused = counts[counts.len() / 2];
+    let arithmetic = counts.iter().map(|n| multiply_add(items, *n, false)).chain([multiply_add(items, fused, true)]);
+    let gflops = best(gpu, budget, arithmetic, add)?;
+
+    let copies = COPIES.iter().filter(|(kernel, _)| gpu.supports(kernel));
+    let copies = copies.flat_map(|entry| copy_floats.iter().map(|floats| copy(entry, *floats)));
+    let gigabytes = best(gpu, budget, copies, add)?;
     Ok(Ceilings { gflops, gigabytes })
 }
 
 /// The best of several kernels' best.
-fn best(gpu: &Gpu, options: &Options, budget: &Budget, subjects: impl Iterator<Item = Subject>, add: &mut Add) -> Result<f64> {
+fn best(gpu: &Gpu, budget: &Budget, subjects: impl Iterator<Item = Subject>, add: &mut Add) -> Result<f64> {
     let mut best: f64 = 0.0;
     for subject in subjects {
         let measured = subject.measure(gpu, budget, None)?;
         best = best.max(measured.best);
-        if options.wants(&measured.name, &measured.kernel) {
-            add(measured)?;
-        }
+        add(measured)?;
     }
     Ok(best)
 }
@@ -155,7 +172,6 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::gpu::testing;
-    use std::time::Duration;
 
     /// Every kernel with every number of accumulators, on sizes that fill no workgroup.
     #[test]

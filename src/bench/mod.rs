@@ -33,8 +33,10 @@ mod subject;
 mod timing;
 mod values;
 
+pub use overhead::least_dispatch_ns;
 pub use report::{Adapter, Better, Group, Host, Measurement, Report};
 pub use start::{child, device_flags};
+pub use subject::Ceilings;
 
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
@@ -120,6 +122,14 @@ pub fn run(gpu: &Arc<Gpu>, options: &Options, command: Vec<String>, say: &mut dy
         )));
     }
     Ok(report)
+}
+
+/// This adapter's ceilings, in about a second: what else is measured at the same time can be held against them.
+///
+/// # Errors
+/// [`Error::SelfTest`] if a kernel computes wrong numbers; [`Error::Environment`] if the device is lost or out of memory.
+pub fn ceilings(gpu: &Gpu) -> Result<Ceilings> {
+    ceiling::quick(gpu)
 }
 
 /// Takes each result as it comes.

@@ -20,6 +20,8 @@ pub static COUNT: Kernel = Kernel {
 
 /// Dispatches in a submit.
 const DISPATCHES: usize = 1000;
+/// Dispatches that are timed one by one.
+const TIMED_DISPATCHES: usize = 32;
 /// Seconds for each result, unless told otherwise.
 const SECONDS: f64 = 1.0;
 /// Bytes of a readback.
@@ -96,6 +98,20 @@ pub fn run(gpu: &Gpu, options: &Options, add: &mut Add) -> Result<()> {
         add(Measurement::new(Group::Overhead, &name, "", "us", Better::Lower, samples)?)?;
     }
     Ok(())
+}
+
+/// Nanoseconds that a dispatch takes at least, timed one by one as in a profile ([`Gpu::submit_timed`]).
+///
+/// # Errors
+/// [`Error::SelfTest`] if a dispatch was lost; else as [`Gpu::submit`].
+pub fn least_dispatch_ns(gpu: &Gpu) -> Result<f64> {
+    let (buffers, sequence) = counting(gpu, TIMED_DISPATCHES, 1)?;
+    // The first run may compile.
+    gpu.submit(&sequence, 0..1)?;
+    let run = gpu.submit_timed(&sequence, 0, gpu.clock())?;
+    check(gpu, &buffers, 2 * TIMED_DISPATCHES as u32)?;
+    // Dispatches that are all shorter than a tick take none or one.
+    Ok(run.spans.iter().filter_map(|span| span.ns).min_by(f64::total_cmp).unwrap_or(run.tick_ns))
 }
 
 /// A sequence of `dispatches` that count in turn in each of `counters` buffers.

@@ -43,7 +43,7 @@ pub struct Subject {
 }
 
 /// This adapter's ceilings, from the same run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ceilings {
     /// GFLOP/s of multiply-adds in registers.
     pub gflops: f64,

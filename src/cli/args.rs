@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Result;
+use crate::profile;
 use crate::run::config::{ConfigFile, Given, Layers};
 use crate::tune::file;
 
@@ -30,6 +31,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Time the kernels of a training step on this adapter, and write the fastest ones to a file for --variants
     Tune(TuneArgs),
+    /// Time every dispatch of a training step, and say what bounds it
+    Profile(ProfileArgs),
     /// List the presets
     Presets,
     /// Measure kernels, training steps and overheads on this machine's adapter
@@ -57,7 +60,7 @@ pub enum Backend {
     Dx12,
 }
 
-/// Flags that say what is trained, shared by `train` and `plan`.
+/// Flags that say what is trained, shared by `train`, `plan` and `profile`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ModelArgs {
     /// Data set: a folder, or builtin:NAME
@@ -129,6 +132,9 @@ pub struct TrainArgs {
     /// Stop with a checkpoint after this many steps, without shortening the run
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
+    /// Capture this step of the run, counted from 1, with the RenderDoc, PIX or Xcode that is attached (see docs/PROFILING.md)
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..))]
+    pub capture_step: Option<u64>,
     /// Text that ends the run folder's name
     #[arg(long, value_name = "TEXT")]
     pub desc: Option<String>,
@@ -256,6 +262,48 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// Networks, as --preset
+    #[arg(value_name = "PRESET", conflicts_with = "preset")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub variants: VariantsArgs,
+    /// Steps that are timed, after a warm-up
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub steps: u32,
+    /// Write the host's and the device's work as a Chrome trace, which ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+    /// What the lines of the table stand for
+    #[arg(long, value_enum, default_value_t = By::Kernel)]
+    pub by: By,
+    /// Time nothing, but capture this step, counted from 1, with the RenderDoc, PIX or Xcode that is attached (see docs/PROFILING.md)
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["steps", "trace", "by"], value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub capture_step: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    Kernel,
+    Layer,
+    Phase,
+    Dispatch,
+}
+
+impl From<By> for profile::By {
+    fn from(by: By) -> Self {
+        match by {
+            By::Kernel => profile::By::Kernel,
+            By::Layer => profile::By::Layer,
+            By::Phase => profile::By::Phase,
+            By::Dispatch => profile::By::Dispatch,
+        }
+    }
+}
+
 /// A list of seeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seeds(pub Vec<u64>);
@@ -340,6 +388,16 @@ impl ModelArgs {
     }
 }
 
+impl ProfileArgs {
+    /// The settings that the flags give, and the `--config` file.
+    pub fn layers(&self) -> Result<Layers> {
+        let mut layers = self.variants.onto(self.model.layers()?)?;
+        let preset = &mut layers.flags.networks.preset;
+        *preset = self.name.clone().or(preset.take());
+        Ok(layers)
+    }
+}
+
 impl VariantsArgs {
     /// `layers` with the table that the flag gives.
     fn onto(&self, mut layers: Layers) -> Result<Layers> {
@@ -421,5 +479,14 @@ mod tests {
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
         assert_eq!(r.memory_limit, Some(900));
+    }
+
+    #[test]
+    fn profile_takes_the_preset_by_position_or_by_flag() {
+        for line in ["ganymede profile mlp --batch 8", "ganymede profile --preset mlp --batch 8"] {
+            let Command::Profile(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
+            let config = args.layers().unwrap().resolve(None).unwrap();
+            assert_eq!((config.networks.preset.as_str(), config.training.batch, args.steps), ("mlp", 8, 10), "{line}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod check;
 mod devices;
 mod plan;
 mod presets;
+mod profile;
 mod sample;
 mod train;
 mod tune;
@@ -43,6 +44,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Presets => presets::run(),
         Command::Bench(args) => bench::run(&args),
     };

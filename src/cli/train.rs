@@ -34,6 +34,13 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     if step >= config.last_step(step, images_seen) {
         return already_done(&layers, &config, &origin);
     }
+    if let Some(captured) = args.capture_step.filter(|captured| !(step + 1..=config.last_step(step, images_seen)).contains(captured)) {
+        return Err(Error::input(format!(
+            "--capture-step {captured}: this run does steps {} to {}; give one of them",
+            step + 1,
+            config.last_step(step, images_seen)
+        )));
+    }
     let outdir = Path::new(&config.run.outdir);
     if folder.is_none() && !args.dry_run {
         folder::prepare_outdir(outdir)?;
@@ -63,7 +70,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     }
 
     let stop = Stop::install()?;
-    let mut built = wiring::build(&config, &data)?;
+    let mut built = wiring::build(&config, &data, args.capture_step)?;
     log.line(&format!("Adapter: {}; {} of device memory", built.adapter, format_bytes(built.engine.memory())))?;
     built.variants.iter().try_for_each(|line| log.line(line))?;
     let folder = match folder {

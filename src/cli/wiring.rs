@@ -7,13 +7,14 @@ use crate::gan::config::GanConfig;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
 use crate::gan::trainer::{self, PendingStats, Trainer};
-use crate::gpu::{Backend, Gpu, GpuOptions, describe_devices};
+use crate::gpu::{Backend, CaptureTool, Gpu, GpuOptions, describe_devices};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::presets::preset;
 use crate::nn::summary;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
+use crate::profile::{self, Profile, Recorder};
 use crate::run::config::{TrainConfig, VariantsConfig};
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
@@ -140,8 +141,13 @@ pub fn micro_batches(config: &TrainConfig, data: &Data) -> Result<Option<String>
 /// # Errors
 /// As [`Gpu::open`].
 pub fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
+    open_with(adapter, backend, checked, false)
+}
+
+/// `debug` names everything for capture tools.
+fn open_with(adapter: Option<String>, backend: Option<&str>, checked: bool, debug: bool) -> Result<Gpu> {
     let backend = backend.map(str::parse::<Backend>).transpose()?;
-    Gpu::open(&GpuOptions { adapter, backend, checked, ..GpuOptions::default() })
+    Gpu::open(&GpuOptions { adapter, backend, checked, debug, ..GpuOptions::default() })
 }
 
 /// A trainer that is ready to run.
@@ -154,19 +160,51 @@ pub struct Built {
     pub variants: Option<String>,
 }
 
-/// Chooses the adapter, compiles the plan, uploads data and initial weights.
+/// Chooses the adapter, compiles the plan, uploads data and initial weights. `capture_step` is a step to capture, counted from 1.
 ///
 /// # Errors
-/// [`Error::Environment`] if there is no adapter, or too little memory on it.
-pub fn build(config: &TrainConfig, data: &Data) -> Result<Built> {
-    let gpu = Arc::new(open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?);
+/// [`Error::Environment`] if there is no adapter, too little memory on it, or no tool to capture with.
+pub fn build(config: &TrainConfig, data: &Data, capture_step: Option<u64>) -> Result<Built> {
+    let trainer = trainer(config, data, capture_step.is_some())?;
+    let capture = capture_step.map(|step| CaptureTool::find().map(|tool| (step, tool))).transpose()?;
+    let gpu = trainer.gpu().clone();
+    let variants = describe_variants(config, &gpu);
+    Ok(Built { adapter: gpu.adapter_summary(), variants, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
+}
+
+/// A trainer with its data. `debug` names everything for capture tools.
+fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<Trainer> {
+    let run = &config.run;
+    let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
     let gan = config.recipe().gan_config(data.set.channels)?;
     check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
     trainer.upload_data(&data.set.images)?;
-    let variants = describe_variants(config, &gpu);
-    Ok(Built { adapter: gpu.adapter_summary(), variants, engine: Box::new(Training { trainer, gpu, tick: None }) })
+    Ok(trainer)
+}
+
+/// Runs to a step, counted from 1, and captures it; says where the capture went.
+///
+/// # Errors
+/// As for [`build`].
+pub fn capture(config: &TrainConfig, data: &Data, step: u64) -> Result<String> {
+    let mut built = build(config, data, Some(step))?;
+    for _ in 0..step {
+        built.engine.run_steps(1)?;
+    }
+    built.engine.notice().ok_or_else(|| Error::internal("the step to capture was run without a capture"))
+}
+
+/// Times the dispatches of a training step, over `steps` steps. `recorder` holds what was done before.
+///
+/// # Errors
+/// [`Error::Environment`] if there is no adapter, or too little memory on it.
+pub fn profile(config: &TrainConfig, data: &Data, steps: u32, mut recorder: Recorder) -> Result<Profile> {
+    let mut trainer = recorder.time("build", || trainer(config, data, false))?.0;
+    let mut profile = profile::profile(&mut trainer, steps, recorder)?;
+    profile.variants = describe_variants(config, trainer.gpu());
+    Ok(profile)
 }
 
 /// A line on the table of kernels in use, if there is one: where it is from, and whether it was made for this adapter.
@@ -228,6 +266,9 @@ struct Training {
     gpu: Arc<Gpu>,
     /// A tick that has ended, and whose statistics nobody has taken yet.
     tick: Option<PendingStats>,
+    /// A step that is to be captured, and the tool for it.
+    capture: Option<(u64, CaptureTool)>,
+    notice: Option<String>,
 }
 
 impl Drop for Training {
@@ -238,7 +279,19 @@ impl Drop for Training {
 
 impl Engine for Training {
     fn run_steps(&mut self, n: u32) -> Result<()> {
-        self.trainer.run_steps(n)
+        let done = self.trainer.position().step;
+        let Some((step, mut tool)) = self.capture.take_if(|(step, _)| *step > done && *step - done <= u64::from(n)) else {
+            return self.trainer.run_steps(n);
+        };
+        let before = (step - done - 1) as u32;
+        self.trainer.run_steps(before)?;
+        let place = self.gpu.capture(&mut tool, || self.trainer.run_steps(1))?;
+        self.notice = Some(format!("Captured step {step}. {place}"));
+        self.trainer.run_steps(n - before - 1)
+    }
+
+    fn notice(&mut self) -> Option<String> {
+        self.notice.take()
     }
 
     fn step(&self) -> u64 {

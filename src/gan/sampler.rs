@@ -71,7 +71,7 @@ impl Compiled {
         let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
         let parameters = Layout::new(of(Role::Parameter), caps.max_binding)?;
         let running = Layout::new(of(Role::Running), caps.max_binding)?;
-        let mut program = Program::new();
+        let mut program = Program::new("sample");
         let values = Store::declare(&mut program, &format!("{}.ema", generator.name), &parameters);
         let stats = Store::declare(&mut program, &format!("{}.ema_stats", generator.name), &running);
         let z_shape = generator.input_shape(batch)?;
@@ -84,7 +84,7 @@ impl Compiled {
             }
         }
         let input = program.leaf("z", &z_shape, z)?;
-        let output = generator.forward(&mut program, &params, input, Mode::Eval, "sample")?.output;
+        let output = generator.forward(&mut program, &params, input, Mode::Eval, "G")?.output;
         let image = program.graph.shape(output).clone();
         let out = program.tensor_buffer("sample.out", &image);
         program.compute(output, out);

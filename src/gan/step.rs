@@ -5,21 +5,22 @@
 use super::config::GanConfig;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::graph::NodeId;
-use crate::graph::lower::{BufferId, Operand, Place};
+use crate::graph::lower::{BufferId, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
-use crate::nn::network::{Forward, Mode, NORM_MOMENTUM, Network, Params};
-use crate::nn::store::{Layout, Role, Store};
+use crate::graph::{Kind, NodeId};
+use crate::nn::network::{Forward, Layer, Mode, NORM_MOMENTUM, Network, Params};
+use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
 use crate::ops::batch::ConcatBatch;
+use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
-use crate::ops::gather::{self, Resident, Storage};
+use crate::ops::gather::{self, Latent, Resident, Storage};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
-use crate::ops::optimiser::{self, AdamStores};
-use crate::ops::reshape::Reshape;
-use crate::ops::running_stats::{self, RunningStats};
-use crate::ops::stats::{self, BadEvent, GradSegment, ScoreTargets, Stat, StatsLayout, TickBuffers};
+use crate::ops::optimiser::{self, AdamStores, BLOCK};
+use crate::ops::reshape::{Reshape, reshape};
+use crate::ops::stats::{self, BadEvent, Job, ScoreTargets, Stat, StatsLayout, TickBuffers};
 use crate::plan::Program;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The random stream of z; `ganymede sample` draws from it too.
@@ -56,6 +57,8 @@ pub struct NetworkStores {
     pub m: Store,
     /// Adam's second moments.
     pub v: Store,
+    /// Sums of the gradients' squares, segments one after the other.
+    pub squares: BufferId,
     /// Running statistics.
     pub stats: Store,
     /// Moving average of parameters and running statistics (generator only).
@@ -82,6 +85,7 @@ impl NetworkStores {
             m: Store::declare(program, &format!("{name}.m"), &parameters),
             v: Store::declare(program, &format!("{name}.v"), &parameters),
             stats: Store::declare(program, &format!("{name}.stats"), &running),
+            squares: program.buffer(format!("{name}.squares"), parameters.segments.iter().map(|&words| square_words(words)).sum()),
             micro_grads,
             ema,
             parameters,
@@ -89,6 +93,11 @@ impl NetworkStores {
             id: which as u32,
         })
     }
+}
+
+/// Words that the squares of a segment of so many words take: one for each block, and starting where a binding may start.
+fn square_words(words: usize) -> usize {
+    words.div_ceil(BLOCK).next_multiple_of(ALIGNMENT)
 }
 
 /// A step program and the places that the trainer talks to.
@@ -104,6 +113,8 @@ pub struct Step {
     pub z: Vec<Place>,
     /// Real batch of each discriminator update.
     pub real: Vec<Place>,
+    /// Shape of a real batch in memory: flat where the discriminator flattens images first.
+    pub real_shape: Shape,
     /// Statistics of the tick ([`StatsLayout`]).
     pub stats: Place,
     /// The first bad event of the run ([`BadEvent`]).
@@ -160,26 +171,34 @@ pub struct StepBuilder<'a> {
     step: Step,
     image: Shape,
     versions: usize,
+    /// Discriminator updates whose pair is in its place.
+    paired: BTreeSet<usize>,
+    /// What the next dispatch of statistics adds to the tick.
+    jobs: Vec<Job>,
+    /// An update of the optimiser that waits to hear whether its result is averaged.
+    pending: Option<(Which, usize)>,
 }
 
 impl<'a> StepBuilder<'a> {
     /// Declares the buffers of a step.
     pub fn new(config: &'a GanConfig, inputs: &'a Inputs, max_bytes: u64) -> Result<Self> {
         config.validate()?;
-        let mut program = Program::new();
+        let mut program = Program::new("step");
         let split = config.micro_batches() > 1;
         if split && *inputs == Inputs::Given {
             return Err(Error::internal("micro-batches take their inputs on the device"));
         }
         let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator, max_bytes, split)?;
         let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator, max_bytes, split)?;
-        let image = config.discriminator.input_shape(config.micro_batch)?;
+        let image = entry_shape(&config.discriminator, config.micro_batch)?;
         let z_shape = Shape::new(&[config.micro_batch, config.z_dim])?;
         let mut z = Vec::new();
         let mut real = Vec::new();
         for update in 0..config.d_steps {
             z.push(program.tensor_buffer(format!("z.{update}"), &z_shape));
-            real.push(program.tensor_buffer(format!("real.{update}"), &image));
+            // Fakes are made behind the reals, so that D sees both as one batch.
+            let len = image.physical_len();
+            real.push(Place { buffer: program.buffer(format!("pair.{update}"), 2 * len), offset: 0, len });
         }
         let scalar = Shape::new(&[1, 1])?;
         let losses = ["D.real", "D.fake", "G"].map(|name| program.tensor_buffer(format!("loss.{name}"), &scalar));
@@ -195,12 +214,14 @@ impl<'a> StepBuilder<'a> {
                 data.push(whole(program.buffer(format!("data.{}", data.len()), words), words));
             }
         }
-        let step = Step { program, generator, discriminator, z, real, stats, events, losses, data, images_per_segment };
-        Ok(StepBuilder { config, inputs, step, image, versions: 0 })
+        let step =
+            Step { program, generator, discriminator, z, real, real_shape: image.clone(), stats, events, losses, data, images_per_segment };
+        Ok(StepBuilder { config, inputs, step, image, versions: 0, paired: BTreeSet::new(), jobs: Vec::new(), pending: None })
     }
 
     /// Leaves for a network's parameters as they are at this point of the step.
     pub fn parameters(&mut self, which: Which) -> Result<Params> {
+        self.optimise();
         let stores = self.stores(which).clone();
         self.versions += 1;
         let mut params = Params::new();
@@ -214,32 +235,23 @@ impl<'a> StepBuilder<'a> {
 
     /// From here on to the next update, everything runs once for each micro-batch.
     pub fn each_micro_batch(&mut self) {
+        self.optimise();
         if self.config.micro_batches() > 1 {
             self.step.program.part(self.config.micro_batches() as u32);
         }
     }
 
-    /// Draws z for a discriminator update. Drawn again in the same step, it is the same.
-    fn draw_z(&mut self, update: usize, name: &str) -> Result<NodeId> {
-        let z = self.step.z[update];
-        let shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
-        if let Inputs::Device { .. } = *self.inputs {
-            let (shape, slot) = (shape.clone(), StepRow::draw(update));
-            let source = Source { seed: self.config.seed, stream: Z_STREAM };
-            self.step
-                .program
-                .effect("z", move |l| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, Draw::Step(slot)));
-        }
-        self.step.program.leaf(name, &shape, z)
+    fn z_source(&self) -> Source {
+        Source { seed: self.config.seed, stream: Z_STREAM }
     }
 
     /// Draws z and a batch of reals for a discriminator update.
     pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
-        let z = self.draw_z(update, &format!("z@{update}"))?;
-        let real = self.step.real[update];
+        let (z, real) = (self.step.z[update], self.step.real[update]);
+        let z_shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
         if let Inputs::Device { images } = *self.inputs {
-            let slot = StepRow::draw(update);
-            let (shape, seed) = (self.image.clone(), self.config.seed);
+            let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source: self.z_source() };
+            let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
                 images,
@@ -249,13 +261,24 @@ impl<'a> StepBuilder<'a> {
                 scale: 1.0 / 127.5,
                 shift: -1.0,
             };
-            self.step.program.effect("real", move |l| {
-                let index = gather::lower_batch_index(l, shape.dims()[0], images, seed, slot)?;
-                gather::lower_gather_batch(l, &resident, index, Operand::Place(real), &shape)
-            });
+            let draw = move |l: &mut Lowering| gather::lower_draw_batch(l, &latent, &resident, seed, slot, (Operand::Place(real), &shape));
+            self.step.program.effect("data/draw", draw);
         }
+        let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
         let real = self.step.program.leaf(&format!("real@{update}"), &self.image.clone(), real)?;
         Ok((z, real))
+    }
+
+    /// Draws the z of a discriminator update once more.
+    fn draw_z_again(&mut self, update: usize) -> Result<NodeId> {
+        let z = self.step.z[update];
+        let shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
+        if let Inputs::Device { .. } = *self.inputs {
+            let (shape, source, draw) = (shape.clone(), self.z_source(), Draw::Step(StepRow::draw(update)));
+            let noise = move |l: &mut Lowering| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, draw);
+            self.step.program.effect("data/z", noise);
+        }
+        self.step.program.leaf("z@G", &shape, z)
     }
 
     /// G(z) in training mode; its running statistics move.
@@ -273,30 +296,50 @@ impl<'a> StepBuilder<'a> {
             return Ok((params, fake));
         }
         let params = self.parameters(Which::Generator)?;
-        let z = self.draw_z(self.config.d_steps - 1, "z@G")?;
+        let z = self.draw_z_again(self.config.d_steps - 1)?;
         let forward = self.generator_forward(&params, z)?;
         Ok((params, forward.output))
     }
 
     fn generator_forward(&mut self, params: &Params, z: NodeId) -> Result<Forward> {
         let network = &self.config.generator;
-        let forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G")?;
-        if self.step.program.graph.shape(forward.output) != &self.image {
-            return Err(Error::input(format!(
-                "the generator makes {}, the discriminator takes {}",
-                self.step.program.graph.shape(forward.output),
-                self.image
-            )));
+        let mut forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G/fake")?;
+        let taken = self.config.discriminator.input_shape(self.config.micro_batch)?;
+        let graph = &mut self.step.program.graph;
+        if graph.shape(forward.output) != &taken {
+            return Err(Error::input(format!("the generator makes {}, the discriminator takes {taken}", graph.shape(forward.output))));
         }
+        forward.output = graph.scope("G/fake/out", |g| reshape(g, forward.output, &self.image))?;
         Ok(forward)
     }
 
     /// D on a batch of reals and a batch of fakes in one pass, with separate batch statistics; real first. Returns logits (2N, 1).
     pub fn discriminate_pair(&mut self, params: &Params, real: NodeId, fake: NodeId) -> Result<NodeId> {
-        let both = self.step.program.graph.scope("D/pair", |g| g.apply(ConcatBatch, &[real, fake]))?;
+        let both = self.pair(real, fake)?;
         let forward = self.discriminator_forward(params, both, 2, "D/pair")?;
         self.track(Which::Discriminator, &forward)?;
         self.logits(&forward)
+    }
+
+    /// A batch of reals and a batch of fakes as one, real first: where they lie side by side that is the same memory.
+    fn pair(&mut self, real: NodeId, fake: NodeId) -> Result<NodeId> {
+        let program = &mut self.step.program;
+        let update = match &program.graph.node(real).kind {
+            Kind::Leaf { place: Some(place), .. } => self.step.real.iter().position(|p| p == place),
+            _ => None,
+        };
+        // The fakes start where a binding may start, and each pair is made once.
+        if let Some(update) = update
+            && self.step.real[update].len.is_multiple_of(ALIGNMENT)
+            && self.paired.insert(update)
+        {
+            let Place { buffer, len, .. } = self.step.real[update];
+            program.compute(fake, Place { buffer, offset: len, len });
+            let [n, c, h, w] = self.image.nchw();
+            let shape = Shape::new(&[2 * n, c, h, w][..self.image.rank()])?;
+            return program.leaf(&format!("pair@{update}"), &shape, whole(buffer, 2 * len));
+        }
+        program.graph.scope("D/pair/concat", |g| g.apply(ConcatBatch, &[real, fake]))
     }
 
     /// D on one batch. Returns logits (N, 1).
@@ -331,24 +374,15 @@ impl<'a> StepBuilder<'a> {
     pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
         let stores = self.stores(which).clone();
         for (layer, site) in &forward.norms {
+            let scope = self.step.program.graph.node(site.norm.y).scope.clone();
             let place = |key: &str| -> Result<Operand> {
                 let name = format!("{layer}.{key}");
                 let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
                 let stored = stored.ok_or_else(|| Error::internal(format!("{} keeps no {name}", stores.name)))?;
                 Ok(Operand::Place(stores.stats.place(stored)))
             };
-            let g = &self.step.program.graph;
-            let shape = g.shape(site.norm.mean).clone();
-            let count = g.shape(site.x).rows() / site.groups;
-            let buffers = RunningStats {
-                mean: Operand::Node(site.norm.mean),
-                variance: Operand::Node(site.norm.var),
-                running_mean: place("running_mean")?,
-                running_var: place("running_var")?,
-            };
-            self.step.program.effect(format!("{}/{layer}", stores.name), move |l| {
-                running_stats::lower_running_stats(l, buffers, &shape, count, NORM_MOMENTUM)
-            });
+            let running = Running { mean: place("running_mean")?, var: place("running_var")?, momentum: NORM_MOMENTUM };
+            self.step.program.track(scope, *site, running);
         }
         Ok(())
     }
@@ -383,20 +417,30 @@ impl<'a> StepBuilder<'a> {
         Ok(loss)
     }
 
-    fn tick(&self) -> TickBuffers {
-        TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) }
+    fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
+        let store = self.step.discriminator.id;
+        self.jobs.push(Job::Score { logits: Operand::Node(logits), rows, real, targets, store });
+        // Of micro-batches, only the last one's logits would still be there later.
+        if self.config.micro_batches() > 1 {
+            self.count();
+        }
     }
 
-    fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
-        let (tick, logits, store) = (self.tick(), Operand::Node(logits), self.step.discriminator.id);
-        self.step.program.effect("score", move |l| stats::lower_score_stats(l, logits, rows.clone(), real, targets, tick, store));
+    /// Adds what is known of the step so far to the tick.
+    fn count(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        let tick = TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) };
+        if !jobs.is_empty() {
+            self.step.program.effect("stats/tick", move |l| stats::lower_step_stats(l, &jobs, tick));
+        }
     }
 
     /// Differentiates `loss` with respect to a network's parameters and lets its optimiser make update number `update` of the step.
     pub fn update(&mut self, which: Which, params: &Params, loss: NodeId, update: usize) -> Result<()> {
+        self.optimise();
         let stores = self.stores(which).clone();
         let program = &mut self.step.program;
-        let one = program.graph.scope("one", |g| crate::ops::constant::ones_like(g, loss))?;
+        let one = program.graph.scope(&format!("{}/loss", stores.name), |g| crate::ops::constant::ones_like(g, loss))?;
         let wrt: Vec<NodeId> = stores.parameters.tensors.iter().map(|t| params[&t.spec.name]).collect();
         let gradients = program.graph.gradients(&[(loss, one)], &wrt)?;
         for (stored, gradient) in stores.parameters.tensors.iter().zip(gradients) {
@@ -406,7 +450,7 @@ impl<'a> StepBuilder<'a> {
         }
         if let Some(micro_grads) = stores.micro_grads.clone() {
             let (layout, grads, scale) = (stores.parameters.clone(), stores.grads.clone(), 1.0 / self.config.micro_batches() as f64);
-            program.effect(format!("{}/grads", stores.name), move |l| {
+            program.effect(format!("{}/accumulate", stores.name), move |l| {
                 for (index, &words) in layout.segments.iter().enumerate() {
                     let [micro_grads, grads] = [&micro_grads, &grads].map(|s| Operand::Place(s.segment(&layout, index)));
                     optimiser::lower_accumulate(l, micro_grads, grads, words, scale)?;
@@ -415,46 +459,60 @@ impl<'a> StepBuilder<'a> {
             });
             program.part(1);
         }
-        let (tick, store) = (self.tick(), stores.id);
+        // One dispatch counts at most one update of D and one of G.
+        if which == Which::Discriminator && self.jobs.iter().any(|job| matches!(job, Job::Norm { .. })) {
+            self.count();
+        }
+        let squares = square_places(&stores);
+        let mut tensors = Vec::new();
+        for stored in &stores.parameters.tensors {
+            tensors.push(squares[stored.segment].offset + stored.offset / BLOCK);
+        }
+        let blocks = squares.iter().map(|s| s.len).sum();
         let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };
-        let segments: Vec<GradSegment> = stores
-            .parameters
-            .segments
-            .iter()
-            .enumerate()
-            .map(|(index, &words)| GradSegment {
-                grads: Operand::Place(stores.grads.segment(&stores.parameters, index)),
-                words,
-                tensors: stores
-                    .parameters
-                    .tensors
-                    .iter()
-                    .filter(|t| t.segment == index)
-                    .map(|t| t.offset..t.offset + t.spec.shape.physical_len())
-                    .collect(),
-            })
-            .collect();
-        let program = &mut self.step.program;
-        program.effect(format!("{}/norm", stores.name), move |l| stats::lower_grad_norm(l, &segments, tick, stat, store));
-        let adam = self.config.adam;
-        program.effect(format!("{}/adam", stores.name), move |l| {
+        let all = Operand::Place(whole(stores.squares, blocks));
+        self.jobs.push(Job::Norm { squares: all, blocks, tensors, stat, store: stores.id });
+        self.pending = Some((which, update));
+        Ok(())
+    }
+
+    /// Lets a pending update happen.
+    fn optimise(&mut self) {
+        if let Some((which, update)) = self.pending.take() {
+            self.adam(which, update, None);
+        }
+    }
+
+    /// One dispatch per segment: the optimiser, and the average of what it makes.
+    fn adam(&mut self, which: Which, update: usize, averages: Option<Store>) {
+        let (stores, adam) = (self.stores(which).clone(), self.config.adam);
+        self.step.program.effect(format!("{}/adam", stores.name), move |l| {
+            let squares = square_places(&stores);
             for (index, &words) in stores.parameters.segments.iter().enumerate() {
-                let [grads, values, m, v] =
-                    [&stores.grads, &stores.values, &stores.m, &stores.v].map(|s| Operand::Place(s.segment(&stores.parameters, index)));
-                optimiser::lower_adam(l, AdamStores { grads, values, m, v }, words, adam, StepRow::optimiser(update))?;
+                let of = |store: &Store| Operand::Place(store.segment(&stores.parameters, index));
+                let [grads, values, m, v] = [&stores.grads, &stores.values, &stores.m, &stores.v].map(of);
+                let (averages, squares) = (averages.as_ref().map(of), Operand::Place(squares[index]));
+                let updated = AdamStores { grads, values, m, v, averages, squares };
+                optimiser::lower_adam(l, updated, words, adam, StepRow::optimiser(update))?;
             }
             Ok(())
         });
-        Ok(())
     }
 
     /// Moves the generator's average of parameters and running statistics.
     pub fn average(&mut self) -> Result<()> {
         let stores = self.step.generator.clone();
         let (ema, ema_stats) = stores.ema.clone().ok_or_else(|| Error::internal("the generator has no average"))?;
+        let mut pairs = vec![(stores.running.clone(), stores.stats.clone(), ema_stats)];
+        match self.pending.take() {
+            Some((Which::Generator, update)) => self.adam(Which::Generator, update, Some(ema)),
+            other => {
+                self.pending = other;
+                pairs.push((stores.parameters.clone(), stores.values.clone(), ema));
+            }
+        }
         self.step.program.effect("G/ema", move |l| {
-            let pairs = [(&stores.parameters, &stores.values, &ema), (&stores.running, &stores.stats, &ema_stats)];
-            for (layout, from, to) in pairs {
+            for (layout, from, to) in &pairs {
                 for (index, &words) in layout.segments.iter().enumerate() {
                     let [from, to] = [from, to].map(|s| Operand::Place(s.segment(layout, index)));
                     optimiser::lower_ema(l, from, to, words)?;
@@ -473,8 +531,30 @@ impl<'a> StepBuilder<'a> {
     }
 
     /// The finished step.
-    pub fn finish(self) -> Step {
+    pub fn finish(mut self) -> Step {
+        self.optimise();
+        self.count();
         self.step
+    }
+}
+
+/// Where the squares of each segment of a network's gradient go.
+fn square_places(stores: &NetworkStores) -> Vec<Place> {
+    let mut offset = 0;
+    let place = |&words: &usize| {
+        let len = square_words(words);
+        offset += len;
+        Place { buffer: stores.squares, offset: offset - len, len }
+    };
+    stores.parameters.segments.iter().map(place).collect()
+}
+
+/// A batch as the discriminator's first layer with weights takes it: images that it flattens first are flat from the beginning.
+fn entry_shape(discriminator: &Network, batch: usize) -> Result<Shape> {
+    let image = discriminator.input_shape(batch)?;
+    match discriminator.layers.first() {
+        Some(Layer::Flatten) => Shape::new(&[batch, image.len() / batch]),
+        _ => Ok(image),
     }
 }
 

@@ -7,7 +7,7 @@ pub use super::schedule::Position;
 use super::step::{self, Inputs, Step};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::gpu::{Buffer, Gpu, PendingRead, Span};
+use crate::gpu::{Buffer, Gpu, PendingRead, TimedRun};
 use crate::graph::lower::{Caps, Place};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
@@ -127,7 +127,7 @@ impl Trainer {
     }
 
     /// The GPU.
-    pub fn gpu(&self) -> &Gpu {
+    pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
@@ -187,6 +187,7 @@ impl Trainer {
     /// Uploads z (N, z_dim) and a real batch (N, C, H, W) for discriminator update `update` of the next step ([`Inputs::Given`]).
     pub fn upload_batch(&self, update: usize, z: &Tensor, real: &Tensor) -> Result<()> {
         self.executor.write(&self.gpu, self.step.z[update], &z.pack())?;
+        let real = Tensor::new(self.step.real_shape.clone(), real.data.clone());
         self.executor.write(&self.gpu, self.step.real[update], &real.pack())
     }
 
@@ -228,8 +229,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// Runs one more step and times each dispatch on the device, where the adapter has timestamps.
-    pub fn time_step(&mut self) -> Result<Option<Vec<Span>>> {
+    /// Runs one more step by itself and times each dispatch by the finest clock that the adapter has; of parts that run several times, the first
+    /// time.
+    pub fn time_step(&mut self) -> Result<TimedRun> {
         let row = schedule::row(&self.config, self.images, self.position);
         self.write_rows(&[row])?;
         self.position = self.position.after(1, self.config.batch);

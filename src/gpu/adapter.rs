@@ -66,7 +66,8 @@ pub struct GpuOptions {
     pub pipeline_cache: bool,
     /// Where to keep them; `GANYMEDE_CACHE_DIR` or the platform's cache folder if `None`.
     pub cache_dir: Option<PathBuf>,
-    /// Name every dispatch for graphics debuggers and keep shader debug information.
+    /// Name every object, pass and dispatch for debuggers and profilers, and keep shader debug information. The environment variable `WGPU_DEBUG=1`
+    /// asks for it too. DX12 compiles shaders without optimisation then.
     pub debug: bool,
 }
 
@@ -80,15 +81,25 @@ impl Default for GpuOptions {
 pub(super) fn enumerate(backend: Option<Backend>, debug: bool) -> Vec<wgpu::Adapter> {
     let backends = backend.map_or(wgpu::Backends::PRIMARY, Backend::bits);
     // Explicit, so that debug and release builds behave alike and no indirect-dispatch validation is inserted.
-    let flags = if debug { wgpu::InstanceFlags::DEBUG } else { wgpu::InstanceFlags::empty() };
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        flags: flags.with_env(),
+        flags: flags(debug),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
     adapters.sort_by_key(|a| (usable(a).is_err(), rank(&a.get_info())));
     adapters
+}
+
+/// wgpu's flags; its environment variables can add to them.
+fn flags(debug: bool) -> wgpu::InstanceFlags {
+    let flags = if debug { wgpu::InstanceFlags::DEBUG } else { wgpu::InstanceFlags::empty() };
+    flags.with_env()
+}
+
+/// Whether names reach debuggers and profilers.
+pub(super) fn names_are_kept(options: &GpuOptions) -> bool {
+    flags(options.debug).contains(wgpu::InstanceFlags::DEBUG)
 }
 
 /// Sort key: discrete, integrated, virtual, other, software; then the preferred API.

@@ -157,7 +157,7 @@ impl Gpu {
             queue,
             features,
             limits,
-            options: options.clone(),
+            options: GpuOptions { debug: adapter::names_are_kept(options), ..options.clone() },
             faults,
             modules: Mutex::default(),
             pipelines: Mutex::default(),

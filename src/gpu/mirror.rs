@@ -157,10 +157,14 @@ impl Gpu {
         let Pool { places, textures } = pool;
         let chosen = share(&mirrors, places);
         let first_new = textures.len();
-        for place in &places[first_new..] {
-            textures.push(self.scoped(&format!("{label}: operand texture"), || {
+        for (index, place) in places.iter().enumerate().skip(first_new) {
+            // Named by the first of the operands that take turns in it.
+            let first = mirrors.iter().zip(&chosen).find(|(_, place)| **place == index);
+            let operand = first.map_or(label, |(mirror, _)| mirror.range.buffer.label());
+            let label = format!("texture of {operand}");
+            textures.push(self.scoped(&label, || {
                 self.device.create_texture(&wgpu::TextureDescriptor {
-                    label: Some(&format!("{label}: operand texture")),
+                    label: Some(&label),
                     size: extent(PITCH.into(), place.rows),
                     mip_level_count: 1,
                     sample_count: 1,
@@ -293,8 +297,7 @@ mod tests {
             let got: Vec<f32> = bytemuck::pod_collect_to_vec(&gpu.read(&z.buffer, offset, floats * 4).unwrap());
             assert!(got.iter().enumerate().all(|(i, v)| *v == 152.0 * i as f32), "{floats} floats, again");
             // Timing runs the same copies: y = 14 + 1 + 1, z = 152 + 1 + 15 + 16.
-            let spans = gpu.submit_timed(&sequence, 0).unwrap();
-            assert!(spans.is_none_or(|spans| spans.len() == 5));
+            assert_eq!(gpu.submit_timed(&sequence, 0, gpu.clock()).unwrap().spans.len(), 5);
             let got: Vec<f32> = bytemuck::pod_collect_to_vec(&gpu.read(&z.buffer, offset, floats * 4).unwrap());
             assert!(got.iter().enumerate().all(|(i, v)| *v == 184.0 * i as f32), "{floats} floats, timed");
         }

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod cache;
+mod capture;
 mod device;
 mod fault;
 pub mod kernel;
@@ -16,10 +17,13 @@ mod sequence;
 pub mod step;
 #[doc(hidden)]
 pub mod testing;
+mod timing;
 
 pub use adapter::{Backend, GpuOptions, adapters, describe_devices};
+pub use capture::CaptureTool;
 pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead, QUAD_TEST};
 pub use mirror::{Region, texture_bytes};
 pub use pipeline::Pipeline;
-pub use sequence::{Sequence, Span};
+pub use sequence::Sequence;
+pub use timing::{Clock, Span, TimedRun, Work};
 pub use wgpu::AdapterInfo;

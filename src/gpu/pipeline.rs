@@ -57,9 +57,11 @@ impl Gpu {
         if let Some(found) = lock(&self.pipelines).get(&key) {
             return Ok(found.clone());
         }
+        // Pipelines are shared by layers, so that their names say what they compile.
+        let switches: String = overrides.iter().map(|(name, value)| format!(" {name}={value}")).collect();
         let raw = self.scoped(&label, || {
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
+                label: Some(&format!("{label}{switches}")),
                 layout: Some(&module.pipeline_layout),
                 module: &module.shader,
                 entry_point: Some(kernel.name),

@@ -4,15 +4,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-use wgpu::{BufferUsages, Features};
-
 use super::device::{Buffer, BufferRange, Gpu};
 use super::kernel::{Bind, Dispatch};
 use super::mirror::{Copy, Pool, Textures};
 use super::pipeline::Pipeline;
 use super::step::StepRow;
 use crate::error::{Error, Result};
+use rayon::prelude::*;
 
 /// Offset alignment of uniform and storage bindings that every adapter accepts.
 const ALIGN: u64 = 256;
@@ -21,27 +19,21 @@ const ALIGN: u64 = 256;
 #[derive(Debug)]
 pub struct Sequence {
     label: String,
-    dispatches: Vec<Recorded>,
+    pub(super) dispatches: Vec<Recorded>,
     step_rows: Option<u32>,
     texture_bytes: u64,
 }
 
-/// What a dispatch took.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Span {
-    /// Label of the dispatch.
-    pub label: String,
-    /// Nanoseconds on the device; `None` if the timestamps make no sense.
-    pub ns: Option<f64>,
-}
-
+/// A dispatch, ready to be encoded.
 #[derive(Debug)]
-struct Recorded {
-    label: String,
+pub(super) struct Recorded {
+    pub label: String,
+    /// Label of the pass that begins with it.
+    pass_label: String,
     pipeline: Arc<Pipeline>,
     bind_group: wgpu::BindGroup,
     /// Operands that must be copied to textures first.
-    copies: Vec<Copy>,
+    pub copies: Vec<Copy>,
     workgroups: [u32; 3],
     uses_step: bool,
 }
@@ -204,7 +196,8 @@ impl Gpu {
             })
         })?;
         let uses_step = kernel.bindings.contains(&Bind::Step);
-        Ok(Recorded { label, pipeline, bind_group, copies: textures.copies, workgroups: dispatch.workgroups, uses_step })
+        let pass_label = format!("pass from {label}");
+        Ok(Recorded { label, pass_label, pipeline, bind_group, copies: textures.copies, workgroups: dispatch.workgroups, uses_step })
     }
 
     fn check_operand(&self, range: &BufferRange, least: u64) -> Result<(), String> {
@@ -246,78 +239,14 @@ impl Gpu {
             while let [first, others @ ..] = rest {
                 first.copies.iter().for_each(|copy| copy.encode(encoder));
                 let next = others.iter().position(|d| !d.copies.is_empty()).unwrap_or(others.len());
-                let mut pass = encoder.begin_compute_pass(&pass_descriptor(&sequence.label));
+                let mut pass = encoder.begin_compute_pass(&pass_descriptor(&first.pass_label));
                 rest[..=next].iter().for_each(|dispatch| self.encode(&mut pass, dispatch, row));
                 rest = &others[next..];
             }
         }
     }
 
-    /// Runs the sequence once with this step row, waits, and returns what every dispatch took; `None` if the adapter has no timestamps.
-    ///
-    /// Adapters that cannot write timestamps inside a pass run every dispatch in a pass of its own.
-    ///
-    /// # Errors
-    /// As [`Gpu::submit`].
-    pub fn submit_timed(&self, sequence: &Sequence, row: u32) -> Result<Option<Vec<Span>>> {
-        self.faults.check()?;
-        sequence.check_rows(&(row..row.saturating_add(1)))?;
-        if !self.features.contains(Features::TIMESTAMP_QUERY) {
-            self.submit(sequence, row..row.saturating_add(1))?;
-            self.wait()?;
-            return Ok(None);
-        }
-        let mut spans = Vec::with_capacity(sequence.len());
-        for part in sequence.dispatches.chunks(wgpu::QUERY_SET_MAX_QUERIES as usize / 2) {
-            let times = self.time(part, row, self.features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES))?;
-            spans.extend(part.iter().zip(times).map(|(dispatch, ns)| Span { label: dispatch.label.clone(), ns }));
-        }
-        Ok(Some(spans))
-    }
-
-    /// Nanoseconds that each dispatch took, by timestamps inside one pass or at the ends of many.
-    fn time(&self, dispatches: &[Recorded], row: u32, inside: bool) -> Result<Vec<Option<f64>>> {
-        let count = 2 * dispatches.len() as u32;
-        let queries =
-            self.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("timestamps"), ty: wgpu::QueryType::Timestamp, count });
-        let resolved = self.allocate("timestamps", u64::from(count) * 8, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC)?;
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("timed") });
-        if inside {
-            let mut pass = encoder.begin_compute_pass(&pass_descriptor("timed"));
-            for (i, dispatch) in dispatches.iter().enumerate() {
-                // A dispatch's time is with its copies, which need the encoder.
-                pass.write_timestamp(&queries, 2 * i as u32);
-                if !dispatch.copies.is_empty() {
-                    drop(pass);
-                    dispatch.copies.iter().for_each(|copy| copy.encode(&mut encoder));
-                    pass = encoder.begin_compute_pass(&pass_descriptor("timed"));
-                }
-                self.encode(&mut pass, dispatch, row);
-                pass.write_timestamp(&queries, 2 * i as u32 + 1);
-            }
-        } else {
-            for (i, dispatch) in dispatches.iter().enumerate() {
-                dispatch.copies.iter().for_each(|copy| copy.encode(&mut encoder));
-                let writes = wgpu::ComputePassTimestampWrites {
-                    query_set: &queries,
-                    beginning_of_pass_write_index: Some(2 * i as u32),
-                    end_of_pass_write_index: Some(2 * i as u32 + 1),
-                };
-                let mut pass = encoder
-                    .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&dispatch.label), timestamp_writes: Some(writes) });
-                self.encode(&mut pass, dispatch, row);
-            }
-        }
-        encoder.resolve_query_set(&queries, 0..count, &resolved.raw, 0);
-        let commands = encoder.finish();
-        self.throttle(|| self.queue.submit([commands]))?;
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.read(&resolved, 0, resolved.size())?);
-        let period = f64::from(self.queue.get_timestamp_period());
-        // Counters wrap and some drivers write nothing: a span that is not positive is no measurement.
-        Ok(ticks.chunks_exact(2).map(|t| t[1].checked_sub(t[0]).filter(|d| *d > 0).map(|d| d as f64 * period)).collect())
-    }
-
-    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, dispatch: &Recorded, row: u32) {
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, dispatch: &Recorded, row: u32) {
         if self.options.debug {
             pass.push_debug_group(&dispatch.label);
         }
@@ -347,7 +276,7 @@ impl Sequence {
     }
 }
 
-fn pass_descriptor(label: &str) -> wgpu::ComputePassDescriptor<'_> {
+pub(super) fn pass_descriptor(label: &str) -> wgpu::ComputePassDescriptor<'_> {
     wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes: None }
 }
 
@@ -370,52 +299,7 @@ fn conflict(a: Bind, left: &BufferRange, b: Bind, right: &BufferRange) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::kernel::{Cost, Kernel};
     use crate::gpu::testing;
-
-    /// y += rounds, counted one by one so that it takes time.
-    const TEXT: &str = "
-        override rounds: u32 = 1u;
-        @group(0) @binding(0) var<storage, read_write> y: array<u32>;
-        @compute @workgroup_size(64)
-        fn count_up(@builtin(global_invocation_id) id: vec3<u32>) {
-            for (var i = 0u; i < rounds; i++) { y[id.x] = y[id.x] ^ (y[id.x] + i); }
-        }";
-
-    static COUNT_UP: Kernel = Kernel {
-        name: "count_up",
-        variant: "",
-        parts: &[("count_up", TEXT)],
-        bindings: &[Bind::InOut],
-        workgroup: [64, 1, 1],
-        features: &[],
-    };
-
-    #[test]
-    fn both_ways_of_timing_tell_long_from_short() {
-        let Some(gpu) = testing::gpu() else { return };
-        if !gpu.features.contains(Features::TIMESTAMP_QUERY) {
-            return;
-        }
-        let y = gpu.buffer("y", 256 * 64).unwrap().whole();
-        let dispatch = |rounds: f64| Dispatch {
-            kernel: &COUNT_UP,
-            overrides: vec![("rounds", rounds)],
-            params: Vec::new(),
-            operands: vec![y.clone()],
-            workgroups: [64, 1, 1],
-            cost: Cost::default(),
-        };
-        let list = vec![("short".to_string(), dispatch(1.0)), ("long".to_string(), dispatch(4_000.0))];
-        let sequence = gpu.sequence("timed", list, None).unwrap();
-        gpu.submit(&sequence, 0..1).unwrap();
-        let ways = if gpu.features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES) { [true, false].as_slice() } else { &[false] };
-        for &inside in ways {
-            let spans = gpu.time(&sequence.dispatches, 0, inside).unwrap();
-            let [_, Some(long)] = spans[..] else { panic!("{spans:?}") };
-            assert!(spans[0].unwrap_or(0.0) * 4.0 < long && long < 60e9, "inside {inside}: {spans:?}");
-        }
-    }
 
     #[test]
     fn overlap_is_found_by_range() {

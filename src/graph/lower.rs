@@ -67,7 +67,7 @@ pub struct Lowering {
     pub scratch: Vec<usize>,
     /// Constant tables.
     pub constants: Vec<Vec<u8>>,
-    /// Prefix of the labels of what is being lowered: `"D/real/conv2"`.
+    /// Prefix of the labels of what is being lowered: `"step/D/pair/conv2.forward"`.
     pub label: String,
     /// Kernels that are to be used in place of the ops' own choice.
     pub variants: Arc<Variants>,
@@ -120,9 +120,11 @@ impl Lowering {
         Operand::Constant(index)
     }
 
-    /// Appends a dispatch.
+    /// Appends a dispatch, labelled `prefix.kernel`, or just with the prefix where that ends with the kernel's name (`step/D/adam`).
     pub fn push(&mut self, dispatch: Dispatch<Operand>) {
-        let label = format!("{}.{}", self.label, dispatch.kernel.name);
+        let (prefix, kernel) = (&self.label, dispatch.kernel.name);
+        let named = prefix.strip_suffix(kernel).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
+        let label = if named { prefix.clone() } else { format!("{prefix}.{kernel}") };
         self.dispatches.push((label, dispatch));
     }
 }

@@ -11,6 +11,7 @@ use lower::Place;
 use op::{Application, Op};
 use shape::Shape;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use tensor::Tensor;
 
@@ -37,15 +38,45 @@ pub enum Kind {
     },
 }
 
-/// A node: what it is, its shape, and the label under which its dispatches appear.
+/// A node: what it is, its shape, and where its dispatches belong.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// What it is.
     pub kind: Kind,
     /// Logical shape.
     pub shape: Shape,
-    /// Scope in which it was first made: `"D/real/conv2"`.
-    pub label: String,
+    /// Scope in which it was first made: `"D/pair/conv2"`. A gradient has the scope of what it is the gradient of.
+    pub scope: String,
+    /// Whether it is part of a forward pass or of a gradient, and of which.
+    pub direction: Direction,
+}
+
+impl Node {
+    /// Scope and direction: `"D/pair/conv2.backward_weight"`.
+    pub fn label(&self) -> String {
+        format!("{}.{}", self.scope, self.direction)
+    }
+}
+
+/// On which side of differentiation a node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Direction {
+    /// How often was differentiated to get here: 0 in a forward pass, 1 in its gradient, 2 in the gradient of a gradient.
+    pub order: u32,
+    /// The input that the gradient is of, where there are several: `"input"`, or a parameter's name such as `"weight"`.
+    pub wrt: Option<String>,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.order {
+            0 => f.write_str("forward")?,
+            1 => f.write_str("backward")?,
+            2 => f.write_str("double_backward")?,
+            n => write!(f, "backward{n}")?,
+        }
+        self.wrt.as_ref().map_or(Ok(()), |wrt| write!(f, "_{wrt}"))
+    }
 }
 
 /// A hash-consed graph: equal ops on equal inputs are one node.
@@ -54,6 +85,7 @@ pub struct Graph {
     nodes: Vec<Node>,
     index: HashMap<(String, Vec<NodeId>), NodeId>,
     scopes: Vec<String>,
+    direction: Direction,
     add: AddRule,
     adjoints: Vec<(NodeId, NodeId)>,
 }
@@ -64,7 +96,7 @@ pub type AddRule = fn(&mut Graph, NodeId, NodeId) -> Result<NodeId>;
 impl Graph {
     /// An empty graph whose gradients are summed by `add`; see [`crate::ops::new_graph`].
     pub fn new(add: AddRule) -> Self {
-        Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), add, adjoints: Vec::new() }
+        Graph { nodes: Vec::new(), index: HashMap::new(), scopes: Vec::new(), direction: Direction::default(), add, adjoints: Vec::new() }
     }
 
     /// Adds a leaf; names are unique.
@@ -91,7 +123,7 @@ impl Graph {
 
     fn insert(&mut self, key: (String, Vec<NodeId>), kind: Kind, shape: Shape) -> NodeId {
         let node = NodeId(self.nodes.len());
-        self.nodes.push(Node { kind, shape, label: self.scopes.join("/") });
+        self.nodes.push(Node { kind, shape, scope: self.scopes.join("/"), direction: self.direction.clone() });
         self.index.insert(key, node);
         node
     }
@@ -210,11 +242,13 @@ impl Graph {
             }
             self.adjoints.push((id, dy));
             let at = Application { node: id, inputs: inputs.clone() };
-            let label = format!("{}'", self.nodes[id.0].label.trim_end_matches('\''));
-            let outer = std::mem::replace(&mut self.scopes, vec![label]);
-            let result = op.gradient(self, &at, dy, &wanted);
-            self.scopes = outer;
-            let gradients = result?;
+            let first_new = self.nodes.len();
+            let gradients = self.within(self.gradient_of(id), |graph| op.gradient(graph, &at, dy, &wanted))?;
+            for (index, gradient) in gradients.iter().enumerate() {
+                if let (Some(gradient), Some(name)) = (gradient, self.input_name(&inputs, index, wrt)) {
+                    self.name_gradient(*gradient, first_new, &name);
+                }
+            }
             for ((input, wanted), gradient) in inputs.into_iter().zip(wanted).zip(gradients) {
                 if let (true, Some(gradient)) = (wanted, gradient) {
                     if self.shape(gradient) != self.shape(input) {
@@ -232,9 +266,56 @@ impl Graph {
         Ok(wrt.iter().map(|w| adjoint.get(w).copied()).collect())
     }
 
+    /// Where the gradient of a node belongs.
+    fn gradient_of(&self, node: NodeId) -> (String, Direction) {
+        let Node { scope, direction, .. } = &self.nodes[node.0];
+        (scope.clone(), Direction { order: direction.order + 1, wrt: None })
+    }
+
+    /// Runs `build` with this scope and direction for the nodes that it makes.
+    fn within<T>(&mut self, (scope, direction): (String, Direction), build: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let scopes = std::mem::replace(&mut self.scopes, vec![scope]);
+        let direction = std::mem::replace(&mut self.direction, direction);
+        let result = build(self);
+        (self.scopes, self.direction) = (scopes, direction);
+        result
+    }
+
+    /// What the gradient of input `index` is called: the parameter that it is of, or `input` where there are several inputs.
+    fn input_name(&self, inputs: &[NodeId], index: usize, wrt: &[NodeId]) -> Option<String> {
+        let mut leaf = inputs[index];
+        while let [only] = self.inputs(leaf) {
+            leaf = *only;
+        }
+        match &self.nodes[leaf.0].kind {
+            Kind::Leaf { name, .. } if wrt.contains(&leaf) => {
+                let key = name.split('@').next().unwrap_or(name);
+                Some(key.rsplit('.').next().unwrap_or(key).to_string())
+            }
+            _ => (inputs.len() > 1).then(|| "input".to_string()),
+        }
+    }
+
+    /// Names what was made for one gradient, from node number `first_new` on, unless another gradient needs it too and has named it.
+    fn name_gradient(&mut self, gradient: NodeId, first_new: usize, name: &str) {
+        let mut stack = vec![gradient];
+        while let Some(node) = stack.pop() {
+            if node.0 >= first_new && self.nodes[node.0].direction.wrt.is_none() {
+                self.nodes[node.0].direction.wrt = Some(name.to_string());
+                stack.extend(self.inputs(node));
+            }
+        }
+    }
+
     fn accumulate(&mut self, adjoint: &mut HashMap<NodeId, NodeId>, node: NodeId, gradient: NodeId) -> Result<()> {
         let sum = match adjoint.get(&node) {
-            Some(&already) => (self.add)(self, already, gradient)?,
+            Some(&already) => {
+                let add = self.add;
+                // A leaf has no scope of its own; its gradients have those of its uses.
+                let Node { scope, direction, .. } = &self.nodes[gradient.0];
+                let here = if self.inputs(node).is_empty() { (scope.clone(), direction.clone()) } else { self.gradient_of(node) };
+                self.within(here, |graph| add(graph, already, gradient))?
+            }
             None => gradient,
         };
         adjoint.insert(node, sum);

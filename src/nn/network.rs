@@ -10,7 +10,7 @@ use crate::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use crate::ops::elementwise::{Add, LeakyRelu, Sigmoid, Tanh};
 use crate::ops::matmul::Matmul;
 use crate::ops::reduce::GroupBroadcast;
-use crate::ops::reshape::Reshape;
+use crate::ops::reshape::{Reshape, reshape};
 use crate::plan::{NormSite, Program};
 use std::collections::HashMap;
 use std::fmt;
@@ -166,14 +166,14 @@ impl Network {
         Shape::new(&dims)
     }
 
-    /// Builds the forward pass of `x` (N, …) under the label `scope`.
+    /// Builds the forward pass of `x` (N, …) under the label `scope`; layer 2 is called `conv2` there, so that it is found in the state dict.
     ///
     /// # Errors
     /// If `x` or a parameter does not fit a layer; the message names network and layer.
     pub fn forward(&self, program: &mut Program, params: &Params, x: NodeId, mode: Mode, scope: &str) -> Result<Forward> {
         let mut forward = Forward { output: x, layers: Vec::new(), norms: Vec::new() };
         for (index, layer) in self.layers.iter().enumerate() {
-            let label = format!("{scope}/{index}");
+            let label = format!("{scope}/{}{index}", layer.kind());
             let mut norm = None;
             let x = forward.output;
             forward.output = program
@@ -233,11 +233,11 @@ impl Network {
                         Layer::Flatten => {
                             let n = g.shape(x).dims()[0];
                             let shape = Shape::new(&[n, g.shape(x).len() / n])?;
-                            g.apply(Reshape { shape }, &[x])
+                            reshape(g, x, &shape)
                         }
                         Layer::Unflatten { channels, height, width } => {
                             let shape = Shape::new(&[g.shape(x).dims()[0], channels, height, width])?;
-                            g.apply(Reshape { shape }, &[x])
+                            reshape(g, x, &shape)
                         }
                     }
                 })
@@ -256,7 +256,7 @@ impl Network {
     /// # Errors
     /// As [`Network::forward`].
     pub fn output_shapes(&self) -> Result<Vec<Shape>> {
-        let mut program = Program::new();
+        let mut program = Program::new("shapes");
         let mut params = Params::new();
         for spec in self.tensors()? {
             let node = program.graph.leaf(&spec.name, spec.shape.clone(), None)?;
@@ -278,6 +278,24 @@ fn at_layer(error: Error, network: &str, index: usize, layer: &Layer) -> Error {
     match error {
         Error::Input(message) => Error::Input(format!("{network} layer {index} ({layer}): {message}")),
         other => other,
+    }
+}
+
+impl Layer {
+    /// What a layer of its kind is called in labels.
+    fn kind(&self) -> &'static str {
+        match self {
+            Layer::Linear { .. } => "linear",
+            Layer::Conv2d { .. } => "conv",
+            Layer::ConvTranspose2d { .. } => "conv_transpose",
+            Layer::BatchNorm { .. } => "batch_norm",
+            Layer::Relu => "relu",
+            Layer::LeakyRelu(_) => "leaky_relu",
+            Layer::Tanh => "tanh",
+            Layer::Sigmoid => "sigmoid",
+            Layer::Flatten => "flatten",
+            Layer::Unflatten { .. } => "unflatten",
+        }
     }
 }
 

@@ -246,7 +246,7 @@ fn scale_and_shift(g: &mut Graph, x: NodeId, scale: NodeId, shift: NodeId, shape
 }
 
 /// Statistics of a batch norm as operands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statistics {
     /// Batch groups.
     pub groups: usize,

@@ -17,6 +17,13 @@ pub struct Constant {
     pub value: f32,
 }
 
+impl Constant {
+    /// Its physical image: a plan keeps it as a table, so that nothing computes it.
+    pub fn image(&self) -> Vec<u8> {
+        bytemuck::cast_slice(&Tensor::from_fn(self.shape.clone(), |_| self.value as f64).pack()).to_vec()
+    }
+}
+
 impl Op for Constant {
     fn name(&self) -> &'static str {
         "constant"
@@ -36,8 +43,7 @@ impl Op for Constant {
     }
 
     fn lower(&self, lowering: &mut Lowering, _: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let image = Tensor::from_fn(self.shape.clone(), |_| self.value as f64).pack();
-        let table = lowering.constant(bytemuck::cast_slice(&image).to_vec());
+        let table = lowering.constant(self.image());
         Affine { scale: 1.0, shift: 0.0 }.lower(lowering, &[(table, self.shape.clone())], output)
     }
 }

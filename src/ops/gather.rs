@@ -7,8 +7,8 @@ use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::ops::case::Case;
-use crate::ops::case_builder::{CaseBuilder, normals};
-use crate::ops::noise::{seed_key, threefry};
+use crate::ops::case_builder::{CaseBuilder, normals, widen};
+use crate::ops::noise::{Distribution, Source, noise_twin, seed_key, threefry};
 use crate::part;
 use bytemuck::{Pod, Zeroable};
 
@@ -47,55 +47,59 @@ pub struct Resident {
     pub shift: f64,
 }
 
-/// Parameters of `batch_index`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct BatchIndexParams {
-    rows: u32,
-    images: u32,
-    half_bits: u32,
-    slot: u32,
-    seed: [u32; 2],
-    reserved: [u32; 2],
+/// Random z of a step.
+#[derive(Debug, Clone)]
+pub struct Latent {
+    /// Where it goes.
+    pub output: Operand,
+    /// Its shape, (N, features).
+    pub shape: Shape,
+    /// Where it comes from; it equals a normal draw of [`crate::ops::noise::lower_noise`].
+    pub source: Source,
 }
 
-/// Parameters of `gather_batch`.
+/// Parameters of `draw_batch`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct GatherBatchParams {
+struct DrawBatchParams {
+    z_workgroups: u32,
+    z_items: u32,
+    z_features: u32,
+    z_groups: u32,
+    z_key: [u32; 2],
+    slot: u32,
+    rows: u32,
+    pieces: u32,
     items: u32,
     channels: u32,
     groups: u32,
     pixels: u32,
+    data_channels: u32,
+    data_pixels: u32,
     images: u32,
     per_segment: u32,
+    half_bits: u32,
+    seed: [u32; 2],
     scale: f32,
     shift: f32,
-    reserved: [u32; 4],
+    reserved: [u32; 2],
 }
 
-/// `batch_index`.
-pub static BATCH_INDEX: Kernel = Kernel {
-    name: "batch_index",
-    variant: "",
-    parts: &[part!("threefry"), part!("batch_index")],
-    bindings: &[Bind::Params, Bind::Step, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
+/// vec4s of an image that a workgroup of `draw_batch` reads.
+const PIECE: usize = 1024;
 
-/// `gather_batch`.
-pub static GATHER_BATCH: Kernel = Kernel {
-    name: "gather_batch",
+/// `draw_batch`.
+pub static DRAW_BATCH: Kernel = Kernel {
+    name: "draw_batch",
     variant: "",
-    parts: &[part!("gather_batch")],
-    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out],
+    parts: &[part!("threefry"), part!("normal"), part!("draw_batch")],
+    bindings: &[Bind::Params, Bind::Step, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out, Bind::Out],
     workgroup: [64, 1, 1],
     features: &[],
 };
 
 /// Kernels of this file.
-pub static KERNELS: &[&Kernel] = &[&BATCH_INDEX, &GATHER_BATCH];
+pub static KERNELS: &[&Kernel] = &[&DRAW_BATCH];
 
 /// Half the bits of the smallest even-bit domain that holds `images` numbers; at least 1.
 fn half_bits(images: u32) -> u32 {
@@ -138,37 +142,6 @@ pub fn batch_position(images: u32, drawn: u64) -> [u32; 2] {
     [(drawn / images) as u32, (drawn % images) as u32]
 }
 
-/// Computes the image numbers of a batch of `rows` rows at the epoch and position of the step row's slot `slot` ([`StepRow::draw`]): a u32
-/// buffer for [`lower_gather_batch`]. Equals [`batch_index`] row by row.
-///
-/// # Errors
-/// [`Error::Input`] if there are no images or rows, or more than the 32-bit positions can count.
-pub fn lower_batch_index(l: &mut Lowering, rows: usize, images: usize, seed: u64, slot: u32) -> Result<Operand> {
-    if rows == 0 || images == 0 || rows.checked_add(images).is_none_or(|n| n > u32::MAX as usize) {
-        return Err(Error::input(format!(
-            "a batch of {rows} from a data set of {images} images: both must be at least 1, and together below 2^32"
-        )));
-    }
-    let output = l.scratch(rows);
-    let params = BatchIndexParams {
-        rows: rows as u32,
-        images: images as u32,
-        half_bits: half_bits(images as u32),
-        slot,
-        seed: seed_key(seed),
-        reserved: [0; 2],
-    };
-    l.push(Dispatch {
-        kernel: &BATCH_INDEX,
-        overrides: Vec::new(),
-        params: bytemuck::bytes_of(&params).to_vec(),
-        operands: vec![output],
-        workgroups: grid(rows, 64),
-        cost: Cost { flops: 0, bytes: 4 * rows as u64 },
-    });
-    Ok(output)
-}
-
 /// How many images of `image_bytes` bytes a segment of a resident data set holds: as many as one binding takes, in a multiple of four images so
 /// that segments start at whole words.
 ///
@@ -188,48 +161,71 @@ pub fn per_segment(images: usize, image_bytes: usize, max_binding: u64) -> Resul
     Ok(most)
 }
 
-/// Gathers and normalises a batch: row r of `output`, of shape `shape` (rows, C[, H, W]), is image `index[r]`. `index` is what
-/// [`lower_batch_index`] returns, or a table of u32 image numbers.
+/// Draws z, and gathers and normalises a batch at the epoch and position of the step row's slot `slot` ([`StepRow::draw`]): row r of `output`, of
+/// shape (rows, C, H, W) or (rows, C * H * W), is the image that [`batch_index`] names.
 ///
 /// # Errors
-/// [`Error::Internal`] if `shape` is not that of images of the data set, or the segments do not add up.
-pub fn lower_gather_batch(l: &mut Lowering, data: &Resident, index: Operand, output: Operand, shape: &Shape) -> Result<()> {
-    let [_, channels, height, width] = shape.nchw();
-    if [channels, height, width] != data.image {
-        return Err(Error::internal(format!("gather_batch: output {shape} for images of shape {:?}", data.image)));
+/// [`Error::Input`] if there are no images, or more than the 32-bit positions can count. [`Error::Internal`] if the output's shape is not that
+/// of images of the data set, or the segments do not add up.
+pub fn lower_draw_batch(l: &mut Lowering, z: &Latent, data: &Resident, seed: u64, slot: u32, output: (Operand, &Shape)) -> Result<()> {
+    let (output, shape) = output;
+    let [rows, channels, height, width] = shape.nchw();
+    if data.images == 0 || rows.checked_add(data.images).is_none_or(|n| n > u32::MAX as usize) {
+        return Err(Error::input(format!(
+            "a batch of {rows} from a data set of {} images: both must be at least 1, and together below 2^32",
+            data.images
+        )));
+    }
+    let is_flat = height * width == 1 && channels == data.image.iter().product::<usize>();
+    if [channels, height, width] != data.image && !is_flat {
+        return Err(Error::internal(format!("draw_batch: output {shape} for images of shape {:?}", data.image)));
     }
     let segments = data.segments.len();
-    if segments == 0 || segments > MAX_SEGMENTS || data.images == 0 || data.images.div_ceil(data.per_segment.max(1)) != segments {
+    if segments == 0 || segments > MAX_SEGMENTS || data.images.div_ceil(data.per_segment.max(1)) != segments {
         return Err(Error::internal(format!(
-            "gather_batch: {segments} segments of {} images for {} images; at most {MAX_SEGMENTS} segments are supported",
+            "draw_batch: {segments} segments of {} images for {} images; at most {MAX_SEGMENTS} segments are supported",
             data.per_segment, data.images
         )));
     }
-    let items = shape.physical_len() / 4;
-    let params = GatherBatchParams {
+    let z_items = z.shape.physical_len() / 4;
+    let items = shape.physical_len() / 4 / rows;
+    let (z_workgroups, pieces) = (z_items.div_ceil(64), items.div_ceil(PIECE));
+    let params = DrawBatchParams {
+        z_workgroups: z_workgroups as u32,
+        z_items: z_items as u32,
+        z_features: z.shape.channels() as u32,
+        z_groups: (z.shape.padded() / 4) as u32,
+        z_key: z.source.key(),
+        slot,
+        rows: rows as u32,
+        pieces: pieces as u32,
         items: items as u32,
         channels: channels as u32,
         groups: (shape.padded() / 4) as u32,
         pixels: (height * width) as u32,
+        data_channels: data.image[0] as u32,
+        data_pixels: (data.image[1] * data.image[2]) as u32,
         images: data.images as u32,
         per_segment: data.per_segment as u32,
+        half_bits: half_bits(data.images as u32),
+        seed: seed_key(seed),
         scale: data.scale as f32,
         shift: data.shift as f32,
-        reserved: [0; 4],
+        reserved: [0; 2],
     };
-    let value_bytes = if data.storage == Storage::F32 { 4 } else { 1 };
+    let is_float = data.storage == Storage::F32;
     let segment = |i: usize| *data.segments.get(i).unwrap_or(&data.segments[0]);
+    let switch = |on: bool| f64::from(u8::from(on));
     l.push(Dispatch {
-        kernel: &GATHER_BATCH,
-        overrides: vec![
-            ("GREY", f64::from(u8::from(channels == 1))),
-            ("IS_FLOAT", f64::from(u8::from(data.storage == Storage::F32))),
-            ("SINGLE", f64::from(u8::from(segments == 1))),
-        ],
+        kernel: &DRAW_BATCH,
+        overrides: vec![("GREY", switch(channels == 1)), ("IS_FLOAT", switch(is_float)), ("SINGLE", switch(segments == 1))],
         params: bytemuck::bytes_of(&params).to_vec(),
-        operands: vec![index, segment(0), segment(1), segment(2), segment(3), output],
-        workgroups: grid(items, 64),
-        cost: Cost { flops: 2 * shape.len() as u64, bytes: (value_bytes * shape.len() + 16 * items) as u64 },
+        operands: vec![segment(0), segment(1), segment(2), segment(3), z.output, output],
+        workgroups: grid(z_workgroups + rows * pieces, 1),
+        cost: Cost {
+            flops: (40 * z.shape.len() + 2 * shape.len()) as u64,
+            bytes: (16 * (z_items + rows * items) + if is_float { 4 } else { 1 } * shape.len()) as u64,
+        },
     });
     Ok(())
 }
@@ -260,39 +256,31 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     // (images, rows, position of the first row): within an epoch, across its end, across several.
     let orders = [(1, 3, 0), (2, 1, 1), (3, 65, 2), (64, 64, 0), (65, 63, 60), (1000, 64, 999), (60_000, 65, 59_990), (4096, 1000, 17)];
     for (images, rows, start) in orders {
-        cases.push(batch_index_case(caps, images, rows, start));
+        cases.push(draw_case(caps, [1, 1, 1], [images, 1, rows, start], Storage::U8, false));
     }
-    // Images (C, H, W) whose bytes do and do not fill whole words, in one to four segments.
+    // Images (C, H, W) whose bytes do and do not fill whole words, in one to four segments; one has more than a piece.
     let gathers = [
         ([1, 4, 4], 9, 1, 5),
         ([3, 5, 7], 13, 2, 3),
         ([4, 3, 2], 16, 4, 2),
         ([5, 3, 3], 12, 3, 4),
+        ([1, 40, 33], 5, 1, 3),
         ([2, 1, 1], 1000, 1, 64),
-        ([1, 1, 1], 1, 1, 1),
         ([65, 1, 1], 20, 3, 7),
     ];
     for (image, images, segments, rows) in gathers {
         for storage in [Storage::U8, Storage::F32] {
-            cases.push(gather_case(caps, image, images, segments, rows, storage));
+            for flat in [false, true] {
+                cases.push(draw_case(caps, image, [images, segments, rows, images - 1], storage, flat));
+            }
         }
     }
     cases
 }
 
-fn batch_index_case(caps: &Caps, images: u32, rows: u32, start: u32) -> Case {
-    let (seed, epoch) = (0xdead_beef_0123_4567, 11);
-    let mut b = CaseBuilder::new(caps);
-    let slot = StepRow::draw(1);
-    b.step.slots[slot as usize] = [epoch, start, 99, 0];
-    let index = lower_batch_index(&mut b.lowering, rows as usize, images as usize, seed, slot).expect(VALID);
-    let expected: Vec<u32> = (0..rows).map(|r| batch_index(seed, epoch, images, start + r)).collect();
-    let words = b.words(vec![u32::MAX; expected.len()], expected);
-    b.replace(index, words);
-    b.finish(format!("batch_index {rows} rows from position {start} of {images}"))
-}
-
-fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, rows: usize, storage: Storage) -> Case {
+/// `counts` are images, segments, rows of the batch, and the position of the first.
+fn draw_case(caps: &Caps, image: [usize; 3], counts: [usize; 4], storage: Storage, flat: bool) -> Case {
+    let [images, segments, rows, start] = counts;
     let len = image.iter().product::<usize>();
     let per_segment = images.div_ceil(segments).next_multiple_of(if segments > 1 { 4 } else { 1 });
     let values: Vec<f32> = match storage {
@@ -301,14 +289,20 @@ fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, r
         Storage::F32 => normals(77, images * len),
     };
     let (scale, shift) = if storage == Storage::U8 { (1.0 / 127.5, -1.0) } else { (0.5, 2.0) };
-    // The first and the last image, and steps between that meet every segment.
-    let index: Vec<u32> = (0..rows).map(|r| ((r * (images - 1)).div_ceil(rows.max(2) - 1)) as u32).collect();
-    let wide: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-    let dims: &[usize] = if image[1..] == [1, 1] { &[rows, image[0]] } else { &[rows, image[0], image[1], image[2]] };
+    let (seed, epoch, draw) = (0xdead_beef_0123_4567, 11, 99);
+    let index: Vec<u32> = (0..rows as u32).map(|r| batch_index(seed, epoch, images as u32, start as u32 + r)).collect();
+    let dims: &[usize] = if flat { &[rows, len] } else { &[rows, image[0], image[1], image[2]] };
     let shape = Shape::new(dims).expect(VALID);
-    let expected = Tensor::new(shape.clone(), twin::gather_batch(&wide, image, &index, scale, shift));
+    let expected = Tensor::new(shape.clone(), twin::gather_batch(&widen(&values), image, &index, scale, shift));
+    let (source, z_shape) = (Source { seed, stream: 3 }, Shape::new(&[rows, 1 + images % 70]).expect(VALID));
+    // Two rows of the draw belong to the micro-batch before.
+    let before = 2 * z_shape.channels();
+    let z = noise_twin(source, Distribution::Normal, draw, before + z_shape.len());
+    let z = Tensor::new(z_shape.clone(), z[before..].to_vec());
 
     let mut b = CaseBuilder::new(caps);
+    let slot = StepRow::draw(1);
+    b.step.slots[slot as usize] = [epoch, start as u32, draw, 2];
     let segments = values
         .chunks(per_segment * len)
         .map(|part| match storage {
@@ -321,10 +315,10 @@ fn gather_case(caps: &Caps, image: [usize; 3], images: usize, segments: usize, r
         })
         .collect();
     let data = Resident { segments, images, per_segment, image, storage, scale, shift };
-    let index = b.input(&index);
+    let latent = Latent { output: b.output(z.pack_f64()), shape: z_shape, source };
     let output = b.output(expected.pack_f64());
-    lower_gather_batch(&mut b.lowering, &data, index, output, &shape).expect(VALID);
-    b.finish(format!("gather_batch {shape} of {images} {storage:?} images in {} segments", data.segments.len()))
+    lower_draw_batch(&mut b.lowering, &latent, &data, seed, slot, (output, &shape)).expect(VALID);
+    b.finish(format!("draw_batch {shape} from position {start} of {images} {storage:?} images in {} segments", data.segments.len()))
 }
 
 #[cfg(test)]
@@ -428,9 +422,6 @@ mod tests {
 
     #[test]
     fn wrong_operands_are_refused() {
-        let mut l = Lowering::new(Caps::minimal());
-        assert!(matches!(lower_batch_index(&mut l, 0, 5, 0, 2), Err(Error::Input(_))));
-        assert!(matches!(lower_batch_index(&mut l, 5, 0, 0, 2), Err(Error::Input(_))));
         let data = Resident {
             segments: vec![Operand::Scratch(0)],
             images: 10,
@@ -441,9 +432,10 @@ mod tests {
             shift: 0.0,
         };
         let shape = Shape::new(&[2, 1, 4, 4]).unwrap();
-        let gather = |data: &Resident, shape| {
-            lower_gather_batch(&mut Lowering::new(Caps::minimal()), data, Operand::Scratch(1), Operand::Scratch(2), shape)
-        };
+        let z = Latent { output: Operand::Scratch(1), shape: Shape::new(&[2, 3]).unwrap(), source: Source { seed: 0, stream: 1 } };
+        let gather =
+            |data: &Resident, shape| lower_draw_batch(&mut Lowering::new(Caps::minimal()), &z, data, 0, 2, (Operand::Scratch(2), shape));
+        assert!(matches!(gather(&Resident { images: 0, ..data.clone() }, &shape), Err(Error::Input(_))));
         assert!(matches!(gather(&data, &shape), Err(Error::Internal(_))), "five images of ten are in no segment");
         let data = Resident { per_segment: 10, ..data };
         gather(&data, &shape).unwrap();

@@ -3,9 +3,11 @@
 pub mod activation;
 pub mod batch;
 pub mod batch_norm;
+pub mod batch_norm_whole;
 pub mod bce;
 pub mod case;
 pub mod case_builder;
+pub mod column_sums;
 pub mod constant;
 pub mod conv2d;
 pub mod elementwise;
@@ -48,7 +50,9 @@ pub fn kernels() -> Vec<&'static Kernel> {
         reshape::KERNELS,
         batch::KERNELS,
         batch_norm::KERNELS,
+        batch_norm_whole::KERNELS,
         bce::KERNELS,
+        column_sums::KERNELS,
         optimiser::KERNELS,
         noise::KERNELS,
         gather::KERNELS,
@@ -67,7 +71,9 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         reshape::cases(caps),
         batch::cases(caps),
         batch_norm::cases(caps),
+        batch_norm_whole::cases(caps),
         bce::cases(caps),
+        column_sums::cases(caps),
         optimiser::cases(caps),
         noise::cases(caps),
         gather::cases(caps),

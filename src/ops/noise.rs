@@ -65,7 +65,7 @@ const FIXED: u32 = u32::MAX;
 pub static NOISE: Kernel = Kernel {
     name: "noise",
     variant: "",
-    parts: &[part!("threefry"), part!("noise")],
+    parts: &[part!("threefry"), part!("normal"), part!("noise")],
     bindings: &[Bind::Params, Bind::Step, Bind::Out],
     workgroup: [64, 1, 1],
     features: &[],

@@ -4,13 +4,14 @@
 //! zero in every store and stay zero. An update is one dispatch per segment of a store.
 
 use crate::error::{Error, Result};
-use crate::gpu::kernel::Bind::{In, InOut, Params, Step, Texture};
+use crate::gpu::kernel::Bind::{In, InOut, Out, Params, Step, Texture};
 use crate::gpu::kernel::{Cost, Dispatch, Kernel, grid};
 use crate::gpu::step::StepRow;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::ops::case::Case;
 use crate::ops::case_builder::{CaseBuilder, normals, variants, widen};
 use crate::ops::loaders::{Loaders, Loading, loaders};
+use crate::part;
 use bytemuck::{Pod, Zeroable};
 
 /// Adam's constants (Kingma and Ba, 2015); the learning rate comes with each step.
@@ -61,7 +62,9 @@ struct AdamParams {
     beta2: f32,
     one_minus_beta2: f32,
     eps: f32,
-    reserved: u32,
+    ema_slot: u32,
+    blocks: u32,
+    reserved: [u32; 3],
 }
 
 /// Parameters of `sgd`.
@@ -93,15 +96,25 @@ struct AccumulateParams {
     reserved: u32,
 }
 
-/// `adam`. Its state is read from textures that mirror the buffers it is written to.
-pub static ADAM: Loaders = loaders!(
-    "adam",
-    ["adam_textures"],
-    ["adam_buffers"],
-    [],
-    &[Params, Step, Texture, Texture, Texture, Texture, InOut, InOut, InOut],
-    &[Params, Step, In, InOut, InOut, InOut]
-);
+/// `adam`. Its state is read from textures that mirror the buffers it is written to. With items of eight floats an invocation walks a block.
+pub static ADAM: Loaders = Loaders {
+    vec4: Kernel {
+        name: "adam",
+        variant: "vec4",
+        parts: &[part!("item_vec4"), part!("adam_buffers"), part!("squares_group"), part!("ema_rule"), part!("adam")],
+        bindings: &[Params, Step, In, InOut, InOut, InOut, InOut, Out],
+        workgroup: [64, 1, 1],
+        features: &[],
+    },
+    ..loaders!(
+        "adam",
+        ["adam_textures"],
+        ["adam_buffers"],
+        ["squares_lane", "ema_rule"],
+        &[Params, Step, Texture, Texture, Texture, Texture, InOut, InOut, InOut, InOut, Out],
+        &[Params, Step, In, InOut, InOut, InOut, InOut, Out]
+    )
+};
 
 /// `sgd`, as [`ADAM`].
 pub static SGD: Loaders = loaders!(
@@ -115,7 +128,7 @@ pub static SGD: Loaders = loaders!(
 
 /// `ema`, as [`ADAM`].
 pub static EMA: Loaders =
-    loaders!("ema", ["ema_textures"], ["ema_buffers"], [], &[Params, Step, Texture, Texture, InOut], &[Params, Step, In, InOut]);
+    loaders!("ema", ["ema_textures"], ["ema_buffers"], ["ema_rule"], &[Params, Step, Texture, Texture, InOut], &[Params, Step, In, InOut]);
 
 /// `accumulate`, as [`ADAM`].
 pub static ACCUMULATE: Loaders = loaders!(
@@ -127,7 +140,6 @@ pub static ACCUMULATE: Loaders = loaders!(
     &[Params, Step, In, InOut]
 );
 
-/// Kernels of this file.
 /// Kernels of this file.
 pub static KERNELS: &[&Kernel] = &[
     &ADAM.texture,
@@ -198,7 +210,14 @@ pub struct AdamStores {
     pub m: Operand,
     /// Second moments, updated; zero before the first update.
     pub v: Operand,
+    /// Moving average of the parameters, if there is one: updated with the decay of the step row's slot [`StepRow::STEP`].
+    pub averages: Option<Operand>,
+    /// Sum of the gradients' squares in each block of [`BLOCK`] words, written; see [`crate::ops::stats::lower_step_stats`].
+    pub squares: Operand,
 }
+
+/// Words of a block whose gradients are squared and added; tensors of a store start at multiples of it.
+pub const BLOCK: usize = 64;
 
 /// One Adam update of `words` words, in place. `slot` is the step row's slot of this update's scalars ([`StepRow::optimiser`]).
 ///
@@ -206,6 +225,7 @@ pub struct AdamStores {
 /// [`Error::Internal`] if `words` is not a multiple of 4 or more than one binding holds.
 pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam, slot: u32) -> Result<()> {
     let walk = Walk::new(&l.caps, "adam", words)?;
+    let blocks = words.div_ceil(BLOCK);
     let params = AdamParams {
         items: walk.items as u32,
         slot,
@@ -215,10 +235,19 @@ pub fn lower_adam(l: &mut Lowering, stores: AdamStores, words: usize, adam: Adam
         beta2: adam.beta2 as f32,
         one_minus_beta2: (1.0 - adam.beta2) as f32,
         eps: adam.eps as f32,
-        reserved: 0,
+        ema_slot: stores.averages.map_or(u32::MAX, |_| StepRow::STEP),
+        blocks: blocks as u32,
+        reserved: [0; 3],
     };
-    let cost = Cost { flops: 15 * words as u64, bytes: 28 * words as u64 };
+    let averages = stores.averages.unwrap_or_else(|| l.scratch(8));
+    let (flops, bytes) = if stores.averages.is_some() { (20, 36) } else { (17, 28) };
+    let cost = Cost { flops: flops * words as u64, bytes: bytes * words as u64 };
+    let invocations = if walk.loading == Loading::Vec4 { walk.items } else { blocks };
     push(l, &ADAM, walk, bytemuck::bytes_of(&params), [&[stores.grads], &[stores.values, stores.m, stores.v]], cost);
+    if let Some((_, dispatch)) = l.dispatches.last_mut() {
+        dispatch.operands.extend([averages, stores.squares]);
+        dispatch.workgroups = grid(invocations, 64);
+    }
     Ok(())
 }
 
@@ -272,6 +301,11 @@ pub mod twin {
         }
     }
 
+    /// Sum of squares of each block of 64.
+    pub fn squares(grads: &[f64]) -> Vec<f64> {
+        grads.chunks(64).map(|block| block.iter().map(|g| g * g).sum()).collect()
+    }
+
     /// Gradient descent with momentum.
     pub fn sgd(grads: &[f64], values: &mut [f64], buf: &mut [f64], sgd: Sgd, lr: f64) {
         for (i, g) in grads.iter().enumerate() {
@@ -301,7 +335,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for caps in variants(caps) {
         for (k, words) in SIZES.into_iter().enumerate() {
-            cases.push(adam_case(&caps, words, k as u64));
+            cases.push(adam_case(&caps, words, k as u64, k % 2 == 0));
             cases.push(sgd_case(&caps, words, k as u64, k % 2 == 1));
             cases.push(accumulate_case(&caps, words, k as u64));
             cases.push(ema_case(&caps, words, k as u64, [0.999, 0.5, 0.25, 0.0, 1.0, 0.9, 0.99][k]));
@@ -313,7 +347,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
 /// The cases of the kernel called `kernel` on stores of `words` words, a multiple of 4: benchmarks validate at the size that they time.
 pub(crate) fn cases_of_size(caps: &Caps, kernel: &str, words: usize) -> Vec<Case> {
     match kernel {
-        "adam" => vec![adam_case(caps, words, 0)],
+        "adam" => vec![adam_case(caps, words, 0, false)],
         "sgd" => vec![sgd_case(caps, words, 0, false)],
         "ema" => vec![ema_case(caps, words, 0, 0.999)],
         _ => Vec::new(),
@@ -323,7 +357,7 @@ pub(crate) fn cases_of_size(caps: &Caps, kernel: &str, words: usize) -> Vec<Case
 const VALID: &str = "case sizes are multiples of 4";
 
 /// Two updates with their own gradients and scalars: the second sees the first one's state.
-fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
+fn adam_case(caps: &Caps, words: usize, seed: u64, averaged: bool) -> Case {
     let constants = Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 };
     let mut b = CaseBuilder::new(caps);
     let before = [normals(3 * seed, words), vec![0.0; words], vec![0.0; words]];
@@ -331,6 +365,9 @@ fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
     let grads: Vec<Vec<f32>> = (0..2)
         .map(|t| normals(1000 + 2 * seed + t, words).iter().enumerate().map(|(i, g)| g * [1e-6, 1.0, 0.0, 1e4, 1e-3][i % 5]).collect())
         .collect();
+    let (decay, first_averages) = (0.75f32, normals(4000 + seed, words));
+    b.step.slots[StepRow::STEP as usize][2] = decay.to_bits();
+    let mut averages_after = widen(&first_averages);
     let mut after = before.clone().map(|s| widen(&s));
     for t in 1..=2usize {
         let slot = constants.slot(2e-2 / t as f64, t as u64);
@@ -338,14 +375,17 @@ fn adam_case(caps: &Caps, words: usize, seed: u64) -> Case {
         let scalars = [slot[0], slot[1], slot[2]].map(|s| f64::from(f32::from_bits(s)));
         let [values, m, v] = &mut after;
         twin::adam(&widen(&grads[t - 1]), values, m, v, constants, scalars);
+        twin::ema(values, &mut averages_after, f64::from(decay));
     }
+    let averages = averaged.then(|| b.state(first_averages, averages_after));
     let [values, m, v]: [Operand; 3] = std::array::from_fn(|i| b.state(before[i].clone(), after[i].clone()));
     for (t, g) in grads.iter().enumerate() {
         let grads = b.input(g);
-        let stores = AdamStores { grads, values, m, v };
+        let squares = b.output(twin::squares(&widen(g)));
+        let stores = AdamStores { grads, values, m, v, averages, squares };
         lower_adam(&mut b.lowering, stores, words, constants, StepRow::optimiser(t)).expect(VALID);
     }
-    b.finish(format!("adam {words} words, two updates"))
+    b.finish(format!("adam {words} words{}, two updates", if averaged { ", averaged" } else { "" }))
 }
 
 fn sgd_case(caps: &Caps, words: usize, seed: u64, nesterov: bool) -> Case {

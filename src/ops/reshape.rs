@@ -110,8 +110,9 @@ impl Op for Reshape {
     }
 }
 
-/// x in another shape of the same length, in logical order; x itself if it has that shape.
+/// x in another shape of the same length, in logical order. Reshapes of reshapes are one, and none if the shape is what it was.
 pub fn reshape(g: &mut Graph, x: NodeId, shape: &Shape) -> Result<NodeId> {
+    let x = if g.op::<Reshape>(x).is_some() { g.inputs(x)[0] } else { x };
     if g.shape(x) == shape { Ok(x) } else { g.apply(Reshape { shape: shape.clone() }, &[x]) }
 }
 
@@ -181,6 +182,9 @@ mod tests {
         assert_eq!(*g.shape(y), shape(&[1, 6]));
         let values = [("x".to_string(), Tensor::from_fn(shape(&[1, 2, 1, 3]), |i| i as f64))].into();
         assert_eq!(g.evaluate(&values, &[y]).unwrap()[0].data, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(reshape(&mut g, y, &shape(&[1, 2, 1, 3])).unwrap(), x, "there and back is nowhere");
+        let z = reshape(&mut g, y, &shape(&[3, 2])).unwrap();
+        assert_eq!(g.inputs(z), [x], "one reshape of two");
         assert!(reshape(&mut g, x, &shape(&[5])).unwrap_err().to_string().contains("(1, 2, 1, 3) has 6 elements, and (5) has 5"));
     }
 }

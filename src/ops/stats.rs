@@ -9,9 +9,7 @@ use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
 use crate::gpu::step::StepRow;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::ops::case::Case;
-use crate::ops::case_builder::{CaseBuilder, normals, variants, widen};
-use crate::ops::loaders::{Loaders, loaders};
-use crate::ops::optimiser::Walk;
+use crate::ops::case_builder::{CaseBuilder, normals, widen};
 use crate::part;
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
@@ -82,7 +80,6 @@ impl Stat {
 /// | words | content |
 /// |---|---|
 /// | 4 s .. 4 s + 4, s the index of a [`Stat`] | count, mean, sum of squared deviations from the mean, latest value |
-/// | the last 4 | scratch of `norm_stats`: sum of squares and bad tensors of the segments so far, 0, 0 |
 ///
 /// Entries are updated by Welford's rule (Technometrics 4, 1962), which keeps its accuracy in f32 where mean and spread differ by orders of
 /// magnitude; sums of squares would not. A buffer of zeros is an empty tick.
@@ -90,10 +87,8 @@ impl Stat {
 pub struct StatsLayout;
 
 impl StatsLayout {
-    /// Entry that `norm_stats` keeps its running sum in.
-    const CARRY: u32 = Stat::ALL.len() as u32;
     /// Length of the stats buffer in 32-bit words.
-    pub const WORDS: usize = 4 * (Stat::ALL.len() + 1);
+    pub const WORDS: usize = 4 * Stat::ALL.len();
 
     /// What a tick's buffer says, for each statistic that has a value.
     ///
@@ -187,18 +182,7 @@ pub struct TickBuffers {
     pub events: Operand,
 }
 
-/// A segment of a network's gradient store.
-#[derive(Debug, Clone)]
-pub struct GradSegment {
-    /// The gradients.
-    pub grads: Operand,
-    /// Length in words, a multiple of 64. Words that belong to no tensor are zero.
-    pub words: usize,
-    /// Word ranges of the tensors, each starting at a multiple of 64.
-    pub tensors: Vec<Range<usize>>,
-}
-
-/// Where `score_stats` puts what it finds; `None` leaves it out.
+/// Where the scores of logits go; `None` leaves one out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScoreTargets {
     /// Mean binary cross entropy with logits.
@@ -209,42 +193,45 @@ pub struct ScoreTargets {
     pub signs: Option<Stat>,
 }
 
-/// Parameters of `grad_blocks` and `tensor_norms`: the number of blocks or runs.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct CountParams {
-    count: u32,
-    reserved: [u32; 3],
+/// What a step adds to a tick.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Job {
+    /// Mean loss, mean score and share of positive logits of a range of rows of D's logits (N, 1). Logits that are not finite are latched, and
+    /// then nothing is added.
+    Score {
+        /// The logits.
+        logits: Operand,
+        /// The rows.
+        rows: Range<usize>,
+        /// Whether the targets are real.
+        real: bool,
+        /// Where the results go.
+        targets: ScoreTargets,
+        /// Id of the network's store.
+        store: u32,
+    },
+    /// The norm of a network's whole gradient. The tensor of the first block whose squares are not finite is latched, and then nothing is added.
+    Norm {
+        /// Sums of squares of blocks, from [`crate::ops::optimiser::lower_adam`].
+        squares: Operand,
+        /// Number of blocks.
+        blocks: usize,
+        /// First block of each tensor, ascending from 0.
+        tensors: Vec<usize>,
+        /// Where the norm goes.
+        stat: Stat,
+        /// Id of the network's store.
+        store: u32,
+    },
 }
 
-/// Parameters of `norm_stats`.
+/// Parameters of `step_stats`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct NormStatsParams {
-    tensors: u32,
-    first_tensor: u32,
-    store: u32,
+struct StepStatsParams {
+    jobs: u32,
     slot: u32,
-    stat: u32,
-    carry: u32,
-    starts: u32,
-    ends: u32,
-}
-
-/// Parameters of `score_stats`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct ScoreStatsParams {
-    start: u32,
-    rows: u32,
-    is_real: u32,
-    slot: u32,
-    loss_stat: u32,
-    score_stat: u32,
-    sign_stat: u32,
-    culprit: u32,
-    store: u32,
-    reserved: [u32; 3],
+    reserved: [u32; 2],
 }
 
 /// Parameters of `scalar_stats`.
@@ -257,43 +244,13 @@ struct ScalarStatsParams {
     store: u32,
 }
 
-/// `grad_blocks`.
-pub static GRAD_BLOCKS: Loaders = loaders!(
-    "grad_blocks",
-    ["in1_texture"],
-    ["in1_buffer"],
-    [],
-    &[Bind::Params, Bind::Texture, Bind::Out, Bind::Out],
-    &[Bind::Params, Bind::In, Bind::Out, Bind::Out]
-);
-
-/// `tensor_norms`.
-pub static TENSOR_NORMS: Kernel = Kernel {
-    name: "tensor_norms",
+/// `step_stats`.
+pub static STEP_STATS: Kernel = Kernel {
+    name: "step_stats",
     variant: "",
-    parts: &[part!("tensor_norms")],
-    bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::Out, Bind::Out],
-    workgroup: [64, 1, 1],
-    features: &[],
-};
-
-/// `norm_stats`.
-pub static NORM_STATS: Kernel = Kernel {
-    name: "norm_stats",
-    variant: "",
-    parts: &[part!("tick_stats"), part!("norm_stats")],
-    bindings: &[Bind::Params, Bind::Step, Bind::In, Bind::In, Bind::InOut, Bind::InOut],
-    workgroup: [1, 1, 1],
-    features: &[],
-};
-
-/// `score_stats`.
-pub static SCORE_STATS: Kernel = Kernel {
-    name: "score_stats",
-    variant: "",
-    parts: &[part!("tick_stats"), part!("score_stats")],
-    bindings: &[Bind::Params, Bind::Step, Bind::In, Bind::InOut, Bind::InOut],
-    workgroup: [1, 1, 1],
+    parts: &[part!("tick_stats"), part!("step_stats")],
+    bindings: &[Bind::Params, Bind::Step, Bind::In, Bind::In, Bind::In, Bind::In, Bind::In, Bind::InOut, Bind::InOut],
+    workgroup: [256, 1, 1],
     features: &[],
 };
 
@@ -308,115 +265,66 @@ pub static SCALAR_STATS: Kernel = Kernel {
 };
 
 /// Kernels of this file.
-pub static KERNELS: &[&Kernel] =
-    &[&GRAD_BLOCKS.texture, &GRAD_BLOCKS.u64, &GRAD_BLOCKS.vec4, &TENSOR_NORMS, &NORM_STATS, &SCORE_STATS, &SCALAR_STATS];
+pub static KERNELS: &[&Kernel] = &[&STEP_STATS, &SCALAR_STATS];
 
-/// Words of a block of `grad_blocks`; tensors of a store start at multiples of it.
-pub const BLOCK: usize = 64;
-
-/// Most partial sums that one invocation of `tensor_norms` adds.
-const RUN: usize = 64;
-
-/// Adds the norm of a network's whole gradient to `stat`, and latches the first tensor whose gradient is not finite, or whose sum of squares is
-/// not. Tensors are numbered through the segments in order. A norm that is not finite is not counted.
+/// Does jobs in order, in one dispatch: at most two different logits and two different squares.
 ///
 /// # Errors
-/// [`Error::Internal`] if there is no tensor, a tensor does not start at a multiple of [`BLOCK`], is empty, or reaches beyond its segment; or if
-/// a segment is no multiple of [`BLOCK`] or more than one binding holds.
-pub fn lower_grad_norm(l: &mut Lowering, segments: &[GradSegment], tick: TickBuffers, stat: Stat, store: u32) -> Result<()> {
-    let mut first_tensor = 0;
-    for (i, segment) in segments.iter().enumerate() {
-        let (sumsq, bad) = lower_tensor_norms(l, segment)?;
-        let tensors = segment.tensors.len();
-        let params = NormStatsParams {
-            tensors: tensors as u32,
-            first_tensor: first_tensor as u32,
-            store,
-            slot: StepRow::STEP,
-            stat: stat as u32,
-            carry: StatsLayout::CARRY,
-            starts: u32::from(i == 0),
-            ends: u32::from(i + 1 == segments.len()),
-        };
-        let cost = Cost { flops: tensors as u64, bytes: 8 * tensors as u64 };
-        push(l, &NORM_STATS, &params, vec![sumsq, bad, tick.stats, tick.events], 1, cost);
-        first_tensor += tensors;
+/// [`Error::Internal`] if there are none or too many sources, or a job has no rows, blocks or tensors.
+pub fn lower_step_stats(l: &mut Lowering, jobs: &[Job], tick: TickBuffers) -> Result<()> {
+    let (mut logits, mut squares): (Vec<Operand>, Vec<Operand>) = (Vec::new(), Vec::new());
+    let source = |list: &mut Vec<Operand>, operand: Operand| -> u32 {
+        let at = list.iter().position(|o| *o == operand).unwrap_or_else(|| {
+            list.push(operand);
+            list.len() - 1
+        });
+        at as u32
+    };
+    let index = |stat: Option<Stat>| stat.map_or(u32::MAX, |s| s as u32);
+    let (mut table, mut starts): (Vec<[u32; 4]>, Vec<[u32; 4]>) = (Vec::new(), Vec::new());
+    let mut cost = Cost::default();
+    for job in jobs {
+        match job {
+            Job::Score { logits: from, rows, real, targets, store } => {
+                if rows.is_empty() {
+                    return Err(Error::internal("score statistics of no rows"));
+                }
+                let n = rows.len();
+                table.push([0, source(&mut logits, *from), rows.start as u32, n as u32]);
+                table.push([u32::from(*real), index(targets.loss), index(targets.score), index(targets.signs)]);
+                table.push([*store, 0, 0, 0]);
+                cost = Cost { flops: cost.flops + 25 * n as u64, bytes: cost.bytes + 16 * n as u64 };
+            }
+            Job::Norm { squares: from, blocks, tensors, stat, store } => {
+                let ascending = tensors.windows(2).all(|w| w[0] < w[1]) && tensors.last().is_some_and(|last| last < blocks);
+                if tensors.first() != Some(&0) || !ascending {
+                    return Err(Error::internal(format!(
+                        "the norm of {blocks} blocks with tensors at {tensors:?}: expected them to ascend from 0"
+                    )));
+                }
+                let first = 3 * jobs.len() + starts.len();
+                table.push([1, source(&mut squares, *from), first as u32, *blocks as u32]);
+                table.push([*stat as u32, tensors.len() as u32, 0, 0]);
+                table.push([*store, 0, 0, 0]);
+                starts.extend(tensors.iter().map(|t| [*t as u32, 0, 0, 0]));
+                cost = Cost { flops: cost.flops + *blocks as u64, bytes: cost.bytes + 4 * *blocks as u64 };
+            }
+        }
     }
-    if segments.is_empty() { Err(Error::internal("the gradient norm of a store without segments")) } else { Ok(()) }
-}
-
-/// Per tensor of a segment, the sum of squares of its finite gradients (f32) and the number of others (u32).
-fn lower_tensor_norms(l: &mut Lowering, segment: &GradSegment) -> Result<(Operand, Operand)> {
-    let GradSegment { grads, words, tensors } = segment;
-    let fits = |t: &Range<usize>| t.start.is_multiple_of(BLOCK) && t.start < t.end && t.end <= *words;
-    if tensors.is_empty() || !tensors.iter().all(fits) || !words.is_multiple_of(BLOCK) {
+    if jobs.is_empty() || logits.len() > 2 || squares.len() > 2 {
         return Err(Error::internal(format!(
-            "gradient segment of {words} words with tensors at {tensors:?}: expected whole blocks of {BLOCK} words, and at least one tensor, \
-             each starting a block and inside the segment"
+            "{} jobs over {} logits and {} squares; at most two of each",
+            jobs.len(),
+            logits.len(),
+            squares.len()
         )));
     }
-    let kernel = GRAD_BLOCKS.kernel(Walk::new(&l.caps, "grad_blocks", *words)?.loading);
-    let blocks = words / BLOCK;
-    let (mut sumsq, mut bad) = (l.scratch(blocks), l.scratch(blocks));
-    let cost = Cost { flops: 2 * *words as u64, bytes: (4 * words + 8 * blocks) as u64 };
-    push(l, kernel, &CountParams { count: blocks as u32, reserved: [0; 3] }, vec![*grads, sumsq, bad], blocks, cost);
-
-    let mut parts: Vec<Range<usize>> = tensors.iter().map(|t| t.start / BLOCK..t.end.div_ceil(BLOCK)).collect();
-    loop {
-        let mut table: Vec<[u32; 2]> = Vec::new();
-        let mut sums = Vec::with_capacity(parts.len());
-        for part in &parts {
-            let start = table.len();
-            table.extend(part.clone().step_by(RUN).map(|first| [first as u32, RUN.min(part.end - first) as u32]));
-            sums.push(start..table.len());
-        }
-        let runs = table.len();
-        let added: u64 = table.iter().map(|[_, count]| u64::from(*count)).sum();
-        let table = l.constant(bytemuck::cast_slice(&table).to_vec());
-        let (sumsq_out, bad_out) = (l.scratch(runs), l.scratch(runs));
-        let cost = Cost { flops: added, bytes: 8 * added + 16 * runs as u64 };
-        let operands = vec![table, sumsq, bad, sumsq_out, bad_out];
-        push(l, &TENSOR_NORMS, &CountParams { count: runs as u32, reserved: [0; 3] }, operands, runs, cost);
-        (sumsq, bad, parts) = (sumsq_out, bad_out, sums);
-        if parts.iter().all(|p| p.len() == 1) {
-            return Ok((sumsq, bad));
-        }
-    }
-}
-
-/// Adds the mean loss, mean score and share of positive logits of the rows `rows` of D's logits (N, 1) to a tick, with real or fake targets.
-/// Logits that are not finite are latched, and then nothing is added.
-///
-/// # Errors
-/// [`Error::Internal`] if `rows` is empty.
-pub fn lower_score_stats(
-    l: &mut Lowering,
-    logits: Operand,
-    rows: Range<usize>,
-    real: bool,
-    targets: ScoreTargets,
-    tick: TickBuffers,
-    store: u32,
-) -> Result<()> {
-    if rows.is_empty() {
-        return Err(Error::internal("score statistics of no rows"));
-    }
-    let index = |stat: Option<Stat>| stat.map_or(u32::MAX, |s| s as u32);
-    let n = rows.len();
-    let params = ScoreStatsParams {
-        start: rows.start as u32,
-        rows: n as u32,
-        is_real: u32::from(real),
-        slot: StepRow::STEP,
-        loss_stat: index(targets.loss),
-        score_stat: index(targets.score),
-        sign_stat: index(targets.signs),
-        culprit: Culprit::Logits.code(),
-        store,
-        reserved: [0; 3],
-    };
-    let cost = Cost { flops: 25 * n as u64, bytes: 16 * n as u64 };
-    push(l, &SCORE_STATS, &params, vec![logits, tick.stats, tick.events], 1, cost);
+    table.extend(starts);
+    let table = l.constant(bytemuck::cast_slice(&table).to_vec());
+    // What no job reads is bound to something that is there.
+    let nth = |list: &[Operand], i: usize| list.get(i).or(list.first()).copied().unwrap_or(table);
+    let operands = vec![table, nth(&logits, 0), nth(&logits, 1), nth(&squares, 0), nth(&squares, 1), tick.stats, tick.events];
+    push(l, &STEP_STATS, &StepStatsParams { jobs: jobs.len() as u32, slot: StepRow::STEP, reserved: [0; 2] }, operands, 1, cost);
     Ok(())
 }
 
@@ -480,44 +388,17 @@ pub mod twin {
         }
     }
 
-    /// Sum of squares of the finite values and number of the others, per block of 64.
-    pub fn grad_blocks(grads: &[f64]) -> Vec<(f64, u32)> {
-        grads
-            .chunks(64)
-            .map(|block| {
-                let finite = block.iter().filter(|g| g.is_finite());
-                (finite.clone().map(|g| g * g).sum(), (block.len() - finite.count()) as u32)
-            })
-            .collect()
-    }
-
-    /// Sums of runs of partials, as (first, count).
-    pub fn tensor_norms(partials: &[(f64, u32)], table: &[(usize, usize)]) -> Vec<(f64, u32)> {
-        table
-            .iter()
-            .map(|(first, count)| {
-                let run = &partials[*first..first + count];
-                (run.iter().map(|p| p.0).sum(), run.iter().map(|p| p.1).sum())
-            })
-            .collect()
-    }
-
-    /// Norm over the tensors of all segments into a tick. Sums beyond f32's range count as bad, as on the device.
-    pub fn norm_stats(tick: &mut Tick, tensors: &[(f64, u32)], stat: Stat, store: u32, step: u64) {
-        let mut total = (0.0, 0.0);
-        for (t, (sumsq, bad)) in tensors.iter().enumerate() {
-            if *bad > 0 || *sumsq > f64::from(f32::MAX) {
-                tick.latch(step, t as u32 + 1, store);
-                total.1 += 1.0;
-            } else {
-                total.0 += sumsq;
+    /// Norm of a gradient into a tick, from the sums of squares of blocks. Sums beyond f32's range count as bad, as on the device.
+    pub fn norm_stats(tick: &mut Tick, squares: &[f64], tensors: &[usize], stat: Stat, store: u32, step: u64) {
+        let mut total = 0.0;
+        for (block, sum) in squares.iter().enumerate() {
+            total += sum;
+            if !total.is_finite() || total > f64::from(f32::MAX) {
+                let tensor = tensors.iter().filter(|first| **first <= block).count();
+                return tick.latch(step, tensor as u32, store);
             }
         }
-        let carry = tick.stats.len() - 4;
-        tick.stats[carry..].copy_from_slice(&[total.0, total.1, 0.0, 0.0]);
-        if total.1 == 0.0 && total.0 <= f64::from(f32::MAX) {
-            tick.add(stat, total.0.sqrt());
-        }
+        tick.add(stat, total.sqrt());
     }
 
     /// Loss, score and signs of logits into a tick.
@@ -556,9 +437,7 @@ const STEP: u64 = (3 << 32) + 77;
 /// Cases of this file's kernels.
 pub fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for caps in variants(caps) {
-        cases.extend(grad_norm_cases(&caps));
-    }
+    cases.extend(norm_cases(caps));
     cases.extend(score_cases(caps));
     for (k, values) in [[0.5, -2.0], [f32::NAN, 1.5], [1.0, f32::NEG_INFINITY]].into_iter().enumerate() {
         cases.push(tick_case(caps, format!("scalar_stats {values:?}"), |b, tick, buffers| {
@@ -595,78 +474,36 @@ fn tick_case(caps: &Caps, name: String, run: impl FnOnce(&mut CaseBuilder, &mut 
     Case { atol: 1e-9, ..b.finish(name) }
 }
 
-fn grad_norm_cases(caps: &Caps) -> Vec<Case> {
-    let mut cases = Vec::new();
-    // Tensor lengths of each segment, and planted values as (segment, tensor, word, value).
-    type Plants = Vec<(usize, usize, usize, f32)>;
-    let layouts: [(&str, Vec<Vec<usize>>, Plants); 8] = [
-        ("one word", vec![vec![1]], vec![]),
-        ("awkward tensors", vec![vec![63, 64, 65, 1000, 1, 4097]], vec![]),
-        ("three stages", vec![vec![64 * 64 * 64 + 1, 5]], vec![]),
-        ("two segments", vec![vec![1000, 64], vec![130, 1]], vec![]),
-        ("a NaN", vec![vec![63, 65, 1000]], vec![(0, 1, 64, f32::NAN), (0, 2, 3, f32::INFINITY)]),
-        ("an infinity in the second segment", vec![vec![63, 65], vec![128, 1000]], vec![(1, 1, 999, f32::NEG_INFINITY)]),
-        ("a bad first segment", vec![vec![63, 65], vec![128]], vec![(0, 0, 0, f32::from_bits(0xff80_0001))]),
-        ("a sum of squares that overflows", vec![vec![64, 64]], vec![(0, 1, 0, 3e19)]),
+fn norm_cases(caps: &Caps) -> Vec<Case> {
+    // Blocks, first blocks of tensors, and planted sums of squares as (block, value).
+    type Plants = Vec<(usize, f32)>;
+    let layouts: [(&str, usize, Vec<usize>, Plants); 7] = [
+        ("one block", 1, vec![0], vec![]),
+        ("awkward tensors", 90, vec![0, 1, 3, 19, 20], vec![]),
+        ("many blocks", 5000, vec![0, 4999], vec![]),
+        ("a NaN", 20, vec![0, 1, 3], vec![(2, f32::NAN), (7, f32::INFINITY)]),
+        ("an infinity in the last tensor", 300, vec![0, 1, 299], vec![(299, f32::INFINITY)]),
+        ("a bad first tensor", 3, vec![0, 1], vec![(0, f32::from_bits(0xff80_0001))]),
+        ("a sum that overflows", 10, vec![0, 2, 5], vec![(1, 3e38), (6, 3e38)]),
     ];
-    for (k, (name, lengths, plants)) in layouts.into_iter().enumerate() {
-        let mut segments = Vec::new();
-        for (s, lengths) in lengths.iter().enumerate() {
-            let mut tensors = Vec::new();
-            let mut words = 0;
-            for len in lengths {
-                tensors.push(words..words + len);
-                words = (words + len).next_multiple_of(BLOCK);
-            }
-            let mut grads = vec![0.0; words];
-            for (t, range) in tensors.iter().enumerate() {
-                grads[range.clone()].copy_from_slice(&normals(100 * k as u64 + 10 * s as u64 + t as u64, range.len()));
-            }
-            for (_, t, word, value) in plants.iter().filter(|p| p.0 == s) {
-                grads[tensors[*t].start + word] = *value;
-            }
-            segments.push((grads, tensors));
+    let mut cases = Vec::new();
+    for (k, (name, blocks, tensors, plants)) in layouts.into_iter().enumerate() {
+        let mut squares: Vec<f32> = normals(100 * k as u64, blocks).iter().map(|x| x * x).collect();
+        for (block, value) in plants {
+            squares[block] = value;
         }
-        // The twin sums each tensor in one go, whatever the stages of the device.
-        let sums: Vec<(f64, u32)> = segments
-            .iter()
-            .flat_map(|(grads, tensors)| {
-                let table: Vec<_> = tensors.iter().map(|t| (t.start / BLOCK, t.len().div_ceil(BLOCK))).collect();
-                twin::tensor_norms(&twin::grad_blocks(&widen(grads)), &table)
-            })
-            .collect();
-        cases.push(tick_case(caps, format!("grad norm, {name}, twice"), |b, tick, buffers| {
-            let segments: Vec<GradSegment> = segments
-                .iter()
-                .map(|(grads, tensors)| GradSegment { grads: b.input(grads), words: grads.len(), tensors: tensors.clone() })
-                .collect();
-            for (stat, store) in [(Stat::GradNormD, 4), (Stat::GradNormG, 9)] {
-                twin::norm_stats(tick, &sums, stat, store, STEP);
-                lower_grad_norm(&mut b.lowering, &segments, buffers, stat, store).expect(VALID);
-            }
+        let other: Vec<f32> = vec![0.25; 9];
+        cases.push(tick_case(caps, format!("step_stats norms, {name}"), |b, tick, buffers| {
+            twin::norm_stats(tick, &widen(&squares), &tensors, Stat::GradNormD, 4, STEP);
+            twin::norm_stats(tick, &widen(&other), &[0, 4], Stat::GradNormG, 9, STEP);
+            let jobs = [
+                Job::Norm { squares: b.input(&squares), blocks, tensors, stat: Stat::GradNormD, store: 4 },
+                Job::Norm { squares: b.input(&other), blocks: 9, tensors: vec![0, 4], stat: Stat::GradNormG, store: 9 },
+            ];
+            lower_step_stats(&mut b.lowering, &jobs, buffers).expect(VALID);
         }));
     }
-    cases.push(tensor_norms_case(caps));
     cases
-}
-
-/// The sums of each tensor and its count of bad values, compared themselves.
-fn tensor_norms_case(caps: &Caps) -> Case {
-    let mut grads = normals(55, 64 * 300);
-    for (at, value) in [(0, f32::NAN), (1, f32::INFINITY), (64 * 299 + 63, f32::NEG_INFINITY), (200, f32::MAX.sqrt() / 2.0)] {
-        grads[at] = value;
-    }
-    let tensors = [0..64usize, 64..128, 128..64 * 299, 64 * 299..64 * 300];
-    let table: Vec<_> = tensors.iter().map(|t| (t.start / BLOCK, t.len() / BLOCK)).collect();
-    let sums = twin::tensor_norms(&twin::grad_blocks(&widen(&grads)), &table);
-    let mut b = CaseBuilder::new(caps);
-    let operand = b.input(&grads);
-    let (sumsq, bad) =
-        lower_tensor_norms(&mut b.lowering, &GradSegment { grads: operand, words: grads.len(), tensors: tensors.to_vec() }).expect(VALID);
-    let outputs = [b.output(sums.iter().map(|s| s.0).collect()), b.words(vec![9; 4], sums.iter().map(|s| s.1).collect())];
-    b.replace(sumsq, outputs[0]);
-    b.replace(bad, outputs[1]);
-    b.finish("tensor_norms of 4 tensors with bad values")
 }
 
 fn score_cases(caps: &Caps) -> Vec<Case> {
@@ -681,6 +518,7 @@ fn score_cases(caps: &Caps) -> Vec<Case> {
     let inputs = [
         ("one row", moderate(1), 0..1, all),
         ("64 rows", moderate(64), 0..64, all),
+        ("more rows than lanes", moderate(600), 0..600, all),
         ("the second half", moderate(130), 65..130, some),
         ("extreme logits", extreme, 0..9, all),
         ("a confident D", confident, 0..40, all),
@@ -691,11 +529,14 @@ fn score_cases(caps: &Caps) -> Vec<Case> {
         for real in [true, false] {
             let physical: Vec<f32> = logits.iter().flat_map(|x| [*x, 0.0, 0.0, 0.0]).collect();
             let used = widen(&logits[rows.clone()]);
-            cases.push(tick_case(caps, format!("score_stats {name}, real {real}"), |b, tick, buffers| {
-                let operand = b.input(&physical);
+            cases.push(tick_case(caps, format!("step_stats scores, {name}, real {real}"), |b, tick, buffers| {
+                let logits = b.input(&physical);
+                let second = b.input(&[0.5f32, 0.0, 0.0, 0.0]);
+                let job = |logits, rows| Job::Score { logits, rows, real, targets, store: 1 };
                 for _ in 0..2 {
                     twin::score_stats(tick, &used, real, targets, 1, STEP);
-                    lower_score_stats(&mut b.lowering, operand, rows.clone(), real, targets, buffers, 1).expect(VALID);
+                    twin::score_stats(tick, &[0.5], real, targets, 1, STEP);
+                    lower_step_stats(&mut b.lowering, &[job(logits, rows.clone()), job(second, 0..1)], buffers).expect(VALID);
                 }
             }));
         }
@@ -726,10 +567,10 @@ mod tests {
         };
         let gradient = |tensor| Some(BadEvent { step: STEP, store: 4, culprit: Culprit::Gradient(tensor) });
         assert_eq!(event("awkward tensors"), None);
-        assert_eq!(event("grad norm, a NaN"), gradient(1));
-        assert_eq!(event("second segment"), gradient(3));
-        assert_eq!(event("bad first segment"), gradient(0));
-        assert_eq!(event("overflows"), gradient(1));
+        assert_eq!(event("norms, a NaN"), gradient(1));
+        assert_eq!(event("last tensor"), gradient(2));
+        assert_eq!(event("bad first tensor"), gradient(0));
+        assert_eq!(event("overflows"), gradient(2));
         assert_eq!(event("a NaN among the rows"), Some(BadEvent { step: STEP, store: 1, culprit: Culprit::Logits }));
         assert_eq!(event("a NaN outside the rows"), None);
         assert_eq!(event("scalar_stats [NaN"), Some(BadEvent { step: STEP, store: 5, culprit: Culprit::Scalar(Stat::Penalty) }));
@@ -765,34 +606,21 @@ mod tests {
     }
 
     #[test]
-    fn no_invocation_walks_a_long_tensor() {
-        let mut l = Lowering::new(Caps::minimal());
-        let words = 1 << 23;
-        let segment = GradSegment { grads: Operand::Scratch(0), words, tensors: vec![0..words - 64, words - 64..words] };
-        lower_tensor_norms(&mut l, &segment).unwrap();
-        // 2^17 blocks, 2^11 sums of 64, 32, 1.
-        assert_eq!(l.dispatches.len(), 4);
-        for table in &l.constants {
-            let runs: Vec<[u32; 2]> = bytemuck::pod_collect_to_vec(table);
-            assert!(runs.iter().all(|[_, count]| (1..=64).contains(count)));
-        }
-    }
-
-    #[test]
-    fn wrong_segments_are_refused() {
+    fn wrong_jobs_are_refused() {
         let tick = TickBuffers { stats: Operand::Scratch(0), events: Operand::Scratch(1) };
-        let refused = |words, tensors: Vec<Range<usize>>| {
-            let segment = GradSegment { grads: Operand::Scratch(2), words, tensors };
-            let result = lower_grad_norm(&mut Lowering::new(Caps::minimal()), &[segment], tick, Stat::GradNormD, 0);
+        let refused = |jobs: &[Job]| {
+            let result = lower_step_stats(&mut Lowering::new(Caps::minimal()), jobs, tick);
             assert!(matches!(result, Err(Error::Internal(_))), "{result:?}");
         };
-        refused(64, vec![]);
-        refused(60, std::iter::once(0..60).collect());
-        refused(128, std::iter::once(32..64).collect());
-        refused(128, std::iter::once(64..129).collect());
-        refused(128, std::iter::once(64..64).collect());
-        let mut l = Lowering::new(Caps::minimal());
-        assert!(lower_grad_norm(&mut l, &[], tick, Stat::GradNormD, 0).is_err());
-        assert!(lower_score_stats(&mut l, Operand::Scratch(2), 4..4, true, ScoreTargets::default(), tick, 0).is_err());
+        let norm =
+            |squares, blocks, tensors| Job::Norm { squares: Operand::Scratch(squares), blocks, tensors, stat: Stat::GradNormD, store: 0 };
+        let targets = ScoreTargets::default();
+        refused(&[]);
+        refused(&[norm(2, 4, vec![])]);
+        refused(&[norm(2, 4, vec![1])]);
+        refused(&[norm(2, 4, vec![0, 2, 2])]);
+        refused(&[norm(2, 4, vec![0, 4])]);
+        refused(&[norm(2, 1, vec![0]), norm(3, 1, vec![0]), norm(4, 1, vec![0])]);
+        refused(&[Job::Score { logits: Operand::Scratch(2), rows: 4..4, real: true, targets, store: 0 }]);
     }
 }

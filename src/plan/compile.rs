@@ -1,8 +1,9 @@
 //! Compilation: items in order, values before their uses, one dispatch list.
 
 use super::cover::{Cover, Fusions};
+use super::label;
 use super::memory;
-use super::program::{Item, Program};
+use super::program::{Item, NormSite, Program};
 use super::variants::{check_kernels, check_products};
 use crate::error::{Error, Result};
 use crate::gpu::Region;
@@ -11,7 +12,10 @@ use crate::graph::lower::{Caps, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
 use crate::graph::variants::Variants;
 use crate::graph::{Graph, Kind, NodeId};
+use crate::ops::batch_norm_whole::Running;
+use crate::ops::constant::Constant;
 use crate::ops::elementwise::Affine;
+use crate::ops::running_stats::{self, RunningStats};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,7 +44,7 @@ impl Region for Slot {
 /// A buffer of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanBuffer {
-    /// Label: the declared name, or the names of the values that share it.
+    /// Label: the declared name, or the label of the dispatch that writes it first (later values may share it).
     pub name: String,
     /// Length in 32-bit words.
     pub words: usize,
@@ -53,7 +57,7 @@ pub struct PlanBuffer {
 /// A compiled program: dispatches in order, each with its label, over a list of buffers.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Dispatches with labels such as `D/real/2.conv2d_forward`.
+    /// Dispatches, each with a label of its own: `step/D/pair/conv2.forward.gemm_rows_broadcast`. See [`super::label`].
     pub dispatches: Vec<(String, Dispatch<Slot>)>,
     /// Buffers: the declared ones first, in order of declaration.
     pub buffers: Vec<PlanBuffer>,
@@ -92,7 +96,17 @@ pub fn compile(program: &mut Program, caps: &Caps) -> Result<Plan> {
 /// As [`compile`]; also [`Error::Input`], naming the entry, if the table has a product that the program has not, or a kernel that does not exist or
 /// cannot run its product on this adapter.
 pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Plan> {
-    let Builder { lowering, placed, parts, .. } = build(program, caps, variants)?;
+    let Builder { mut lowering, placed, constants, parts, .. } = build(program, caps, variants)?;
+    label::number(&mut lowering.dispatches);
+    for (_, dispatch) in &mut lowering.dispatches {
+        for operand in &mut dispatch.operands {
+            if let Operand::Node(node) = *operand
+                && let Some(table) = constants.get(&program.graph.storage(node))
+            {
+                *operand = *table;
+            }
+        }
+    }
     for (label, dispatch) in &lowering.dispatches {
         let storage = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step)).count();
         if storage != dispatch.operands.len() {
@@ -112,14 +126,17 @@ pub(super) fn covers(program: &mut Program, caps: &Caps) -> Result<Vec<Cover>> {
 fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Result<Builder<'a>> {
     check_kernels(variants)?;
     let roots = effect_operands(program, caps)?;
-    let fusions = Fusions::find(program, &roots)?;
+    let fusions = Fusions::find(program, &roots, caps)?;
     let program: &'a Program = program;
     let mut builder = Builder {
+        name: &program.name,
         graph: &program.graph,
         leaf_made_at: &program.leaf_made_at,
         fusions,
         lowering: Lowering::with_variants(caps.clone(), Arc::new(variants.clone())),
         done: HashSet::new(),
+        constants: HashMap::new(),
+        tracked: HashSet::new(),
         placed: HashMap::new(),
         writes: Vec::new(),
         covers: Vec::new(),
@@ -136,6 +153,7 @@ fn build<'a>(program: &'a mut Program, caps: &Caps, variants: &Variants) -> Resu
         builder.item = index;
         match item {
             Item::Compute { node, place } => builder.compute(*node, *place)?,
+            Item::Track { label, site, running } => builder.track(label, site, *running)?,
             Item::Effect { label, lower } => builder.effect(label, lower)?,
             Item::Part { times } => builder.part(*times),
         }
@@ -151,6 +169,7 @@ fn effect_operands(program: &Program, caps: &Caps) -> Result<Vec<NodeId>> {
     for item in &program.items {
         match item {
             Item::Compute { node, .. } => roots.push(*node),
+            Item::Track { site, .. } => roots.push(site.norm.mean),
             Item::Effect { lower, .. } => {
                 let mut trial = Lowering::new(caps.clone());
                 lower(&mut trial)?;
@@ -173,11 +192,16 @@ fn nodes_of<'a>(dispatches: impl Iterator<Item = &'a Dispatch<Operand>>) -> Vec<
 }
 
 struct Builder<'a> {
+    name: &'a str,
     graph: &'a Graph,
     leaf_made_at: &'a HashMap<NodeId, usize>,
     fusions: Fusions,
     lowering: Lowering,
     done: HashSet<NodeId>,
+    /// Nodes that are tables of the plan.
+    constants: HashMap<NodeId, Operand>,
+    /// Batch norms whose own dispatch has moved running statistics.
+    tracked: HashSet<NodeId>,
     placed: HashMap<NodeId, (usize, Place)>,
     /// Places overwritten so far: (item, place).
     writes: Vec<(usize, Place)>,
@@ -203,12 +227,12 @@ impl Builder<'_> {
     fn compute(&mut self, node: NodeId, place: Place) -> Result<()> {
         let storage = self.graph.storage(node);
         self.ensure(node)?;
-        let is_leaf = matches!(self.graph.node(storage).kind, Kind::Leaf { .. });
+        let is_leaf = matches!(self.graph.node(storage).kind, Kind::Leaf { .. }) || self.constants.contains_key(&storage);
         let (owner, owned) = self.placed[&storage];
         if is_leaf || owner != self.item || owned != place {
             // The value lives elsewhere (an input, or a value wanted in two places): copy it.
             let shape = self.graph.shape(node).clone();
-            self.lowering.label = format!("{}.copy", self.graph.node(node).label);
+            self.lowering.label = format!("{}/{}.copy", self.name, self.graph.node(node).label());
             crate::graph::op::Op::lower(
                 &Affine { scale: 1.0, shift: 0.0 },
                 &mut self.lowering,
@@ -220,15 +244,40 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// One dispatch computes a batch norm and moves its running statistics where it can; elsewhere that takes a dispatch of its own.
+    fn track(&mut self, label: &str, site: &NormSite, running: Running) -> Result<()> {
+        if let Some(whole) = self.fusions.whole(site)
+            && self.tracked.insert(whole)
+        {
+            return self.ensure(whole);
+        }
+        let shape = self.graph.shape(site.norm.mean).clone();
+        let count = self.graph.shape(site.x).rows() / site.groups;
+        let buffers = RunningStats {
+            mean: Operand::Node(site.norm.mean),
+            variance: Operand::Node(site.norm.var),
+            running_mean: running.mean,
+            running_var: running.var,
+        };
+        self.effect(label, &|l| running_stats::lower_running_stats(l, buffers, &shape, count, running.momentum))
+    }
+
     fn effect(&mut self, label: &str, lower: &dyn Fn(&mut Lowering) -> Result<()>) -> Result<()> {
-        self.lowering.label = label.to_string();
+        self.lowering.label = format!("{}/{label}", self.name);
         let start = self.lowering.dispatches.len();
         lower(&mut self.lowering)?;
         let own = self.lowering.dispatches.split_off(start);
         for node in nodes_of(own.iter().map(|(_, d)| d)) {
             self.ensure(node)?;
         }
-        for (_, dispatch) in &own {
+        self.note_writes(own.iter().map(|(_, d)| d));
+        self.lowering.dispatches.extend(own);
+        Ok(())
+    }
+
+    /// Remembers which places dispatches of the present item overwrite.
+    fn note_writes<'d>(&mut self, dispatches: impl Iterator<Item = &'d Dispatch<Operand>>) {
+        for dispatch in dispatches {
             let binds = dispatch.kernel.bindings.iter().filter(|b| !matches!(b, Bind::Params | Bind::Step));
             for (bind, operand) in binds.zip(&dispatch.operands) {
                 if let (Bind::Out | Bind::InOut, Operand::Place(place)) = (bind, operand) {
@@ -236,8 +285,6 @@ impl Builder<'_> {
                 }
             }
         }
-        self.lowering.dispatches.extend(own);
-        Ok(())
     }
 
     /// Makes sure that a node's value exists, computing what it depends on first.
@@ -250,6 +297,11 @@ impl Builder<'_> {
             }
             if let Kind::Leaf { name, place } = &self.graph.node(node).kind {
                 self.check_fresh(node, name, *place)?;
+                continue;
+            }
+            if let Some(constant) = self.graph.op::<Constant>(node) {
+                let table = self.lowering.constant(constant.image());
+                self.constants.insert(node, table);
                 continue;
             }
             let cover = self.fusions.cover(self.graph, node);
@@ -270,12 +322,16 @@ impl Builder<'_> {
                 self.check_fresh(storage, name, *place)?;
             }
         }
-        self.lowering.label = self.graph.node(node).label.clone();
+        self.lowering.label = format!("{}/{}", self.name, cover.label(self.graph));
+        let start = self.lowering.dispatches.len();
         cover.lower(self.graph, &mut self.lowering)?;
+        let own = self.lowering.dispatches.split_off(start);
+        self.note_writes(own.iter().map(|(_, d)| d));
+        self.lowering.dispatches.extend(own);
         self.covers.push(cover.clone());
         self.done.extend(cover.writes().iter().map(|&n| self.graph.storage(n)));
         if !self.done.contains(&node) {
-            return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label)));
+            return Err(Error::internal(format!("the kernels chosen for {} do not compute it", self.graph.node(node).label())));
         }
         Ok(())
     }

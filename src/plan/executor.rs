@@ -3,10 +3,11 @@
 use super::compile::{Plan, Slot};
 use crate::error::Result;
 use crate::gpu::kernel::Dispatch;
-use crate::gpu::{Buffer, BufferRange, Gpu, Sequence, Span};
+use crate::gpu::{Buffer, BufferRange, Gpu, Sequence, TimedRun, Work};
 use crate::graph::lower::{BufferId, Place};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Instant;
 
 /// A plan bound to buffers.
 pub struct Executor {
@@ -77,16 +78,21 @@ impl Executor {
         Ok(())
     }
 
-    /// As [`Executor::submit`] for the first run, but waits, and returns what every dispatch took; of parts that run several times, the first
-    /// time. `None` if the adapter has no timestamps.
-    pub fn submit_timed(&self, gpu: &Gpu) -> Result<Option<Vec<Span>>> {
-        let mut spans = Some(Vec::new());
+    /// As [`Executor::submit`] for the first run, but waits, and returns what every dispatch took by the finest clock of the adapter; of parts that
+    /// run several times, the first time.
+    pub fn submit_timed(&self, gpu: &Gpu) -> Result<TimedRun> {
+        let mut run = gpu.begin_timed(gpu.clock());
         for (sequence, times) in &self.parts {
-            let timed = gpu.submit_timed(sequence, 0)?;
-            spans = spans.zip(timed).map(|(before, timed)| [before, timed].concat());
-            (1..*times).try_for_each(|row| gpu.submit(sequence, row..row + 1))?;
+            gpu.add_timed(sequence, 0, &mut run)?;
+            if *times > 1 {
+                let begin = Instant::now();
+                (1..*times).try_for_each(|row| gpu.submit(sequence, row..row + 1))?;
+                // What is left of them must not count as time of the next part.
+                gpu.wait()?;
+                run.work.push(Work { name: "repeat", begin, end: Instant::now() });
+            }
         }
-        Ok(spans)
+        Ok(run)
     }
 
     /// A declared buffer.

@@ -67,7 +67,7 @@ pub(super) fn assign(
         declared.iter().map(|d| PlanBuffer { name: d.name.clone(), words: d.words, constant: None, declared: true }).collect();
     let first_constant = buffers.len();
     buffers.extend(constants.into_iter().enumerate().map(|(i, bytes)| PlanBuffer {
-        name: format!("table{i}"),
+        name: table_name(i, &dispatches),
         words: bytes.len().div_ceil(4),
         constant: Some(bytes),
         declared: false,
@@ -120,6 +120,12 @@ pub(super) fn assign(
     };
     let dispatches = dispatches.into_iter().map(|(label, dispatch)| (label, dispatch.map(slot))).collect();
     Ok(Plan { dispatches, buffers, parts })
+}
+
+/// A table is named by the first dispatch that reads it.
+fn table_name(table: usize, dispatches: &[(String, Dispatch<Resource>)]) -> String {
+    let reader = dispatches.iter().find(|(_, dispatch)| dispatch.operands.contains(&Resource::Constant(table)));
+    reader.map_or_else(|| format!("table{table}"), |(label, _)| format!("{label}.table"))
 }
 
 type BitSet = Vec<u64>;

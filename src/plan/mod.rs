@@ -5,6 +5,7 @@
 mod compile;
 mod cover;
 mod executor;
+pub mod label;
 mod memory;
 mod pieces;
 mod print;

@@ -53,7 +53,11 @@ pub struct Piece {
 pub fn pieces(program: &mut Program, caps: &Caps) -> Result<Vec<Piece>> {
     let covers = covers(program, caps)?;
     let mut pieces = Vec::with_capacity(covers.len());
-    for cover in covers {
+    for mut cover in covers {
+        // A piece has no state: the running statistics stay.
+        if let Cover::Norm { running, .. } = &mut cover {
+            *running = None;
+        }
         let mut lowering = Lowering::new(caps.clone());
         cover.lower(&program.graph, &mut lowering)?;
         let work = match cover {

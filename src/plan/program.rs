@@ -6,6 +6,7 @@ use crate::graph::shape::Shape;
 use crate::graph::{Graph, NodeId};
 use crate::ops;
 use crate::ops::batch_norm::BatchNorm;
+use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::Bce;
 use std::collections::HashMap;
 use std::fmt;
@@ -42,6 +43,8 @@ type LowerEffect = Box<dyn Fn(&mut Lowering) -> Result<()> + Send + Sync>;
 pub(super) enum Item {
     /// Compute a node, and leave it in a declared buffer.
     Compute { node: NodeId, place: Place },
+    /// Move running statistics by those of a batch norm.
+    Track { label: String, site: NormSite, running: Running },
     /// Run dispatches that update state in place or fill an input (optimiser, EMA, noise, statistics).
     Effect { label: String, lower: LowerEffect },
     /// The items from here on are a part of their own.
@@ -52,6 +55,7 @@ impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Item::Compute { node, place } => write!(f, "compute {node:?} into {place:?}"),
+            Item::Track { label, .. } => write!(f, "track {label}"),
             Item::Effect { label, .. } => write!(f, "effect {label}"),
             Item::Part { times } => write!(f, "part, {times} times"),
         }
@@ -64,6 +68,8 @@ impl fmt::Debug for Item {
 /// program where the leaf was made*: compilation fails if a value would read it after an effect has overwritten it.
 #[derive(Debug)]
 pub struct Program {
+    /// First part of every label: `"step"`.
+    pub(super) name: String,
     /// The graph that items refer to.
     pub graph: Graph,
     pub(super) buffers: Vec<BufferDecl>,
@@ -73,16 +79,11 @@ pub struct Program {
     pub(super) losses: Vec<Bce>,
 }
 
-impl Default for Program {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Program {
-    /// An empty program.
-    pub fn new() -> Self {
+    /// An empty program, whose name begins the label of each of its dispatches.
+    pub fn new(name: &str) -> Self {
         Program {
+            name: name.to_string(),
             graph: ops::new_graph(),
             buffers: Vec::new(),
             items: Vec::new(),
@@ -128,7 +129,7 @@ impl Program {
         self.items.push(Item::Compute { node, place });
     }
 
-    /// Runs dispatches with side effects. Nodes that they name as operands are computed first.
+    /// Runs dispatches with side effects, labelled as `name/label`. Nodes that they name as operands are computed first.
     pub fn effect(&mut self, label: impl Into<String>, lower: impl Fn(&mut Lowering) -> Result<()> + Send + Sync + 'static) {
         self.items.push(Item::Effect { label: label.into(), lower: Box::new(lower) });
     }
@@ -142,6 +143,11 @@ impl Program {
     /// Notes a batch norm, so that compilation can use the fused kernels in place of its primitives.
     pub fn note_norm(&mut self, norm: NormSite) {
         self.norms.push(norm);
+    }
+
+    /// Moves running statistics by those of a noted batch norm, as PyTorch's training mode does.
+    pub fn track(&mut self, label: impl Into<String>, site: NormSite, running: Running) {
+        self.items.push(Item::Track { label: label.into(), site, running });
     }
 
     /// Notes a cross-entropy, so that compilation can use its fused kernel.

@@ -42,7 +42,7 @@ mod tests {
 
     /// Two products of the same shapes and one of others.
     fn program() -> Program {
-        let mut program = Program::new();
+        let mut program = Program::new("test");
         let mut leaf = |name: &str, dims: [usize; 2]| {
             let shape = Shape::new(&dims).unwrap();
             let place = program.tensor_buffer(name, &shape);

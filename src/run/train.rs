@@ -88,6 +88,11 @@ pub trait Engine {
     /// Bytes of device memory that training takes.
     fn memory(&self) -> u64;
 
+    /// Something that the user should read, once: where a capture went.
+    fn notice(&mut self) -> Option<String> {
+        None
+    }
+
     /// What else a checkpoint should record ([`TrainState::extra`]).
     fn extra(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
@@ -324,6 +329,9 @@ impl<'a> Run<'a> {
             let step = self.engine.step();
             self.log.set_step(step);
             self.log.progress.at(step);
+            if let Some(notice) = self.engine.notice() {
+                self.log.line(&notice)?;
+            }
             self.report_tick(false)?;
             if step == next_tick {
                 self.end_tick(step / tick_steps, false)?;

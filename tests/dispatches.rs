@@ -1,0 +1,54 @@
+//! How many dispatches a training step takes: on a GPU each one costs latency, on a software adapter a wake-up of all threads. Needs no GPU.
+
+use ganymede::gan::config::GanConfig;
+use ganymede::gan::step::Inputs;
+use ganymede::gan::trainer;
+use ganymede::graph::lower::Caps;
+use ganymede::nn::presets::PRESETS;
+use ganymede::ops::optimiser::Adam;
+use std::collections::BTreeMap;
+
+/// Most dispatches of a preset's step: (preset, channels of an image, on a GPU, on a software adapter). On a GPU, a product that is split to fill
+/// the device has a second dispatch, which the goals (mlp 30, dcgan-64 70) do not count.
+const MOST: [(&str, usize, usize, usize); 5] =
+    [("mlp", 1, 30, 30), ("dcgan-28-small", 1, 33, 33), ("dcgan-28", 1, 47, 45), ("dcgan-32", 3, 49, 49), ("dcgan-64", 3, 63, 63)];
+
+fn config(name: &str, channels: usize) -> GanConfig {
+    let preset = PRESETS.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no preset is called {name}"));
+    let (generator, discriminator) = preset.networks(channels);
+    GanConfig {
+        generator,
+        discriminator,
+        z_dim: preset.z_dim,
+        batch: preset.batch,
+        micro_batch: preset.batch,
+        d_steps: 1,
+        lr_g: preset.lr,
+        lr_d: preset.lr,
+        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
+        lr_horizon_kimg: None,
+        ema_half_life_kimg: 10.0,
+        ema_ramp: 0.05,
+        seed: 0,
+        variants: Default::default(),
+    }
+}
+
+#[test]
+fn presets_stay_below_their_numbers() {
+    let software = Caps { fixed_subgroup: true, software: true, int64: true, ..Caps::minimal() };
+    let mut faults = Vec::new();
+    for (name, channels, gpu, cpu) in MOST {
+        for (adapter, caps, most) in [("a GPU", Caps::minimal(), gpu), ("a software adapter", software.clone(), cpu)] {
+            let plan = trainer::plan(&config(name, channels), &Inputs::Device { images: 1000 }, &caps)
+                .unwrap_or_else(|e| panic!("{name} does not compile for {adapter}: {e}"));
+            let count = plan.dispatches.iter().filter(|(_, d)| d.kernel.name != "gemm_split_finish").count();
+            if count > most {
+                let mut kernels: BTreeMap<&str, usize> = BTreeMap::new();
+                plan.dispatches.iter().for_each(|(_, d)| *kernels.entry(d.kernel.name).or_default() += 1);
+                faults.push(format!("{name} takes {count} dispatches on {adapter}, at most {most} are allowed: {kernels:?}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
