@@ -1,4 +1,5 @@
-// gemm_cols_broadcast: transposed matrix product and convolution weight gradient for adapters whose subgroups have eight lanes: software ones.
+// gemm_cols_broadcast: transposed matrix product and convolution weight gradient for adapters whose subgroups have eight or four lanes: software
+// ones.
 // Same meaning as torch.matmul(a.T, b) and torch.nn.grad.conv2d_weight.
 //
 //   C[m, n] = sum over pixels p of A(p, m) * B(p, n)      see gemm_cols, which is joined in front
@@ -7,60 +8,30 @@
 //   b   [pixels][channels]         in      input, gathered by tap
 //   c   [M][taps][channels]        out
 //
-// Work: one workgroup is one subgroup and computes 32 rows by 32 columns. Its two quads own sixteen rows each; a lane owns eight columns of its
-// quad's rows, which are 32 vec4 accumulators. In steps of four pixels, lane l of a quad loads the quad's rows of A at pixel p + l, quad 0 the even and
-// quad 1 the odd pixels of the lane's columns of B. The arithmetic is that of gemm_rows_broadcast: the transposed broadcasts are four pixels of one
-// row. Each lane keeps the position of pixel p + l, moved on without a division.
+// Work: one workgroup is one subgroup of LANES lanes and computes 4 * LANES rows by 32 columns. Each of its quads, two or one, owns sixteen rows; a lane
+// owns eight columns of its quad's rows, which are 32 vec4 accumulators. In steps of four pixels, lane l of a quad loads the quad's rows of A at pixel
+// p + l; of the lane's columns of B, quad 0 loads the even and quad 1 the odd pixels (gemm_cols_patch), or the one quad all (gemm_cols_patch_quad). The
+// arithmetic is that of gemm_rows_broadcast: the transposed broadcasts are four pixels of one row. Each lane keeps the position of pixel p + l, moved on
+// without a division.
 // Workgroup (x, y) is a tile, rows fastest; z is the group.
 // Host: src/ops/gemm/cols.rs.  Twins: matmul, conv2d_backward_weight.
-// Variants: the loader of both operands.
+// Variants: the loader of both operands; `quad` is four lanes and buffers.
 
-@group(0) @binding(3) var<storage, read_write> c: array<vec2<u64>>;
-
-// Four columns of B at a pixel.
-fn b_row(origin: Origin, column: Column) -> vec4<f32> {
-    let exists = is_inside(origin, column);
-    return select(vec4<f32>(), b4(u32(select(0, origin.start + column.offset, exists))), exists);
-}
-
-// What the lane of this quad that keeps pixel `index` of the step knows.
-fn origin_at(origin: Origin, index: u32, lane: u32) -> Origin {
-    let keeper = (lane & 4u) | index;
-    return Origin(subgroupShuffle(origin.y, keeper), subgroupShuffle(origin.x, keeper), subgroupShuffle(origin.start, keeper));
-}
-
-fn word(low: f32, high: f32) -> u64 {
-    return u64(bitcast<u32>(low)) | (u64(bitcast<u32>(high)) << 32u);
-}
-
-// Stores eight columns of a row, two floats a word: software adapters pay per word, not per byte.
-fn store8(left: vec4<f32>, right: vec4<f32>, group_row: u32, row: u32, n: u32) {
-    if row < params.rows {
-        let place = ((group_row + row) * params.columns + n) >> 2u;
-        if n < params.columns {
-            c[place] = vec2<u64>(word(left.x, left.y), word(left.z, left.w));
-        }
-        if n + 4u < params.columns {
-            c[place + 1u] = vec2<u64>(word(right.x, right.y), word(right.z, right.w));
-        }
-    }
-}
-
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn gemm_cols_broadcast(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32, // a constant to the compiler, unlike local_invocation_index: shuffles become single instructions
 ) {
     let p = params;
-    let row_tiles = (p.rows + 31u) / 32u;
+    let row_tiles = (p.rows + 4u * LANES - 1u) / (4u * LANES);
     let tile_index = workgroup.y * workgroups.x + workgroup.x;
     let column_tile = tile_index / row_tiles;
     // Uniform: the grid may be folded.
     if column_tile * 32u >= p.columns {
         return;
     }
-    let m = (tile_index - column_tile * row_tiles) * 32u + (lane >> 2u) * 16u;
+    let m = (tile_index - column_tile * row_tiles) * (4u * LANES) + (lane >> 2u) * 16u;
     let n = column_tile * 32u + (lane & 3u) * 8u;
     let left = column_at(n, workgroup.z);
     let right = column_at(n + 4u, workgroup.z);
@@ -117,10 +88,7 @@ fn gemm_cols_broadcast(
 
         var origin = origin_of(pixel);
         origin.y = select(-0x40000000, origin.y, exists);
-        // Quad 0 takes pixels 0 and 2 of the step, quad 1 takes 1 and 3.
-        let early = origin_at(origin, lane >> 2u, lane);
-        let late = origin_at(origin, 2u + (lane >> 2u), lane);
-        let block = patch_of_rows(b_row(early, left), b_row(early, right), b_row(late, left), b_row(late, right), lane);
+        let block = patch_at(origin, left, right, lane);
 
         var x: mat4x4<f32>;
         x = transpose(mat4x4<f32>(quadBroadcast(a0, 0u), quadBroadcast(a0, 1u), quadBroadcast(a0, 2u), quadBroadcast(a0, 3u)));

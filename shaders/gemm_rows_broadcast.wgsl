@@ -1,39 +1,40 @@
-// gemm_rows_broadcast: matrix product and convolution (forward, input gradient) for adapters whose subgroups have eight lanes: software ones.
+// gemm_rows_broadcast: matrix product and convolution (forward, input gradient) for adapters whose subgroups have eight or four lanes: software ones.
 // Same meaning as torch.matmul, torch.nn.functional.conv2d and conv_transpose2d, with an epilogue.
 //
 //   C[m, n] = epilogue(sum over segments s, k of A(m, s, k) * B(s, k, n))      see gemm_rows, which is joined in front
 //
 //   a      [pixels][K]                              in     activations, k contiguous
-//   b      [K][N] (gemm_patch_n) or [N][K] (_t)      in     weights
+//   b      [K][N] or [N][K]                          in     weights, read by gemm_patch_n or _t, or by gemm_patch_quad with gemm_quad_n or _t
 //   walk   phases and segments                      in
 //   bias   [channels]                               in     read only if params.bias
 //   saved  as c                                     in     read only if params.mask
 //   c      [pixels][N]                              out
 //
-// Work: one workgroup is one subgroup and computes 32 rows by 32 columns. Its two quads own sixteen rows each; a lane owns eight columns of its
-// quad's rows, which are 32 vec4 accumulators. In steps of four k, a lane loads four k of four rows of A and a quarter of the 4 x 8 numbers of B that
-// it needs, so that nothing is loaded twice: a row's k reach the other lanes of the quad by broadcast, and B the other quad by a shuffle. On the
-// adapters this is for, a broadcast within a quad is one instruction, within a subgroup two, and a memory operation is sixty.
+// Work: one workgroup is one subgroup of LANES lanes and computes 4 * LANES rows by 32 columns. Each of its quads, two or one, owns sixteen rows; a lane
+// owns eight columns of its quad's rows, which are 32 vec4 accumulators. In steps of four k, a lane loads four k of four rows of A, which reach the other
+// lanes of the quad by broadcast. Of the 4 x 8 numbers of B that it needs, a lane of two quads loads half, so that nothing is loaded twice, and has the
+// rest from the other quad by a shuffle. On the adapters this is for, a broadcast within a quad is one instruction, within a subgroup two, and a memory
+// operation is sixty.
 // Workgroup (x, y) is a tile, rows fastest; z is the phase. No shared memory, no barrier, no loop over rows: indexed accumulators would live in
 // memory.
 // Host: src/ops/gemm/rows.rs.  Twins: matmul, conv2d_forward, conv2d_backward_input.
-// Variants: <form>_<loader>.
+// Variants: <form>_<loader>, where `quad` is four lanes and buffers.
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn gemm_rows_broadcast(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32, // a constant to the compiler, unlike local_invocation_index: shuffles become single instructions
 ) {
     let phase = phase_at(workgroup.z);
-    let row_tiles = (phase.rows + 31u) / 32u;
+    let row_tiles = (phase.rows + 4u * LANES - 1u) / (4u * LANES);
     let tile_index = workgroup.y * workgroups.x + workgroup.x;
     let column_tile = tile_index / row_tiles;
     // Uniform: phases may have fewer tiles than the dispatch.
     if column_tile * 32u >= params.columns {
         return;
     }
-    let m = (tile_index - column_tile * row_tiles) * 32u + (lane >> 2u) * 16u + (lane & 3u);
+    let m = (tile_index - column_tile * row_tiles) * (4u * LANES) + (lane >> 2u) * 16u + (lane & 3u);
     let n = column_tile * 32u + (lane & 3u) * 8u;
     let row0 = row_at(phase, m);
     let row1 = row_at(phase, m + 4u);

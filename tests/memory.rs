@@ -57,8 +57,9 @@ fn a_trainer_allocates_what_is_planned() {
             .expect("the plan binds");
         let memory = plan.memory();
         assert_eq!(executor.own_bytes(), memory.total(), "{name}");
-        // Where operands go through textures, a plan without any would make this test empty.
-        assert_eq!(memory.textures > 0, gpu.caps().software && gpu.caps().fixed_subgroup, "{name}");
+        // Where products go through textures, a plan without any would make this test empty; GPUs have none at all.
+        let caps = gpu.caps();
+        assert!(if caps.software { memory.textures > 0 || !caps.fixed_subgroup } else { memory.textures == 0 }, "{name}");
 
         let sampler = trainer::sampler_bytes(&config, &gpu.caps()).expect("the sampler compiles");
         let trainer = Trainer::new(gpu.clone(), config, &inputs).expect("the trainer starts");

@@ -47,7 +47,7 @@ fn config(preset: &Preset, d_steps: usize, parts: usize) -> GanConfig {
 
 #[test]
 fn every_dispatch_of_every_preset_says_where_it_belongs() {
-    let lavapipe = Caps { fixed_subgroup: true, int64: true, software: true, ..Caps::minimal() };
+    let lavapipe = Caps { fixed_subgroup: true, quads: true, int64: true, software: true, ..Caps::minimal() };
     let kinds = [(1, 1, Caps::minimal()), (1, 1, lavapipe), (2, 1, Caps::minimal()), (1, 2, Caps::minimal())];
     for (preset, (d_steps, micro_batches, caps)) in PRESETS.iter().flat_map(|p| kinds.clone().map(|kind| (p, kind))) {
         let gan = config(preset, d_steps, micro_batches);

@@ -40,11 +40,11 @@ impl Display for Specialisation {
     }
 }
 
-/// Every kernel: those of the ops, those that only benchmarks run, and the start-up test of the lanes.
+/// Every kernel: those of the ops, those that only benchmarks run, and the start-up tests of the lanes.
 fn kernels() -> Vec<&'static Kernel> {
     let mut kernels = ganymede::ops::kernels();
     kernels.extend(ganymede::bench::kernels());
-    kernels.push(&ganymede::gpu::LANE_TEST);
+    kernels.extend([&ganymede::gpu::LANE_TEST, &ganymede::gpu::QUAD_TEST]);
     kernels
 }
 
@@ -107,10 +107,11 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
     Ok(dispatches)
 }
 
-/// Adapters that lead to different kernels: any GPU, without and with f16 in storage, and software ones without and with 64-bit integers.
+/// Adapters that lead to different kernels: any GPU, without and with f16 in storage, and software ones with four lanes and with eight and 64-bit
+/// integers.
 fn adapters() -> [Caps; 4] {
-    let software = Caps { fixed_subgroup: true, software: true, ..Caps::minimal() };
-    [Caps::minimal(), Caps { float16: true, ..Caps::minimal() }, software.clone(), Caps { int64: true, ..software }]
+    let software = Caps { quads: true, software: true, ..Caps::minimal() };
+    [Caps::minimal(), Caps { float16: true, ..Caps::minimal() }, software.clone(), Caps { fixed_subgroup: true, int64: true, ..software }]
 }
 
 // ---- Helpers ----
@@ -153,7 +154,7 @@ fn parse(kernel: &Kernel) -> std::result::Result<Module, String> {
 
 fn capability(feature: Feature) -> Capabilities {
     match feature {
-        Feature::Subgroup => Capabilities::SUBGROUP,
+        Feature::Subgroup | Feature::Quad => Capabilities::SUBGROUP,
         Feature::Int64 => Capabilities::SHADER_INT64,
         Feature::Float16 => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
     }
@@ -162,8 +163,8 @@ fn capability(feature: Feature) -> Capabilities {
 /// What a kernel may use: its features, and no more.
 fn capabilities(kernel: &Kernel) -> Capabilities {
     let mut capabilities: Capabilities = kernel.features.iter().map(|f| capability(*f)).collect();
-    // The lane test finds out whether an adapter has the feature, so it cannot ask for it.
-    if kernel.name == "lane_test" {
+    // The lane tests find out whether an adapter has the feature, so they cannot ask for it.
+    if ["lane_test", "quad_test"].contains(&kernel.name) {
         capabilities |= Capabilities::SUBGROUP;
     }
     capabilities
@@ -494,7 +495,7 @@ fn barriers_and_subgroup_operations_are_reached_together() {
 #[test]
 fn lint_notices_a_planted_return() {
     let mut planted = 0;
-    for kernel in kernels().into_iter().filter(|k| k.features.contains(&Feature::Subgroup)) {
+    for kernel in kernels().into_iter().filter(|k| k.features.iter().any(|f| matches!(f, Feature::Subgroup | Feature::Quad))) {
         let label = kernel.label();
         let text = kernel.wgsl();
         let lane = after(&text, &["@builtin(local_invocation_index)", "@builtin(subgroup_invocation_id)"])

@@ -142,6 +142,7 @@ impl Gpu {
 
         let caps = Caps {
             fixed_subgroup: false,
+            quads: false,
             int64: features.contains(Features::SHADER_INT64),
             float16: adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32),
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
@@ -168,6 +169,8 @@ impl Gpu {
             in_flight: Mutex::default(),
         };
         gpu.caps.fixed_subgroup = gpu.lane_test()?;
+        // The lane test proves the quads of eight lanes too.
+        gpu.caps.quads = gpu.caps.fixed_subgroup || gpu.quad_test()?;
         Ok(gpu)
     }
 
@@ -183,7 +186,8 @@ impl Gpu {
     /// [`Error::Input`] if `caps` promise what this adapter does not have.
     pub fn choosing_for(mut self, caps: Caps) -> Result<Gpu> {
         let own = &self.caps;
-        let lacking = [(caps.fixed_subgroup, own.fixed_subgroup), (caps.int64, own.int64), (caps.float16, own.float16)];
+        let lacking =
+            [(caps.fixed_subgroup, own.fixed_subgroup), (caps.quads, own.quads), (caps.int64, own.int64), (caps.float16, own.float16)];
         if lacking.iter().any(|(promised, there)| *promised && !there) || caps.max_binding > own.max_binding {
             return Err(Error::input(format!("{} has {own:?}, so it cannot run the kernels chosen for {caps:?}", self.info.name)));
         }
@@ -195,6 +199,7 @@ impl Gpu {
     pub fn supports(&self, kernel: &Kernel) -> bool {
         kernel.features.iter().all(|feature| match feature {
             Feature::Subgroup => self.caps.fixed_subgroup,
+            Feature::Quad => self.caps.quads,
             Feature::Int64 => self.caps.int64,
             Feature::Float16 => self.caps.float16,
         })
@@ -379,15 +384,33 @@ impl Gpu {
 
     /// Whether a workgroup of [`Kernel::LANES`] is one subgroup with its lanes in invocation order, by features and by trial.
     fn lane_test(&self) -> Result<bool> {
+        self.trial_of_lanes(&LANE_TEST, |lane, value| {
+            let broadcasts = (0..Kernel::LANES).chain((lane & 4)..(lane & 4) + 4).chain([lane & 3, lane | 4]);
+            broadcasts.map(value).collect()
+        })
+    }
+
+    /// Whether a workgroup of [`Kernel::QUAD`] is one subgroup and one quad with its lanes in invocation order, by features and by trial.
+    fn quad_test(&self) -> Result<bool> {
+        self.trial_of_lanes(&QUAD_TEST, |_, value| (0..Kernel::QUAD).map(value).collect())
+    }
+
+    /// Whether subgroups have as many lanes as the test's workgroup, and each lane writes its number, their number and what it is `expected` to
+    /// hear, given what each lane says.
+    fn trial_of_lanes(&self, test: &'static Kernel, expected: impl Fn(u32, &dyn Fn(u32) -> u32) -> Vec<u32>) -> Result<bool> {
         const GROUPS: u32 = 64;
-        const WORDS: u32 = 16;
-        let fixed = self.info.subgroup_min_size == Kernel::LANES && self.info.subgroup_max_size == Kernel::LANES;
+        let lanes = test.workgroup[0];
+        let fixed = self.info.subgroup_min_size == lanes && self.info.subgroup_max_size == lanes;
         if !self.features.contains(Features::SUBGROUP) || !fixed {
             return Ok(false);
         }
-        let words = self.buffer("lane test", u64::from(GROUPS * Kernel::LANES * WORDS * 4))?;
+        let expected: Vec<u32> = (0..GROUPS)
+            .flat_map(|group| (0..lanes).map(move |lane| (group, lane)))
+            .flat_map(|(group, lane)| [vec![lane, lanes], expected(lane, &|lane| group * 64 + 7 * lane + 1)].concat())
+            .collect();
+        let words = self.buffer("lane test", 4 * expected.len() as u64)?;
         let dispatch = Dispatch {
-            kernel: &LANE_TEST,
+            kernel: test,
             overrides: Vec::new(),
             params: Vec::new(),
             operands: vec![words.whole()],
@@ -400,15 +423,7 @@ impl Gpu {
         };
         self.submit(&sequence, 0..1)?;
         let got: Vec<u32> = bytemuck::pod_collect_to_vec(&self.read(&words, 0, words.size())?);
-        let expected = (0..GROUPS).flat_map(|group| {
-            let value = move |lane: u32| group * 64 + 7 * lane + 1;
-            (0..Kernel::LANES).flat_map(move |lane| {
-                let own = [lane, Kernel::LANES];
-                let broadcasts = (0..Kernel::LANES).chain((lane & 4)..(lane & 4) + 4).chain([lane & 3, lane | 4]);
-                own.into_iter().chain(broadcasts.map(value))
-            })
-        });
-        Ok(expected.eq(got))
+        Ok(expected == got)
     }
 }
 
@@ -420,6 +435,17 @@ pub static LANE_TEST: Kernel = Kernel {
     bindings: &[Bind::Out],
     workgroup: [Kernel::LANES, 1, 1],
     // Its result is what `Feature::Subgroup` means, so it cannot ask for it.
+    features: &[],
+};
+
+/// The start-up test of quads, whose result is [`Caps::quads`] where subgroups have four lanes.
+pub static QUAD_TEST: Kernel = Kernel {
+    name: "quad_test",
+    variant: "",
+    parts: &[crate::part!("quad_test")],
+    bindings: &[Bind::Out],
+    workgroup: [Kernel::QUAD, 1, 1],
+    // As with the lane test, for `Feature::Quad`.
     features: &[],
 };
 

@@ -23,6 +23,8 @@ pub enum Bind {
 pub enum Feature {
     /// Subgroup operations, with a fixed subgroup size of [`Kernel::LANES`] proven by the start-up lane test.
     Subgroup,
+    /// Quad operations in a workgroup of [`Kernel::QUAD`], whose lanes are one quad in invocation order, proven by a start-up test.
+    Quad,
     /// 64-bit integers in shaders (eight floats a load).
     Int64,
     /// Conversion between f32 and f16 in storage (`pack2x16float`, `unpack2x16float`); arithmetic in f16 is not asked for.
@@ -52,6 +54,9 @@ pub struct Kernel {
 impl Kernel {
     /// Lanes of a subgroup that the broadcast kernels are written for.
     pub const LANES: u32 = 8;
+
+    /// Lanes of a quad, and of the subgroups of adapters with the narrowest ones.
+    pub const QUAD: u32 = 4;
 
     /// Texels in a row of an operand that is bound as a texture.
     pub const TEXTURE_WIDTH: u32 = 1024;

@@ -21,7 +21,7 @@ mod timing;
 
 pub use adapter::{Backend, GpuOptions, adapters, describe_devices};
 pub use capture::CaptureTool;
-pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead};
+pub use device::{Buffer, BufferRange, Gpu, LANE_TEST, PendingRead, QUAD_TEST};
 pub use mirror::{Region, texture_bytes};
 pub use pipeline::Pipeline;
 pub use sequence::Sequence;

@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub struct Caps {
     /// Subgroups have exactly [`crate::gpu::kernel::Kernel::LANES`] lanes, in invocation order (proven by the start-up lane test).
     pub fixed_subgroup: bool,
+    /// A workgroup of [`crate::gpu::kernel::Kernel::QUAD`] is one quad, with its lanes in invocation order (proven by a start-up lane test).
+    pub quads: bool,
     /// 64-bit integers in shaders.
     pub int64: bool,
     /// Conversion between f32 and f16 in shaders.
@@ -24,7 +26,7 @@ pub struct Caps {
 impl Caps {
     /// An adapter with no optional feature and WebGPU's default limits.
     pub fn minimal() -> Self {
-        Caps { fixed_subgroup: false, int64: false, float16: false, max_binding: 128 << 20, software: false }
+        Caps { fixed_subgroup: false, quads: false, int64: false, float16: false, max_binding: 128 << 20, software: false }
     }
 }
 

@@ -80,8 +80,7 @@ pub struct NarrowLoaders {
 impl NarrowLoaders {
     /// The form for operands of at most `floats` floats.
     pub(super) fn kernel(&'static self, caps: &Caps, floats: usize) -> &'static Kernel {
-        // Where 64-bit integers are missing, the adapter is none of those that read textures faster.
-        if caps.software && caps.int64 && worth_a_texture(floats) { &self.texture } else { &self.vec4 }
+        if caps.software && worth_a_texture(floats) { &self.texture } else { &self.vec4 }
     }
 }
 

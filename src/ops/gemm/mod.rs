@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `narrow` | software adapters with eight lanes, at most 8 columns | the 32 columns of a `broadcast` tile would idle |
 //! | `broadcast` | software adapters with eight lanes | 5 to 70 times faster there than anything with shared memory or without broadcasts |
+//! | `broadcast`, quad | software adapters with four lanes, more than 8 columns | two to three times as fast there as `plain` |
 //! | `tile_large` | GPUs, products of many tiles | 128 x 128 in shared memory, 8 x 8 an invocation: 16 multiply-adds for each vec4 that is read |
 //! | `tile_small` | GPUs, other products | 64 x 64, 8 x 4 an invocation: four times as many workgroups |
 //! | `tile_small` split | GPUs, few tiles and long sums (weight gradients) | parts of k at once, then `gemm_split_finish` in a fixed order |
@@ -21,7 +22,7 @@
 //!
 //! Tiles and `reduce` also exist with operands in f16, which a plan may ask for (`half`).
 //!
-//! `narrow` and `broadcast` exist with two loaders. Software adapters read buffers by a loop over lanes and components, so that loads, not
+//! For eight lanes, `narrow` and `broadcast` exist with two loaders. Software adapters read buffers by a loop over lanes and components, so that loads, not
 //! arithmetic, decide. `texture` has the operands copied to textures, which are read by whole vectors; `vec4` reads buffers and serves operands
 //! that are too large for a texture. Measured on lavapipe 22.3 on two cores, in GFLOP/s: 20 to 40 against 4 to 6 without AVX-512, 82 against 45
 //! with it. (Eight floats a load, as four 64-bit integers, came to 6 to 9 and 59. Tiles of 16 x 64 and of 32 x 32 were equally fast; the latter

@@ -162,6 +162,10 @@ impl Rows {
             Form::N => (&kernels::ROWS_BROADCAST_N, &kernels::ROWS_NARROW_N, &kernels::ROWS_PLAIN_N, &kernels::ROWS_TILES_N),
             Form::T => (&kernels::ROWS_BROADCAST_T, &kernels::ROWS_NARROW_T, &kernels::ROWS_PLAIN_T, &kernels::ROWS_TILES_T),
         };
+        let quad = match self.form {
+            Form::N => &kernels::ROWS_BROADCAST_N_QUAD,
+            Form::T => &kernels::ROWS_BROADCAST_T_QUAD,
+        };
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
             if caps.int64 {
@@ -172,7 +176,11 @@ impl Rows {
             found.splice(at..at, narrow.fitting(self.size.largest));
         }
         // Shared memory is a loss on software adapters, which have none: there, the kernels with tiles come last.
-        found.extend([plain, &tiles.large, &tiles.small]);
+        found.push(plain);
+        if caps.quads {
+            found.insert(found.len() - usize::from(columns > 8), quad);
+        }
+        found.extend([&tiles.large, &tiles.small]);
         found.extend((self.splits(&tiles.small_split) > 1).then_some(&tiles.small_split));
         if columns <= choice::FEW {
             found.push(&tiles.reduce);
@@ -343,7 +351,7 @@ impl Geometry {
     fn of(kernel: &Kernel) -> Self {
         let (tile, per_group, step) = match kernel.name {
             "gemm_rows_narrow" => ([32, 4], 1, None),
-            "gemm_rows_broadcast" => ([32, 32], 1, None),
+            "gemm_rows_broadcast" => ([4 * kernel.workgroup[0] as usize, 32], 1, None),
             "gemm_rows_tile_large" => (choice::LARGE, 1, Some(choice::TILE_STEP)),
             "gemm_rows_tile_small" => (choice::SMALL, 1, Some(choice::TILE_STEP)),
             "gemm_rows_reduce" => (choice::REDUCE, 1, Some(choice::REDUCE_STEP)),
