@@ -17,7 +17,7 @@
 //! Which of several kernels computes a product follows from adapter and shape; [`tune`] times them and writes a table ([`graph::variants`]) that a run
 //! may use instead, and then keeps.
 //!
-//! [`profile`] times every dispatch of a step and says what bounds it, by the labels of [`plan::label`] and the ceilings of [`bench`].
+//! [`profile`] times every dispatch of a step and says what bounds it, by the labels of [`plan::label`] and the ceilings of [`mod@bench`].
 //!
 //! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `tune`, `cli`; `data` and `eval` stand beside `gan`,
 //! `bench` beside `run`, and `profile` on `bench`.

@@ -1,6 +1,6 @@
 //! Times the kernels that could compute each product of a training step, on the adapter at hand, and chooses among them.
 //!
-//! Nothing here decides a run's numbers by itself: the choice is written to a [`file`], and only a run that names the file uses it. So the
+//! Nothing here decides a run's numbers by itself: the choice is written to a [`mod@file`], and only a run that names the file uses it. So the
 //! times may be as noisy as they like; three rules keep the choice sensible all the same. Candidates are timed in turns and by their best, so
 //! that what else the machine does meets all of them. The default stays unless another is faster by more than [`MARGIN`]. And a kernel is
 //! chosen only if it computes what the default computes, on the same inputs.
@@ -70,7 +70,7 @@ pub struct Outcome {
 /// `note` takes a line for each candidate that computes other numbers than the default.
 ///
 /// # Errors
-/// [`Error::Environment`] if the device is lost or out of memory.
+/// [`crate::error::Error::Environment`] if the device is lost or out of memory.
 pub fn tune(gpu: &Gpu, sites: Vec<ProductSite>, seconds: f64, note: &mut dyn FnMut(&str) -> Result<()>) -> Result<Outcome> {
     let count = sites.len();
     let mut sites: Vec<ProductSite> = sites.into_iter().filter(|site| site.trials.len() > 1).collect();
