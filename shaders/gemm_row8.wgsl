@@ -1,4 +1,4 @@
-// gemm_row8: eight k of one row of A, zero where the row does not exist. A part of gemm_rows_broadcast and gemm_rows_narrow.
+// gemm_row8: eight k of one row of A, zero where the row does not exist. A part of gemm_rows_narrow.
 
 struct Row8 {
     lo: vec4<f32>,

@@ -1,4 +1,4 @@
-// gemm_rows_narrow: gemm_rows_broadcast for results of few columns (the last layer's one or three channels), where its 64 columns would idle.
+// gemm_rows_narrow: gemm_rows_broadcast for results of few columns (the last layer's one or three channels), where its 32 columns would idle.
 // Same meaning as torch.matmul, torch.nn.functional.conv2d and conv_transpose2d, with an epilogue.
 //
 //   C[m, n] = epilogue(sum over segments s, k of A(m, s, k) * B(s, k, n))      see gemm_rows, which is joined in front
