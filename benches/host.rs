@@ -18,7 +18,6 @@ use ganymede::gpu::testing;
 use ganymede::gpu::{Gpu, GpuOptions};
 use ganymede::graph::lower::Caps;
 use ganymede::nn::presets::preset;
-use ganymede::ops::optimiser::Adam;
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
@@ -29,24 +28,7 @@ fn main() {
 
 fn config(name: &str, batch: usize) -> GanConfig {
     let preset = preset(name).expect("a preset of that name");
-    let (generator, discriminator) = preset.networks(1);
-    GanConfig {
-        generator,
-        discriminator,
-        z_dim: preset.z_dim,
-        batch,
-        micro_batch: batch,
-        d_steps: 1,
-        lr_g: preset.lr,
-        lr_d: preset.lr,
-        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
-        ema_half_life_kimg: 20.0,
-        ema_ramp: 0.05,
-        seed: 0,
-        variants: Default::default(),
-        precision: Default::default(),
-    }
+    GanConfig::of_preset(preset, 1, batch)
 }
 
 /// From networks to a list of dispatches: building, differentiating, fusing, lowering, assigning buffers.

@@ -12,7 +12,6 @@ use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::{Clock, Gpu, GpuOptions};
 use ganymede::nn::presets::preset;
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
-use ganymede::ops::optimiser::Adam;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,24 +23,7 @@ fn main() -> Result<()> {
 
     let side = preset.image;
     let data = data::load("builtin:digits", &LoadOptions { pad_to: Some((side, side)), ..LoadOptions::default() })?;
-    let (generator, discriminator) = preset.networks(data.channels);
-    let config = GanConfig {
-        generator,
-        discriminator,
-        z_dim: preset.z_dim,
-        batch: preset.batch,
-        micro_batch: preset.batch,
-        d_steps: 1,
-        lr_g: preset.lr,
-        lr_d: preset.lr,
-        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
-        ema_half_life_kimg: 20.0,
-        ema_ramp: 0.05,
-        seed: 0,
-        variants: Default::default(),
-        precision: Default::default(),
-    };
+    let config = GanConfig::of_preset(preset, data.channels, preset.batch);
 
     let gpu = Arc::new(Gpu::open(&GpuOptions::default())?);
     println!("{}", gpu.adapter_summary());

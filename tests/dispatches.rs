@@ -5,7 +5,6 @@ use ganymede::gan::step::Inputs;
 use ganymede::gan::trainer;
 use ganymede::graph::lower::Caps;
 use ganymede::nn::presets::PRESETS;
-use ganymede::ops::optimiser::Adam;
 use std::collections::BTreeMap;
 
 /// Most dispatches of a preset's step: (preset, channels of an image, on a GPU, on a software adapter). On a GPU, a product that is split to fill
@@ -15,24 +14,7 @@ const MOST: [(&str, usize, usize, usize); 5] =
 
 fn config(name: &str, channels: usize) -> GanConfig {
     let preset = PRESETS.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no preset is called {name}"));
-    let (generator, discriminator) = preset.networks(channels);
-    GanConfig {
-        generator,
-        discriminator,
-        z_dim: preset.z_dim,
-        batch: preset.batch,
-        micro_batch: preset.batch,
-        d_steps: 1,
-        lr_g: preset.lr,
-        lr_d: preset.lr,
-        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
-        ema_half_life_kimg: 10.0,
-        ema_ramp: 0.05,
-        seed: 0,
-        precision: Default::default(),
-        variants: Default::default(),
-    }
+    GanConfig::of_preset(preset, channels, preset.batch)
 }
 
 #[test]

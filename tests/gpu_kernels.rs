@@ -15,33 +15,11 @@ use ganymede::graph::tensor::Tensor;
 use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::presets::{PRESETS, preset};
 use ganymede::nn::state::HostData;
-use ganymede::ops::optimiser::Adam;
 use ganymede::plan::Plan;
-
-fn config(generator: Network, discriminator: Network, z_dim: usize, batch: usize) -> GanConfig {
-    GanConfig {
-        generator,
-        discriminator,
-        z_dim,
-        batch,
-        micro_batch: batch,
-        d_steps: 1,
-        lr_g: 2e-4,
-        lr_d: 2e-4,
-        adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
-        ema_half_life_kimg: 1.0,
-        ema_ramp: 0.05,
-        seed: 3,
-        variants: Default::default(),
-        precision: Default::default(),
-    }
-}
 
 fn preset_config(name: &str, channels: usize, batch: Option<usize>) -> GanConfig {
     let preset = preset(name).expect("a preset of that name");
-    let (generator, discriminator) = preset.networks(channels);
-    config(generator, discriminator, preset.z_dim, batch.unwrap_or(preset.batch))
+    GanConfig { seed: 3, ..GanConfig::of_preset(preset, channels, batch.unwrap_or(preset.batch)) }
 }
 
 /// Floating-point operations of the products of a plan, by kernel label.
@@ -91,7 +69,7 @@ fn dcgan() -> GanConfig {
         vec![conv_t(20, 72, 1, 0), norm(72), Layer::Relu, conv_t(72, 20, 2, 1), norm(20), Layer::Relu, conv_t(20, 3, 2, 1), Layer::Tanh];
     let d = vec![conv(3, 20, 2, 1), leaky, conv(20, 72, 2, 1), norm(72), leaky, conv(72, 1, 1, 0)];
     let network = |name: &str, input: Vec<usize>, layers| Network { name: name.into(), input, layers, init: InitScheme::Dcgan };
-    config(network("G", vec![20], g), network("D", vec![3, 16, 16], d), 20, 10)
+    GanConfig { seed: 3, ..GanConfig::new(network("G", vec![20], g), network("D", vec![3, 16, 16], d), 10) }
 }
 
 /// Values in [-1, 1) that differ from call to call.

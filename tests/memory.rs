@@ -10,7 +10,6 @@ use ganymede::gpu::{Gpu, GpuOptions, testing};
 use ganymede::graph::lower::Caps;
 use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::presets::preset;
-use ganymede::ops::optimiser::Adam;
 use ganymede::plan::{Executor, Plan};
 
 /// A GPU of the test's own, so that other tests' buffers do not count. `None` where tests do not use one.
@@ -23,24 +22,7 @@ fn gpu() -> Option<Arc<Gpu>> {
 
 fn config(name: &str, batch: usize) -> GanConfig {
     let preset = preset(name).expect("the preset exists");
-    let (generator, discriminator) = preset.networks(1);
-    GanConfig {
-        generator,
-        discriminator,
-        z_dim: preset.z_dim,
-        batch,
-        micro_batch: batch,
-        d_steps: 1,
-        lr_g: preset.lr,
-        lr_d: preset.lr,
-        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
-        ema_half_life_kimg: 10.0,
-        ema_ramp: 0.05,
-        seed: 0,
-        variants: Default::default(),
-        precision: Default::default(),
-    }
+    GanConfig::of_preset(preset, 1, batch)
 }
 
 const IMAGES: usize = 1000;

@@ -14,7 +14,6 @@ use ganymede::graph::lower::Caps;
 use ganymede::graph::precision::Precision;
 use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::state::HostData;
-use ganymede::ops::optimiser::Adam;
 use ganymede::plan::Plan;
 
 const BATCH: usize = 16;
@@ -46,21 +45,12 @@ fn config(precision: Precision, micro_batch: usize) -> GanConfig {
     let network =
         |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::Dcgan };
     GanConfig {
-        generator: network("G", &[20], g),
-        discriminator: network("D", &[1, 28, 28], d),
-        z_dim: 20,
-        batch: BATCH,
         micro_batch,
-        d_steps: 1,
-        lr_g: 2e-4,
-        lr_d: 2e-4,
-        adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
         ema_half_life_kimg: 0.1,
         ema_ramp: 1.0,
         seed: 3,
-        variants: Default::default(),
         precision,
+        ..GanConfig::new(network("G", &[20], g), network("D", &[1, 28, 28], d), BATCH)
     }
 }
 

@@ -19,30 +19,12 @@ use ganymede::nn::presets::{PRESETS, Preset};
 use ganymede::ops;
 use ganymede::ops::elementwise::tanh;
 use ganymede::ops::matmul::matmul;
-use ganymede::ops::optimiser::Adam;
 use ganymede::plan::label::Label;
 use serde_json::Value;
 
 /// A preset's training with `d_steps` updates of the discriminator a step, in `parts` micro-batches each.
 fn config(preset: &Preset, d_steps: usize, parts: usize) -> GanConfig {
-    let (generator, discriminator) = preset.networks(1);
-    GanConfig {
-        generator,
-        discriminator,
-        z_dim: preset.z_dim,
-        batch: preset.batch,
-        micro_batch: preset.batch / parts,
-        d_steps,
-        lr_g: preset.lr,
-        lr_d: preset.lr,
-        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
-        ema_half_life_kimg: 10.0,
-        ema_ramp: 0.05,
-        seed: 0,
-        variants: Default::default(),
-        precision: Default::default(),
-    }
+    GanConfig { micro_batch: preset.batch / parts, d_steps, ..GanConfig::of_preset(preset, 1, preset.batch) }
 }
 
 #[test]

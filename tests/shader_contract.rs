@@ -13,7 +13,6 @@ use ganymede::gpu::step::StepRow;
 use ganymede::graph::lower::Caps;
 use ganymede::graph::precision::Precision;
 use ganymede::nn::presets::PRESETS;
-use ganymede::ops::optimiser::Adam;
 use naga::back::{PipelineConstants, hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -81,24 +80,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
     let mut dispatches = Vec::new();
     for preset in PRESETS {
         for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
-            let (generator, discriminator) = preset.networks(channels);
-            let config = GanConfig {
-                generator,
-                discriminator,
-                z_dim: preset.z_dim,
-                batch: preset.batch,
-                micro_batch: preset.batch,
-                d_steps: 1,
-                lr_g: preset.lr,
-                lr_d: preset.lr,
-                adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-                lr_horizon_kimg: None,
-                ema_half_life_kimg: 10.0,
-                ema_ramp: 0.05,
-                seed: 0,
-                variants: Default::default(),
-                precision,
-            };
+            let config = GanConfig { precision, ..GanConfig::of_preset(preset, channels, preset.batch) };
             // What draws z and gathers batches on the device comes with the kernel cases, in all its switches.
             let plan = trainer::plan(&config, &Inputs::Given, caps)?;
             dispatches.extend(plan.dispatches.into_iter().map(|(_, dispatch)| dispatch));

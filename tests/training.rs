@@ -19,7 +19,6 @@ use ganymede::nn::network::{InitScheme, Layer, Network};
 use ganymede::nn::state::{HostData, HostTensor};
 use ganymede::ops::gather::{self, Latent, Resident, Storage};
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
-use ganymede::ops::optimiser::Adam;
 use ganymede::ops::stats::Stat;
 use ganymede::plan::{Executor, Program, compile};
 
@@ -63,21 +62,10 @@ fn config() -> GanConfig {
     let network =
         |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::Dcgan };
     GanConfig {
-        generator: network("G", &[6], g),
-        discriminator: network("D", &[1, 16, 16], d),
-        z_dim: 6,
-        batch: 4,
-        micro_batch: 4,
-        d_steps: 1,
-        lr_g: 2e-4,
-        lr_d: 2e-4,
-        adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
         ema_half_life_kimg: 0.01,
         ema_ramp: 1.0,
         seed: 5,
-        variants: Default::default(),
-        precision: Default::default(),
+        ..GanConfig::new(network("G", &[6], g), network("D", &[1, 16, 16], d), 4)
     }
 }
 

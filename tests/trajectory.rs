@@ -41,22 +41,14 @@ impl Trajectory {
         };
         let real = Fixture::load(&format!("{name}_real"));
         let z_dim = start.get("z.0").shape.dims()[1];
+        let generator = network("G", &[z_dim], generator);
+        let discriminator = network("D", &real.get("real.0").shape.dims()[1..], discriminator);
         let config = GanConfig {
-            generator: network("G", &[z_dim], generator),
-            discriminator: network("D", &real.get("real.0").shape.dims()[1..], discriminator),
-            z_dim,
-            batch: number("batch") as usize,
-            micro_batch: number("batch") as usize,
-            d_steps: 1,
             lr_g: number("lr"),
             lr_d: number("lr"),
             adam: Adam { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps") },
-            lr_horizon_kimg: None,
             ema_half_life_kimg: 1.0,
-            ema_ramp: 0.05,
-            seed: 0,
-            variants: Default::default(),
-            precision: Default::default(),
+            ..GanConfig::new(generator, discriminator, number("batch") as usize)
         };
         Trajectory { end: Fixture::load(&format!("{name}_final")), real, start, config }
     }

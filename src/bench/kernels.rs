@@ -5,9 +5,10 @@ use super::product::Problem;
 use super::subject::{Ceilings, Check, Subject};
 use super::timing::Budget;
 use super::values;
-use super::{Add, Options, config};
+use super::{Add, Options};
 use crate::data::{self, LoadOptions};
 use crate::error::{Error, Result};
+use crate::gan::config::GanConfig;
 use crate::gan::step::{self, Inputs};
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Bind;
@@ -54,7 +55,7 @@ pub fn run(gpu: &Gpu, options: &Options, add: &mut Add) -> Result<()> {
     let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
     for preset in options.presets(&names) {
         let channels = data::load(&format!("{}?n=1", preset.data), &LoadOptions::default())?.channels;
-        let config = config(preset, channels, options.batch(preset));
+        let config = GanConfig::of_preset(preset, channels, options.batch(preset));
         let mut step = step::build(&config, &Inputs::Device { images: IMAGES }, caps.max_binding)?;
         for part in pieces(&mut step.program, &caps)? {
             let graph = &step.program.graph;

@@ -39,12 +39,10 @@ pub use start::{child, device_flags};
 pub use subject::Ceilings;
 
 use crate::error::{Error, Result};
-use crate::gan::config::GanConfig;
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::graph::precision::Precision;
 use crate::nn::presets::{PRESETS, Preset};
-use crate::ops::optimiser::Adam;
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -137,25 +135,3 @@ pub fn ceilings(gpu: &Gpu) -> Result<Ceilings> {
 
 /// Takes each result as it comes.
 type Add<'a> = dyn FnMut(Measurement) -> Result<()> + 'a;
-
-/// A preset's training configuration.
-fn config(preset: &Preset, channels: usize, batch: usize) -> GanConfig {
-    let (generator, discriminator) = preset.networks(channels);
-    GanConfig {
-        generator,
-        discriminator,
-        z_dim: preset.z_dim,
-        batch,
-        micro_batch: batch,
-        d_steps: 1,
-        lr_g: preset.lr,
-        lr_d: preset.lr,
-        adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-        lr_horizon_kimg: None,
-        ema_half_life_kimg: 20.0,
-        ema_ramp: 0.05,
-        seed: 0,
-        variants: Default::default(),
-        precision: Default::default(),
-    }
-}

@@ -1,7 +1,7 @@
 //! The group `step`: whole training steps.
 
 use super::timing::Budget;
-use super::{Add, Better, Group, Measurement, Options, config};
+use super::{Add, Better, Group, Measurement, Options};
 use crate::data::{self, DataSet, LoadOptions};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
@@ -56,7 +56,7 @@ fn measure(gpu: &Arc<Gpu>, options: &Options, preset: &Preset, name: &str) -> Re
     let data = images(preset)?;
     let before = gpu.memory_allocated();
     let inputs = Inputs::Device { images: data.count };
-    let config = GanConfig { precision: options.precision, ..config(preset, data.channels, batch) };
+    let config = GanConfig { precision: options.precision, ..GanConfig::of_preset(preset, data.channels, batch) };
     let settled = precision::settle(gpu, &config, &inputs)?;
     if settled.precision != options.precision {
         // Numbers of f32 under the name of f16 would be worse than none.

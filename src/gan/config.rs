@@ -5,6 +5,7 @@ use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
+use crate::nn::presets::Preset;
 use crate::ops::optimiser::Adam;
 
 /// Everything that shapes a training step. Two runs with equal configurations and data compute the same bits on one adapter.
@@ -45,6 +46,44 @@ pub struct GanConfig {
 }
 
 impl GanConfig {
+    /// Half-life of the generator's average when none is asked for, in thousands of images, as StyleGAN2-ADA scales it with the batch.
+    pub fn default_ema_half_life_kimg(batch: usize) -> f64 {
+        batch as f64 * 10.0 / 32.0
+    }
+
+    /// Share of the images seen that the half-life never passes when none is asked for (StyleGAN2-ADA).
+    pub const DEFAULT_EMA_RAMP: f64 = 0.05;
+
+    /// The recipe of the DCGAN paper (Radford et al. 2015: learning rate 2e-4, beta1 0.5) for any two networks, with the generator's average,
+    /// whole batches, seed 0 and the built-in kernels in f32.
+    pub fn new(generator: Network, discriminator: Network, batch: usize) -> Self {
+        GanConfig {
+            z_dim: generator.input.iter().product(),
+            generator,
+            discriminator,
+            batch,
+            micro_batch: batch,
+            d_steps: 1,
+            lr_g: 2e-4,
+            lr_d: 2e-4,
+            adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
+            lr_horizon_kimg: None,
+            ema_half_life_kimg: Self::default_ema_half_life_kimg(batch),
+            ema_ramp: Self::DEFAULT_EMA_RAMP,
+            seed: 0,
+            variants: Variants::default(),
+            precision: Precision::default(),
+        }
+    }
+
+    /// A preset's networks for images of `channels` channels, with its learning rate and beta1.
+    pub fn of_preset(preset: &Preset, channels: usize, batch: usize) -> Self {
+        let (generator, discriminator) = preset.networks(channels);
+        let config = GanConfig::new(generator, discriminator, batch);
+        let adam = Adam { beta1: preset.beta1, ..config.adam };
+        GanConfig { lr_g: preset.lr, lr_d: preset.lr, adam, ..config }
+    }
+
     /// Checks what no type can.
     pub fn validate(&self) -> Result<()> {
         if self.batch == 0 || self.batch == 1 && self.has_norm() {

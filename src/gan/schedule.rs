@@ -61,27 +61,9 @@ pub fn ema_decay(config: &GanConfig, images_seen: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::nn::presets::PRESETS;
-    use crate::ops::optimiser::Adam;
 
     fn config(lr_horizon_kimg: Option<f64>) -> GanConfig {
-        let (generator, discriminator) = PRESETS[0].networks(1);
-        GanConfig {
-            generator,
-            discriminator,
-            z_dim: 100,
-            batch: 64,
-            micro_batch: 64,
-            d_steps: 2,
-            lr_g: 2e-4,
-            lr_d: 1e-3,
-            adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
-            lr_horizon_kimg,
-            ema_half_life_kimg: 20.0,
-            ema_ramp: 0.05,
-            seed: 0,
-            variants: Default::default(),
-            precision: Default::default(),
-        }
+        GanConfig { d_steps: 2, lr_d: 1e-3, lr_horizon_kimg, ..GanConfig::of_preset(&PRESETS[0], 1, 64) }
     }
 
     #[test]

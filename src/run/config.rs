@@ -420,9 +420,8 @@ impl Layers {
                 beta2: training.beta2.unwrap_or(0.999),
                 eps: training.eps.unwrap_or(1e-8),
                 d_steps: training.d_steps.unwrap_or(1),
-                // StyleGAN2-ADA's rule.
-                ema_half_life_kimg: training.ema_half_life_kimg.unwrap_or(f64::from(batch) * 10.0 / 32.0),
-                ema_ramp: training.ema_ramp.unwrap_or(0.05),
+                ema_half_life_kimg: training.ema_half_life_kimg.unwrap_or(GanConfig::default_ema_half_life_kimg(batch as usize)),
+                ema_ramp: training.ema_ramp.unwrap_or(GanConfig::DEFAULT_EMA_RAMP),
                 precision: training.precision.unwrap_or_default(),
             },
             run: RunConfig {

@@ -9,7 +9,6 @@ use crate::gpu::kernel::Kernel;
 use crate::graph::lower::Caps;
 use crate::graph::precision::Precision;
 use crate::nn::presets::PRESETS;
-use crate::ops::optimiser::Adam;
 use crate::ops::{self, case};
 use std::collections::BTreeSet;
 
@@ -86,24 +85,7 @@ pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
     let mut used = BTreeSet::new();
     for preset in PRESETS {
         for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
-            let (generator, discriminator) = preset.networks(channels);
-            let config = GanConfig {
-                generator,
-                discriminator,
-                z_dim: preset.z_dim,
-                batch: 2,
-                micro_batch: 2,
-                d_steps: 1,
-                lr_g: preset.lr,
-                lr_d: preset.lr,
-                adam: Adam { beta1: preset.beta1, beta2: 0.999, eps: 1e-8 },
-                lr_horizon_kimg: None,
-                ema_half_life_kimg: 1.0,
-                ema_ramp: 0.05,
-                seed: 0,
-                variants: Default::default(),
-                precision,
-            };
+            let config = GanConfig { precision, ..GanConfig::of_preset(preset, channels, 2) };
             let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
             used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));
         }
