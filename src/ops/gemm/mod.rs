@@ -24,9 +24,8 @@
 //!
 //! For eight lanes, `narrow` and `broadcast` exist with two loaders. Software adapters read buffers by a loop over lanes and components, so that loads, not
 //! arithmetic, decide. `texture` has the operands copied to textures, which are read by whole vectors; `vec4` reads buffers and serves operands
-//! that are too large for a texture. Measured on lavapipe 22.3 on two cores, in GFLOP/s: 20 to 40 against 4 to 6 without AVX-512, 82 against 45
-//! with it. (Eight floats a load, as four 64-bit integers, came to 6 to 9 and 59. Tiles of 16 x 64 and of 32 x 32 were equally fast; the latter
-//! waste less on networks with 32 channels.)
+//! that are too large for a texture: 25 to 31 GFLOP/s a core against 4, on lavapipe 22.3 without AVX-512 (`benches/RESULTS.md`). Eight floats a load, as
+//! four 64-bit integers, never won.
 
 mod cases;
 mod choice;
