@@ -1,168 +1,16 @@
-//! Ops against PyTorch: the f64 twins to 1e-9, and the compiled kernels, fusions included, on whatever adapter is present.
+//! Products, convolutions, arithmetic, sums, batch norm, losses, penalties and optimisers.
 
-mod common;
-
-use common::Fixture;
+use crate::common::Fixture;
+use crate::harness::{Golden, fixtures, list, number, pair, run};
 use ganymede::error::Result;
-use ganymede::gpu::testing;
-use ganymede::graph::lower::Caps;
 use ganymede::graph::shape::Shape;
-use ganymede::graph::tensor::Tensor;
 use ganymede::graph::{Graph, NodeId};
 use ganymede::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use ganymede::ops::loss::{Target, bce_with_logits_mean};
 use ganymede::ops::matmul::Matmul;
 use ganymede::ops::optimiser::{Adam, Sgd};
 use ganymede::ops::{batch_norm, elementwise, optimiser, reduce, reshape, running_stats};
-use ganymede::plan::{Executor, NormSite, Program, compile};
-use std::collections::HashMap;
-
-/// Twins compute in f64, but an op's constants (slopes, 1/n, eps) are the f32 values that its kernel uses.
-const TWIN: f64 = 2e-7;
-/// f32 sums of a few thousand terms.
-const KERNEL: f64 = 2e-5;
-
-/// A fixture's tensor under the name that the op gives it, with the shape that the op uses (a bias is a row, a scalar loss (1, 1)).
-struct Expected<'a> {
-    name: &'a str,
-    node: NodeId,
-}
-
-/// Builds a program around an op and compares its outputs and gradients with the fixture.
-struct Golden<'a> {
-    fixture: &'a Fixture,
-    program: Program,
-    values: HashMap<String, Tensor>,
-    expected: Vec<Expected<'a>>,
-}
-
-impl<'a> Golden<'a> {
-    fn new(fixture: &'a Fixture) -> Self {
-        Golden { fixture, program: Program::new("golden"), values: HashMap::new(), expected: Vec::new() }
-    }
-
-    fn graph(&mut self) -> &mut Graph {
-        &mut self.program.graph
-    }
-
-    /// A leaf with the fixture's value.
-    fn input(&mut self, name: &str) -> Result<NodeId> {
-        self.input_as(name, self.fixture.get(name).shape.clone())
-    }
-
-    /// The same values under another shape.
-    fn input_as(&mut self, name: &str, shape: Shape) -> Result<NodeId> {
-        let tensor = Tensor::new(shape.clone(), self.fixture.get(name).data.clone());
-        self.values.insert(name.to_string(), tensor);
-        let place = self.program.tensor_buffer(name, &shape);
-        self.program.leaf(name, &shape, place)
-    }
-
-    fn expect(&mut self, name: &'a str, node: NodeId) {
-        self.expected.push(Expected { name, node });
-    }
-
-    /// Expects `y`, and for each (input, fixture name) the gradient of sum(y * dy).
-    fn expect_with_gradients(&mut self, y: NodeId, gradients: &[(NodeId, &'a str)]) -> Result<()> {
-        self.expect("y", y);
-        let shape = self.graph().shape(y).clone();
-        let dy = self.input_as("dy", shape)?;
-        let wrt: Vec<NodeId> = gradients.iter().map(|(node, _)| *node).collect();
-        let nodes = self.graph().gradients(&[(y, dy)], &wrt)?;
-        for ((_, name), node) in gradients.iter().zip(nodes) {
-            let node = node.unwrap_or_else(|| panic!("{}: no gradient {name}", self.fixture.name));
-            self.expect(name, node);
-        }
-        Ok(())
-    }
-
-    fn check(mut self) {
-        let nodes: Vec<NodeId> = self.expected.iter().map(|e| e.node).collect();
-        let twins = self.program.graph.evaluate(&self.values, &nodes).expect("twins evaluate");
-        for (expected, got) in self.expected.iter().zip(&twins) {
-            self.compare("twin", expected.name, &got.data, TWIN);
-        }
-        let Some(gpu) = testing::gpu() else { return };
-        let mut places = Vec::new();
-        for (index, expected) in self.expected.iter().enumerate() {
-            let shape = self.program.graph.shape(expected.node).clone();
-            let place = self.program.tensor_buffer(format!("out.{index}"), &shape);
-            self.program.compute(expected.node, place);
-            places.push((place, shape));
-        }
-        for caps in [gpu.caps(), Caps { max_binding: gpu.caps().max_binding, ..Caps::minimal() }] {
-            let plan = compile(&mut self.program, &caps).unwrap_or_else(|e| panic!("{}: {e}", self.fixture.name));
-            let executor = Executor::new(gpu, &self.fixture.name, &plan, &HashMap::new(), None).expect("the plan binds");
-            for (index, decl) in self.program.buffers().iter().enumerate() {
-                if let Some(value) = self.values.get(&decl.name) {
-                    let buffer = executor.buffer(ganymede::graph::lower::BufferId(index));
-                    gpu.write(buffer, 0, bytemuck::cast_slice(&value.pack())).expect("inputs upload");
-                }
-            }
-            executor.submit(gpu, 0..1).expect("the plan runs");
-            for (expected, (place, shape)) in self.expected.iter().zip(&places) {
-                let physical = executor.read(gpu, *place).expect("outputs read back");
-                let padding = physical.len() - shape.len();
-                assert!(
-                    physical.iter().filter(|v| **v == 0.0).count() >= padding,
-                    "{} {}: padding lanes are not zero",
-                    self.fixture.name,
-                    expected.name
-                );
-                self.compare(
-                    if caps.fixed_subgroup { "kernel" } else { "plain kernel" },
-                    expected.name,
-                    &Tensor::unpack(shape, &physical).data,
-                    KERNEL,
-                );
-            }
-        }
-    }
-
-    fn compare(&self, what: &str, name: &str, got: &[f64], tolerance: f64) {
-        let expected = &self.fixture.get(name).data;
-        assert_eq!(got.len(), expected.len(), "{} {name}: {what} has another size", self.fixture.name);
-        let scale = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-        for (i, (g, e)) in got.iter().zip(expected).enumerate() {
-            assert!(
-                (g - e).abs() <= tolerance * (scale + e.abs()),
-                "{} {name}: {what} gives {g} at element {i}, PyTorch {e} (largest {scale})",
-                self.fixture.name
-            );
-        }
-    }
-}
-
-/// Fixtures whose name starts with `prefix`; at least `least`, so that a renamed file cannot empty a test.
-fn fixtures(prefix: &str, least: usize) -> Vec<Fixture> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .expect("tests/fixtures exists")
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".safetensors")?.to_string()))
-        .filter(|name| name.starts_with(prefix))
-        .collect();
-    names.sort();
-    assert!(names.len() >= least, "{} fixtures named {prefix}*, expected at least {least}", names.len());
-    names.iter().map(|name| Fixture::load(name)).collect()
-}
-
-fn pair(f: &Fixture, key: &str) -> [usize; 2] {
-    let value = |i: usize| f.parameters[key][i].as_u64().unwrap_or_else(|| panic!("{} has no {key}", f.name)) as usize;
-    [value(0), value(1)]
-}
-
-fn number(f: &Fixture, key: &str) -> f64 {
-    f.parameters[key].as_f64().unwrap_or_else(|| panic!("{} has no {key}", f.name))
-}
-
-fn list(f: &Fixture, key: &str) -> Vec<usize> {
-    f.parameters[key]
-        .as_array()
-        .unwrap_or_else(|| panic!("{} has no {key}", f.name))
-        .iter()
-        .map(|v| v.as_u64().expect("a number") as usize)
-        .collect()
-}
+use ganymede::plan::NormSite;
 
 fn add_bias(g: &mut Graph, y: NodeId, bias: NodeId) -> Result<NodeId> {
     let row = Shape::new(&[1, g.shape(bias).len()])?;
@@ -170,14 +18,6 @@ fn add_bias(g: &mut Graph, y: NodeId, bias: NodeId) -> Result<NodeId> {
     let shape = g.shape(y).clone();
     let bias = reduce::group_broadcast(g, bias, &shape)?;
     elementwise::add(g, y, bias)
-}
-
-fn run(prefix: &str, least: usize, build: impl for<'a> Fn(&mut Golden<'a>) -> Result<()>) {
-    for fixture in fixtures(prefix, least) {
-        let mut golden = Golden::new(&fixture);
-        build(&mut golden).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
-        golden.check();
-    }
 }
 
 #[test]
