@@ -3,11 +3,13 @@
 use crate::harness::{Golden, number, run};
 use ganymede::error::Result;
 use ganymede::graph::NodeId;
+use ganymede::graph::lower::Caps;
+use ganymede::graph::shape::Shape;
 use ganymede::ops::channels::{concat_channels, slice_channels};
 use ganymede::ops::embedding::{embedding, one_hot};
 use ganymede::ops::minibatch_stddev::minibatch_stddev;
 use ganymede::ops::norms::{group_norm, instance_norm, layer_norm, pixel_norm};
-use ganymede::plan::NormSite;
+use ganymede::plan::{NormSite, Program, compile};
 
 fn count(t: &Golden<'_>, key: &str) -> usize {
     number(t.fixture, key) as usize
@@ -60,6 +62,32 @@ fn instance_norms() {
             }
             expect_twice(t, n.norm.y, (x, weight, bias))
         });
+    }
+}
+
+/// Noted, nothing of it is left to the primitives' kernels: in one dispatch each way, or in pieces where there are many images.
+#[test]
+fn instance_norms_are_fused() {
+    let pieces = ["moments_partial", "moments_finish", "apply", "backward_sums_partial", "backward_sums_finish", "backward_apply"];
+    for (images, expected) in [(2, &["forward", "backward"][..]), (16, &pieces)] {
+        let mut program = Program::new("norm");
+        let shape = Shape::new(&[images, 6, 3, 4]).expect("a shape");
+        let leaf = |program: &mut Program, name: &str| {
+            let place = program.tensor_buffer(name, &shape);
+            program.leaf(name, &shape, place).expect("a new name")
+        };
+        let (x, dy) = (leaf(&mut program, "x"), leaf(&mut program, "dy"));
+        let n = instance_norm(&mut program.graph, x, None, None, 1e-5).expect("images of twelve pixels");
+        program.note_norm(NormSite { norm: n.norm, x, weight: n.weight, bias: n.bias, eps: 1e-5, groups: n.groups });
+        let dx = program.graph.gradients(&[(n.norm.y, dy)], &[x]).expect("a rule")[0].expect("x matters");
+        for (name, node) in [("y", n.norm.y), ("dx", dx)] {
+            let place = program.tensor_buffer(name, &shape);
+            program.compute(node, place);
+        }
+        let plan = compile(&mut program, &Caps::minimal()).expect("a plan");
+        let kernels: Vec<&str> = plan.dispatches.iter().map(|(_, d)| d.kernel.name).collect();
+        let expected: Vec<String> = expected.iter().map(|name| format!("batch_norm_{name}")).collect();
+        assert_eq!(kernels, expected, "{images} images");
     }
 }
 
