@@ -7,10 +7,13 @@ pub mod batch_norm_whole;
 pub mod bce;
 pub mod case;
 pub mod case_builder;
+pub mod channel_groups;
+pub mod channels;
 pub mod column_sums;
 pub mod constant;
 pub mod conv2d;
 pub mod elementwise;
+pub mod embedding;
 pub mod gather;
 pub mod gemm;
 #[cfg(test)]
@@ -18,9 +21,12 @@ pub(crate) mod gradient_check;
 pub mod loaders;
 pub mod loss;
 pub mod matmul;
+pub mod minibatch_stddev;
 pub mod noise;
+pub mod norms;
 pub mod optimiser;
 pub mod reduce;
+pub mod regroup;
 pub mod reshape;
 pub mod running_stats;
 pub mod stats;
@@ -52,7 +58,10 @@ pub fn kernels() -> Vec<&'static Kernel> {
         batch_norm::KERNELS,
         batch_norm_whole::KERNELS,
         bce::KERNELS,
+        channel_groups::KERNELS,
+        channels::KERNELS,
         column_sums::KERNELS,
+        embedding::KERNELS,
         optimiser::KERNELS,
         noise::KERNELS,
         gather::KERNELS,
@@ -73,7 +82,10 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         batch_norm::cases(caps),
         batch_norm_whole::cases(caps),
         bce::cases(caps),
+        channel_groups::cases(caps),
+        channels::cases(caps),
         column_sums::cases(caps),
+        embedding::cases(caps),
         optimiser::cases(caps),
         noise::cases(caps),
         gather::cases(caps),
