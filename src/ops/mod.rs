@@ -20,10 +20,13 @@ pub mod loss;
 pub mod matmul;
 pub mod noise;
 pub mod optimiser;
+pub mod pixel_shuffle;
+pub mod pool;
 pub mod reduce;
 pub mod reshape;
 pub mod running_stats;
 pub mod stats;
+pub mod upsample;
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::Kernel;
@@ -58,6 +61,9 @@ pub fn kernels() -> Vec<&'static Kernel> {
         gather::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
+        pool::KERNELS,
+        upsample::KERNELS,
+        pixel_shuffle::KERNELS,
     ]
     .concat()
 }
@@ -79,6 +85,9 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         gather::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),
+        pool::cases(caps),
+        upsample::cases(caps),
+        pixel_shuffle::cases(caps),
     ]
     .concat()
 }
@@ -133,8 +142,18 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     fn own_cases(caps: &Caps) -> Vec<Case> {
-        [elementwise::cases(caps), reduce::cases(caps), reshape::cases(caps), batch::cases(caps), batch_norm::cases(caps), bce::cases(caps)]
-            .concat()
+        [
+            elementwise::cases(caps),
+            reduce::cases(caps),
+            reshape::cases(caps),
+            batch::cases(caps),
+            batch_norm::cases(caps),
+            bce::cases(caps),
+            pool::cases(caps),
+            upsample::cases(caps),
+            pixel_shuffle::cases(caps),
+        ]
+        .concat()
     }
 
     #[test]
@@ -248,7 +267,18 @@ mod tests {
         let caps = Caps { int64: true, ..Caps::minimal() };
         let cases = own_cases(&caps);
         let used: HashSet<String> = cases.iter().flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label())).collect();
-        for kernel in [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS, bce::KERNELS].concat()
+        for kernel in [
+            elementwise::KERNELS,
+            reduce::KERNELS,
+            reshape::KERNELS,
+            batch::KERNELS,
+            batch_norm::KERNELS,
+            bce::KERNELS,
+            pool::KERNELS,
+            upsample::KERNELS,
+            pixel_shuffle::KERNELS,
+        ]
+        .concat()
         {
             assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
         }
