@@ -191,7 +191,7 @@ impl Pool {
     }
 
     /// Appends a kernel of this file over a map and its windows, one of which `output` is.
-    fn push(&self, l: &mut Lowering, use_of: Use, [map, windows]: [&Shape; 2], inputs: &[(Operand, Shape)], output: (Operand, Shape)) {
+    fn push(&self, l: &mut Lowering, work: Work, [map, windows]: [&Shape; 2], inputs: &[(Operand, Shape)], output: (Operand, Shape)) {
         let ([_, channels, height, width], [_, _, windows_y, windows_x]) = (map.nchw(), windows.nchw());
         let count = output.1.physical_len() / 4;
         let params = PoolParams {
@@ -208,19 +208,19 @@ impl Pool {
             stride_x: self.stride[1] as u32,
             padding_y: self.padding[0] as u32,
             padding_x: self.padding[1] as u32,
-            scale: use_of.scale as f32,
+            scale: work.scale as f32,
             reserved0: 0,
             reserved1: 0,
         };
         let floats = |shape: &Shape| shape.physical_len();
         let bytes = 4 * (inputs.iter().map(|(_, shape)| floats(shape)).sum::<usize>() + floats(&output.1)) as u64;
         l.push(Dispatch {
-            kernel: use_of.kernel.kernel(&l.caps, inputs.iter().map(|(_, shape)| floats(shape)).max().unwrap_or(0)),
-            overrides: use_of.overrides,
+            kernel: work.kernel.kernel(&l.caps, inputs.iter().map(|(_, shape)| floats(shape)).max().unwrap_or(0)),
+            overrides: work.overrides,
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: inputs.iter().map(|(operand, _)| *operand).chain([output.0]).collect(),
             workgroups: grid(count, 64),
-            cost: Cost { flops: (use_of.flops * windows.len()) as u64, bytes },
+            cost: Cost { flops: (work.flops * windows.len()) as u64, bytes },
         });
     }
 
@@ -230,7 +230,7 @@ impl Pool {
 }
 
 /// A kernel, and what its params do not take from the geometry.
-struct Use {
+struct Work {
     kernel: &'static NarrowLoaders,
     overrides: Vec<(&'static str, f64)>,
     /// Factor of sums.
@@ -241,9 +241,9 @@ struct Use {
 
 /// Appends the sums of windows over x, times a factor.
 pub(super) fn lower_window_sums(l: &mut Lowering, pool: &Pool, scale: f64, x: &(Operand, Shape), y: (Operand, Shape)) {
-    let use_of = Use { kernel: &AVG_POOL2D, overrides: Vec::new(), scale, flops: pool.pixels() };
+    let work = Work { kernel: &AVG_POOL2D, overrides: Vec::new(), scale, flops: pool.pixels() };
     let windows = y.1.clone();
-    pool.push(l, use_of, [&x.1, &windows], std::slice::from_ref(x), y);
+    pool.push(l, work, [&x.1, &windows], std::slice::from_ref(x), y);
 }
 
 /// Largest value of each window: (N, C, H, W) to (N, C, OH, OW). Padding never wins, and a NaN always does.
@@ -332,8 +332,8 @@ impl Op for MaxPool2d {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let use_of = Use { kernel: &MAX_POOL2D, overrides: vec![("INDEX", 0.0)], scale: 1.0, flops: self.pool.pixels() };
-        self.pool.push(l, use_of, [&inputs[0].1, &output.1.clone()], inputs, output);
+        let work = Work { kernel: &MAX_POOL2D, overrides: vec![("INDEX", 0.0)], scale: 1.0, flops: self.pool.pixels() };
+        self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output);
         Ok(())
     }
 }
@@ -358,8 +358,8 @@ impl Op for MaxPool2dIndex {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let use_of = Use { kernel: &MAX_POOL2D, overrides: vec![("INDEX", 1.0)], scale: 1.0, flops: self.pool.pixels() };
-        self.pool.push(l, use_of, [&inputs[0].1, &output.1.clone()], inputs, output);
+        let work = Work { kernel: &MAX_POOL2D, overrides: vec![("INDEX", 1.0)], scale: 1.0, flops: self.pool.pixels() };
+        self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output);
         Ok(())
     }
 }
@@ -394,8 +394,8 @@ impl Op for MaxPool2dBackward {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let use_of = Use { kernel: &MAX_POOL2D_BACKWARD, overrides: Vec::new(), scale: 1.0, flops: self.pool.pixels() };
-        self.pool.push(l, use_of, [&output.1.clone(), &inputs[1].1], inputs, output);
+        let work = Work { kernel: &MAX_POOL2D_BACKWARD, overrides: Vec::new(), scale: 1.0, flops: self.pool.pixels() };
+        self.pool.push(l, work, [&output.1.clone(), &inputs[1].1], inputs, output);
         Ok(())
     }
 }
@@ -432,8 +432,8 @@ impl Op for MaxPool2dPick {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let use_of = Use { kernel: &MAX_POOL2D_PICK, overrides: Vec::new(), scale: 1.0, flops: 0 };
-        self.pool.push(l, use_of, [&inputs[1].1, &output.1.clone()], inputs, output);
+        let work = Work { kernel: &MAX_POOL2D_PICK, overrides: Vec::new(), scale: 1.0, flops: 0 };
+        self.pool.push(l, work, [&inputs[1].1, &output.1.clone()], inputs, output);
         Ok(())
     }
 }
@@ -487,8 +487,8 @@ impl Op for AvgPool2dBackward {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let pixels = self.pool.pixels();
-        let use_of = Use { kernel: &AVG_POOL2D_BACKWARD, overrides: Vec::new(), scale: 1.0 / pixels as f64, flops: pixels };
-        self.pool.push(l, use_of, [&output.1.clone(), &inputs[0].1], inputs, output);
+        let work = Work { kernel: &AVG_POOL2D_BACKWARD, overrides: Vec::new(), scale: 1.0 / pixels as f64, flops: pixels };
+        self.pool.push(l, work, [&output.1.clone(), &inputs[0].1], inputs, output);
         Ok(())
     }
 }
