@@ -25,11 +25,14 @@ pub mod minibatch_stddev;
 pub mod noise;
 pub mod norms;
 pub mod optimiser;
+pub mod pixel_shuffle;
+pub mod pool;
 pub mod reduce;
 pub mod regroup;
 pub mod reshape;
 pub mod running_stats;
 pub mod stats;
+pub mod upsample;
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::Kernel;
@@ -67,6 +70,9 @@ pub fn kernels() -> Vec<&'static Kernel> {
         gather::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
+        pool::KERNELS,
+        upsample::KERNELS,
+        pixel_shuffle::KERNELS,
     ]
     .concat()
 }
@@ -91,6 +97,9 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         gather::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),
+        pool::cases(caps),
+        upsample::cases(caps),
+        pixel_shuffle::cases(caps),
     ]
     .concat()
 }
@@ -145,8 +154,18 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     fn own_cases(caps: &Caps) -> Vec<Case> {
-        [elementwise::cases(caps), reduce::cases(caps), reshape::cases(caps), batch::cases(caps), batch_norm::cases(caps), bce::cases(caps)]
-            .concat()
+        [
+            elementwise::cases(caps),
+            reduce::cases(caps),
+            reshape::cases(caps),
+            batch::cases(caps),
+            batch_norm::cases(caps),
+            bce::cases(caps),
+            pool::cases(caps),
+            upsample::cases(caps),
+            pixel_shuffle::cases(caps),
+        ]
+        .concat()
     }
 
     #[test]
@@ -260,7 +279,18 @@ mod tests {
         let caps = Caps { int64: true, ..Caps::minimal() };
         let cases = own_cases(&caps);
         let used: HashSet<String> = cases.iter().flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label())).collect();
-        for kernel in [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS, bce::KERNELS].concat()
+        for kernel in [
+            elementwise::KERNELS,
+            reduce::KERNELS,
+            reshape::KERNELS,
+            batch::KERNELS,
+            batch_norm::KERNELS,
+            bce::KERNELS,
+            pool::KERNELS,
+            upsample::KERNELS,
+            pixel_shuffle::KERNELS,
+        ]
+        .concat()
         {
             assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
         }

@@ -5,3 +5,4 @@ mod basics;
 mod common;
 mod harness;
 mod norms;
+mod spatial;
