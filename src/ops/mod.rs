@@ -5,11 +5,14 @@ pub mod batch;
 pub mod batch_norm;
 pub mod batch_norm_whole;
 pub mod bce;
+pub mod bce_probabilities;
 pub mod case;
 pub mod case_builder;
 pub mod column_sums;
 pub mod constant;
 pub mod conv2d;
+pub mod curves;
+pub mod dropout;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
@@ -23,6 +26,7 @@ pub mod optimiser;
 pub mod reduce;
 pub mod reshape;
 pub mod running_stats;
+pub mod softmax;
 pub mod stats;
 
 use crate::error::{Error, Result};
@@ -54,7 +58,9 @@ pub fn kernels() -> Vec<&'static Kernel> {
         bce::KERNELS,
         column_sums::KERNELS,
         optimiser::KERNELS,
+        softmax::KERNELS,
         noise::KERNELS,
+        dropout::KERNELS,
         gather::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
@@ -67,6 +73,8 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     [
         gemm::cases(caps),
         elementwise::cases(caps),
+        curves::cases(caps),
+        bce_probabilities::cases(caps),
         reduce::cases(caps),
         reshape::cases(caps),
         batch::cases(caps),
@@ -75,7 +83,9 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         bce::cases(caps),
         column_sums::cases(caps),
         optimiser::cases(caps),
+        softmax::cases(caps),
         noise::cases(caps),
+        dropout::cases(caps),
         gather::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),
@@ -127,14 +137,24 @@ pub(crate) fn widths(caps: &Caps) -> [Caps; 2] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::gpu::{BufferRange, Gpu, GpuOptions, testing};
     use std::collections::{HashMap, HashSet};
 
     fn own_cases(caps: &Caps) -> Vec<Case> {
-        [elementwise::cases(caps), reduce::cases(caps), reshape::cases(caps), batch::cases(caps), batch_norm::cases(caps), bce::cases(caps)]
-            .concat()
+        [
+            elementwise::cases(caps),
+            curves::cases(caps),
+            bce_probabilities::cases(caps),
+            reduce::cases(caps),
+            reshape::cases(caps),
+            batch::cases(caps),
+            batch_norm::cases(caps),
+            bce::cases(caps),
+            softmax::cases(caps),
+        ]
+        .concat()
     }
 
     #[test]
@@ -145,7 +165,7 @@ mod tests {
     }
 
     /// What a case writes, bit by bit.
-    fn bits(gpu: &Gpu, case: &Case) -> Vec<Vec<u8>> {
+    pub(crate) fn bits(gpu: &Gpu, case: &Case) -> Vec<Vec<u8>> {
         let mut buffers = Vec::new();
         for content in &case.buffers {
             let bytes = match content {
@@ -248,8 +268,8 @@ mod tests {
         let caps = Caps { int64: true, ..Caps::minimal() };
         let cases = own_cases(&caps);
         let used: HashSet<String> = cases.iter().flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label())).collect();
-        for kernel in [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS, bce::KERNELS].concat()
-        {
+        let families = [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS, bce::KERNELS];
+        for kernel in [&families.concat(), softmax::KERNELS].concat() {
             assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
         }
         let names: HashSet<(&str, Vec<String>)> =
