@@ -7,7 +7,7 @@
 //   silu_backward         a = input    f' = s (1 + a (1 - s)), s = sigmoid(a)
 //   gelu_backward         a = input    f' = Phi(a) + a phi(a), the normal distribution and its density
 //   abs_backward          a = input    f' = sign(a), 0 at 0
-//   clamp_backward        a = input    f' = least <= a <= most ? 1 : 0
+//   clamp_backward        a = input    f' = least < a < most ? 1 : 0
 //   bce_backward          a = input    f' = (a - target) / max(a (1 - a), 1e-12)
 //
 // | tensor | shape                                             | direction |
@@ -98,7 +98,7 @@ fn f(u: vec4<f32>, v: vec4<f32>, k0: f32, k1: f32) -> vec4<f32> {
             return v * sign(u);
         }
         case CLAMP_BACKWARD: {
-            return select(vec4<f32>(0.0), v, (u >= vec4<f32>(k0)) & (u <= vec4<f32>(k1)));
+            return select(vec4<f32>(0.0), v, (u > vec4<f32>(k0)) & (u < vec4<f32>(k1)));
         }
         default: {
             return v * ((u - k0) / max(u * (1.0 - u), vec4<f32>(1e-12)));

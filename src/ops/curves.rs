@@ -11,7 +11,8 @@ use crate::graph::op::Application;
 use crate::graph::{Graph, NodeId};
 use std::f64::consts::PI;
 
-/// `x > 0 ? x : alpha (exp(x) - 1)` (Clevert, Unterthiner, Hochreiter 2016). Alpha is at least 0, so that the output's sign tells the input's.
+/// `x > 0 ? x : alpha (exp(x) - 1)` (Clevert, Unterthiner, Hochreiter 2016). Alpha is at least 0, so that the output's sign tells the
+/// input's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Elu {
     /// Minus the limit for x -> -inf.
@@ -139,8 +140,8 @@ pub struct GeluBackward;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AbsBackward;
 
-/// The input gradient of [`Clamp`]: `least <= x <= most ? dy : 0`, so that it passes at the limits themselves, as in PyTorch. Inputs x and dy, of
-/// one shape.
+/// The input gradient of [`Clamp`]: `least < x < most ? dy : 0`. At the limits themselves it is 0, as in PyTorch 2.15 (older ones let it
+/// pass there). Inputs x and dy, of one shape.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClampBackward {
     /// As [`Clamp::least`].
@@ -240,7 +241,7 @@ impl Binary for ClampBackward {
     }
 
     fn value(&self, x: f64, dy: f64) -> f64 {
-        if x >= self.least as f64 && x <= self.most as f64 { dy } else { 0.0 }
+        if x > self.least as f64 && x < self.most as f64 { dy } else { 0.0 }
     }
 
     fn derivative(&self, g: &mut Graph, at: &Application, ddx: NodeId, wanted: &[bool]) -> Result<[Option<NodeId>; 2]> {
@@ -311,8 +312,8 @@ fn normal_density(x: f64) -> f64 {
 
 /// The standard normal distribution, (1 + erf(x / sqrt 2)) / 2, to 13 digits where it is small as elsewhere.
 ///
-/// Near 0 the series phi(x) sum x^(2n+1) / (2n+1)!!, whose terms have one sign; beyond, Laplace's continued fraction of the tail (Abramowitz and
-/// Stegun, "Handbook of Mathematical Functions", 26.2.11 and 26.2.14).
+/// Near 0 the series phi(x) sum x^(2n+1) / (2n+1)!!, whose terms have one sign; beyond, Laplace's continued fraction of the tail
+/// (Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.2.11 and 26.2.14).
 pub fn normal_cdf(x: f64) -> f64 {
     let t = x.abs();
     if t.is_nan() {
@@ -362,7 +363,8 @@ pub fn abs(g: &mut Graph, x: NodeId) -> Result<NodeId> {
     g.apply(Abs, &[x])
 }
 
-/// `min(max(x, least), most)`; the gradient passes from `least` to `most`, both included. `f32::MIN` and `f32::MAX` stand for no limit.
+/// `min(max(x, least), most)`; the gradient passes between `least` and `most`, and is 0 at both. `f32::MIN` and `f32::MAX` stand for no
+/// limit.
 ///
 /// # Errors
 /// If a limit is not finite, or they are out of order.
@@ -370,7 +372,7 @@ pub fn clamp(g: &mut Graph, x: NodeId, least: f32, most: f32) -> Result<NodeId> 
     g.apply(Clamp { least, most }, &[x])
 }
 
-/// `least <= x <= most ? dy : 0`.
+/// `least < x < most ? dy : 0`.
 pub fn clamp_backward(g: &mut Graph, x: NodeId, dy: NodeId, least: f32, most: f32) -> Result<NodeId> {
     g.apply(ClampBackward { least, most }, &[x, dy])
 }

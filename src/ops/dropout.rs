@@ -46,14 +46,15 @@ struct DropoutParams {
     images: u32,
 }
 
-/// `x * mask`, where the mask is 0 with probability p and 1 / (1 - p) otherwise, for each element by itself (Srivastava et al. 2014, scaled in
-/// training as torch.nn.functional.dropout does).
+/// `x * mask`, where the mask is 0 with probability p and 1 / (1 - p) otherwise, for each element by itself (Srivastava et al. 2014,
+/// scaled in training as torch.nn.functional.dropout does).
 ///
-/// Linear in x, and its own gradient: the mask is drawn again wherever it is needed, from the source, the draw and the element's place in the
-/// *logical* order of (N, C, H, W), so that layouts and micro-batches do not change it. Ops that are equal drop the same elements: every layer
-/// needs a source of its own.
+/// Linear in x, and its own gradient: the mask is drawn again wherever it is needed, from the source, the draw and the element's place in
+/// the *logical* order of (N, C, H, W), so that layouts and micro-batches do not change it. Ops that are equal drop the same elements:
+/// every layer needs a source of its own.
 ///
-/// The twin takes a step row of zeros for [`Draw::Step`]: draw counter 0, no images skipped. [`dropout_mask`] gives the masks of other rows.
+/// The twin takes a step row of zeros for [`Draw::Step`]: draw counter 0, no images skipped. [`dropout_mask`] gives the masks of other
+/// rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Probability of a zero, in [0, 1); rounded to a multiple of 2^-32.
@@ -62,8 +63,8 @@ pub struct Dropout {
     pub source: Source,
     /// Draw counter.
     pub draw: Draw,
-    /// Equal runs of the batch (reals and fakes), whose images are numbered in turn: a micro-batch of all of them takes its part of the whole
-    /// batch's mask.
+    /// Equal runs of the batch (reals and fakes), whose images are numbered in turn: a micro-batch of all of them takes its part of the
+    /// whole batch's mask.
     pub groups: usize,
 }
 
@@ -141,7 +142,8 @@ impl Op for Dropout {
     }
 }
 
-/// The mask of a batch of the given shape, in logical order, under a step row with this draw counter and so many images of each group skipped.
+/// The mask of a batch of the given shape, in logical order, under a step row with this draw counter and so many images of each group
+/// skipped.
 pub fn dropout_mask(dropout: &Dropout, shape: &Shape, counter: u32, skipped: usize) -> Tensor {
     let image_len = shape.len() / shape.nchw()[0];
     let images = shape.nchw()[0] / dropout.groups;

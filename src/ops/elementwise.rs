@@ -1,5 +1,5 @@
-//! Element-wise ops: affine maps, activations, and the broadcasting `add`, `sub` and `mul`. [`super::curves`] has more activations on the same
-//! kernels.
+//! Element-wise ops: affine maps, activations, and the broadcasting `add`, `sub` and `mul`. [`super::curves`] has more activations on the
+//! same kernels.
 //!
 //! Gradient rules refer to the op's output where the derivative can be had from it, so that a forward pass need not keep what went into an
 //! activation.

@@ -40,8 +40,8 @@ pub fn bce_with_logits_mean(g: &mut Graph, logits: NodeId, target: Target) -> Re
     reduce::mean(g, each)
 }
 
-/// Mean binary cross-entropy of logits of any shape against one label from 0 to 1, a (1, 1) node: softplus(l) - target l, exact for logits of any
-/// size. Labels short of 1 are one-sided label smoothing where only reals have them (Salimans et al. 2016).
+/// Mean binary cross-entropy of logits of any shape against one label from 0 to 1, a (1, 1) node: softplus(l) - target l, exact for
+/// logits of any size. Labels short of 1 are one-sided label smoothing where only reals have them (Salimans et al. 2016).
 ///
 /// # Errors
 /// If the target is not from 0 to 1.
@@ -53,8 +53,8 @@ pub fn bce_with_logits_target_mean(g: &mut Graph, logits: NodeId, target: f32) -
     mean(g, each)
 }
 
-/// Mean binary cross-entropy of probabilities of any shape against one label from 0 to 1, a (1, 1) node: each logarithm is at least -100, and the
-/// gradient is (p - target) / max(p (1 - p), 1e-12), as in torch.nn.functional.binary_cross_entropy.
+/// Mean binary cross-entropy of probabilities of any shape against one label from 0 to 1, a (1, 1) node: each logarithm is at least -100,
+/// and the gradient is (p - target) / max(p (1 - p), 1e-12), as in torch.nn.functional.binary_cross_entropy.
 ///
 /// # Errors
 /// If the target is not from 0 to 1.
@@ -63,15 +63,16 @@ pub fn bce_mean(g: &mut Graph, probabilities: NodeId, target: f32) -> Result<Nod
     mean(g, each)
 }
 
-/// The generator's saturating loss, mean log(1 - sigmoid(l)) of the logits of fakes, a (1, 1) node: what it minimises in the two-player game
-/// (Goodfellow et al. 2014, equation 1). Its gradient vanishes where the discriminator is sure.
+/// The generator's saturating loss, mean log(1 - sigmoid(l)) of the logits of fakes, a (1, 1) node: what it minimises in the two-player
+/// game (Goodfellow et al. 2014, equation 1). Its gradient vanishes where the discriminator is sure.
 pub fn saturating_mean(g: &mut Graph, logits: NodeId) -> Result<NodeId> {
     let each = softplus(g, logits)?;
     let sum = mean(g, each)?;
     affine(g, sum, -1.0, 0.0)
 }
 
-/// The discriminator's hinge loss, a (1, 1) node: mean relu(1 - x) for [`Target::Real`], mean relu(1 + x) for [`Target::Fake`] (Lim, Ye 2017).
+/// The discriminator's hinge loss, a (1, 1) node: mean relu(1 - x) for [`Target::Real`], mean relu(1 + x) for [`Target::Fake`] (Lim, Ye
+/// 2017).
 pub fn hinge_mean(g: &mut Graph, scores: NodeId, target: Target) -> Result<NodeId> {
     let sign = match target {
         Target::Real => -1.0,
@@ -111,8 +112,8 @@ pub fn l1_between(g: &mut Graph, a: NodeId, b: NodeId) -> Result<NodeId> {
     mean(g, each)
 }
 
-/// Mean softmax cross-entropy of logits (N, K) against one class for all rows, a (1, 1) node. `label_smoothing` spreads that much of the target
-/// over all K classes, as in torch.nn.functional.cross_entropy.
+/// Mean softmax cross-entropy of logits (N, K) against one class for all rows, a (1, 1) node. `label_smoothing` spreads that much of the
+/// target over all K classes, as in torch.nn.functional.cross_entropy.
 ///
 /// # Errors
 /// If the class is not below K, or the smoothing is not from 0 to 1.
@@ -129,8 +130,8 @@ pub fn cross_entropy_mean(g: &mut Graph, logits: NodeId, class: usize, label_smo
     cross_entropy(g, logits, target)
 }
 
-/// Mean softmax cross-entropy of logits (N, K) against a label for each row, given as `one_hot` (N, K), a (1, 1) node. `label_smoothing` as in
-/// [`cross_entropy_mean`]. Rows of `one_hot` may be any distributions over the classes.
+/// Mean softmax cross-entropy of logits (N, K) against a label for each row, given as `one_hot` (N, K), a (1, 1) node. `label_smoothing`
+/// as in [`cross_entropy_mean`]. Rows of `one_hot` may be any distributions over the classes.
 ///
 /// # Errors
 /// If the shapes differ, or the smoothing is not from 0 to 1.

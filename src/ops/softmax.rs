@@ -1,5 +1,5 @@
-//! Softmax and its logarithm over the channel axis. One fused forward kernel; the gradients are primitives, so that they can be differentiated
-//! as often as wanted.
+//! Softmax and its logarithm over the channel axis. One fused forward kernel; the gradients are primitives, so that they can be
+//! differentiated as often as wanted.
 
 use super::case::Case;
 use super::elementwise::{exp, mul, sub};
@@ -143,12 +143,8 @@ fn by_row(x: &Tensor, value: impl Fn(&[f64]) -> Vec<f64>) -> Tensor {
 
 fn lower_softmax(l: &mut Lowering, log: bool, x: Operand, y: (Operand, Shape)) {
     let shape = y.1;
-    let params = SoftmaxParams {
-        rows: shape.rows() as u32,
-        columns: (shape.padded() / 4) as u32,
-        channels: shape.channels() as u32,
-        reserved0: 0,
-    };
+    let params =
+        SoftmaxParams { rows: shape.rows() as u32, columns: (shape.padded() / 4) as u32, channels: shape.channels() as u32, reserved0: 0 };
     l.push(Dispatch {
         kernel: SOFTMAX.kernel(&l.caps, shape.physical_len()),
         overrides: vec![("LOG", log as u32 as f64)],
@@ -165,7 +161,8 @@ pub fn softmax(g: &mut Graph, x: NodeId) -> Result<NodeId> {
     g.apply(Softmax, &[x])
 }
 
-/// Logarithm of the softmax over the channels (axis 1) of (N, C) or (N, C, H, W), exact where the softmax itself vanishes: torch.log_softmax(x, 1).
+/// Logarithm of the softmax over the channels (axis 1) of (N, C) or (N, C, H, W), exact where the softmax itself vanishes:
+/// torch.log_softmax(x, 1).
 pub fn log_softmax(g: &mut Graph, x: NodeId) -> Result<NodeId> {
     g.apply(LogSoftmax, &[x])
 }
