@@ -5,4 +5,5 @@ mod basics;
 mod common;
 mod harness;
 mod norms;
+mod rows;
 mod spatial;
