@@ -14,11 +14,12 @@ use super::disk::plain;
 use super::toml_file::{parse, read};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
+use crate::gan::schedule::Schedule;
 use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::presets;
-use crate::ops::optimiser::Adam;
+use crate::ops::optimiser::Optimiser;
 
 /// Declares a section twice: as it is resolved (every field set) and as it is given (every field optional).
 macro_rules! section {
@@ -246,6 +247,8 @@ impl Recipe {
         let preset = presets::preset(&self.networks.preset)?;
         let (generator, discriminator) = preset.networks(channels);
         let t = &self.training;
+        let lr = |lr: f64| t.lr_horizon_kimg.map_or(lr.into(), |kimg| Schedule::linear(lr, 0.0, kimg));
+        let optimiser = Optimiser::Adam { beta1: t.beta1, beta2: t.beta2, eps: t.eps, weight_decay: 0.0 };
         Ok(GanConfig {
             generator,
             discriminator,
@@ -253,10 +256,13 @@ impl Recipe {
             batch: t.batch as usize,
             micro_batch: t.micro_batch.unwrap_or(t.batch) as usize,
             d_steps: t.d_steps as usize,
-            lr_g: t.lr_g,
-            lr_d: t.lr_d,
-            adam: Adam { beta1: t.beta1, beta2: t.beta2, eps: t.eps },
-            lr_horizon_kimg: t.lr_horizon_kimg,
+            lr_g: lr(t.lr_g),
+            lr_d: lr(t.lr_d),
+            optimiser_g: optimiser,
+            optimiser_d: optimiser,
+            clip_g: None,
+            clip_d: None,
+            weight_clip: None,
             ema_half_life_kimg: t.ema_half_life_kimg,
             ema_ramp: t.ema_ramp,
             seed: t.seed,

@@ -4,3 +4,4 @@ mod basics;
 #[path = "../common/mod.rs"]
 mod common;
 mod harness;
+mod optimisers;
