@@ -20,7 +20,7 @@ use crate::ops::elementwise::add;
 use crate::ops::gather::{self, Latent, Resident, Storage};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
-use crate::ops::optimiser::{self, AdamStores, BLOCK};
+use crate::ops::optimiser::{self, BLOCK, Clip, FACTOR_WORDS, UpdateStores};
 use crate::ops::reshape::reshape;
 use crate::ops::stats::{self, BadEvent, Job, ScoreTargets, Stat, StatsLayout, TickBuffers};
 use crate::plan::Program;
@@ -59,12 +59,16 @@ pub struct NetworkStores {
     pub grads: Store,
     /// Gradients of its last micro-batch, where a batch has several.
     pub micro_grads: Option<Store>,
-    /// Adam's first moments.
-    pub m: Store,
-    /// Adam's second moments.
-    pub v: Store,
+    /// First moments, if the optimiser keeps them ([`crate::ops::optimiser::Moments`]).
+    pub m: Option<Store>,
+    /// Second moments, if the optimiser keeps them.
+    pub v: Option<Store>,
+    /// Name of the moments in checkpoints: `"adam"`.
+    pub optimiser: &'static str,
     /// Sums of the gradients' squares, segments one after the other.
     pub squares: BufferId,
+    /// The factor that clips the gradients by norm, if they are.
+    pub factor: Option<BufferId>,
     /// Running statistics.
     pub stats: Store,
     /// Moving average of parameters and running statistics (generator only).
@@ -74,22 +78,30 @@ pub struct NetworkStores {
 }
 
 impl NetworkStores {
-    fn declare(program: &mut Program, network: &Network, which: Which, max_bytes: u64, split: bool) -> Result<Self> {
+    fn declare(program: &mut Program, config: &GanConfig, which: Which, max_bytes: u64) -> Result<Self> {
+        let network = match which {
+            Which::Generator => &config.generator,
+            Which::Discriminator => &config.discriminator,
+        };
+        let update = config.update(which);
         let tensors = network.tensors()?;
         let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
         let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
         let running = Layout::new(of(Role::Running), max_bytes)?;
         let name = &network.name;
-        let micro_grads = split.then(|| Store::declare(program, &format!("{name}.micro_grads"), &parameters));
+        let micro_grads = (config.micro_batches() > 1).then(|| Store::declare(program, &format!("{name}.micro_grads"), &parameters));
         let ema = (which == Which::Generator).then(|| {
             (Store::declare(program, &format!("{name}.ema"), &parameters), Store::declare(program, &format!("{name}.ema_stats"), &running))
         });
+        let moments = update.optimiser.moments();
         Ok(NetworkStores {
             name: name.clone(),
             values: Store::declare(program, &format!("{name}.values"), &parameters),
             grads: Store::declare(program, &format!("{name}.grads"), &parameters),
-            m: Store::declare(program, &format!("{name}.m"), &parameters),
-            v: Store::declare(program, &format!("{name}.v"), &parameters),
+            m: moments.m.then(|| Store::declare(program, &format!("{name}.m"), &parameters)),
+            v: moments.v.then(|| Store::declare(program, &format!("{name}.v"), &parameters)),
+            optimiser: update.optimiser.kernel(),
+            factor: matches!(update.clip, Some(Clip::Norm(_))).then(|| program.buffer(format!("{name}.clip"), FACTOR_WORDS)),
             stats: Store::declare(program, &format!("{name}.stats"), &running),
             squares: program.buffer(format!("{name}.squares"), parameters.segments.iter().map(|&words| square_words(words)).sum()),
             micro_grads,
@@ -199,12 +211,11 @@ impl<'a> StepBuilder<'a> {
         config.validate()?;
         let mut program = Program::new("step");
         program.precision = config.precision;
-        let split = config.micro_batches() > 1;
-        if split && *inputs == Inputs::Given {
+        if config.micro_batches() > 1 && *inputs == Inputs::Given {
             return Err(Error::internal("micro-batches take their inputs on the device"));
         }
-        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator, max_bytes, split)?;
-        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator, max_bytes, split)?;
+        let generator = NetworkStores::declare(&mut program, config, Which::Generator, max_bytes)?;
+        let discriminator = NetworkStores::declare(&mut program, config, Which::Discriminator, max_bytes)?;
         let image = entry_shape(&config.discriminator, config.micro_batch)?;
         let z_shape = Shape::new(&[config.micro_batch, config.z_dim])?;
         let mut z = Vec::new();
@@ -591,10 +602,9 @@ impl<'a> StepBuilder<'a> {
         for stored in &stores.parameters.tensors {
             tensors.push(squares[stored.segment].offset + stored.offset / BLOCK);
         }
-        let blocks = squares.iter().map(|s| s.len).sum();
         let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };
-        let all = Operand::Place(whole(stores.squares, blocks));
-        self.jobs.push(Job::Norm { squares: all, blocks, tensors, stat, store: stores.id });
+        let all = all_squares(&stores);
+        self.jobs.push(Job::Norm { squares: Operand::Place(all), blocks: all.len, tensors, stat, store: stores.id });
         self.pending = Some((which, update));
         Ok(())
     }
@@ -602,23 +612,40 @@ impl<'a> StepBuilder<'a> {
     /// Lets a pending update happen.
     fn optimise(&mut self) {
         if let Some((which, update)) = self.pending.take() {
-            self.adam(which, update, None);
+            self.move_parameters(which, update, None);
         }
     }
 
-    /// One dispatch per segment: the optimiser, and the average of what it makes.
-    fn adam(&mut self, which: Which, update: usize, averages: Option<Store>) {
-        let (stores, adam) = (self.stores(which).clone(), self.config.adam);
-        self.step.program.effect(format!("{}/adam", stores.name), move |l| {
+    /// One dispatch per segment: the optimiser, and the average of what it makes. Where gradients are clipped by norm, that is found first.
+    fn move_parameters(&mut self, which: Which, update: usize, averages: Option<Store>) {
+        let (stores, rules) = (self.stores(which).clone(), self.config.update(which));
+        let factor = stores.factor.map(|buffer| Operand::Place(whole(buffer, FACTOR_WORDS)));
+        if let (Some(Clip::Norm(max)), Some(factor)) = (rules.clip, factor) {
+            self.clip(&stores, max, factor);
+        }
+        self.step.program.effect(format!("{}/{}", stores.name, rules.optimiser.kernel()), move |l| {
             let squares = square_places(&stores);
             for (index, &words) in stores.parameters.segments.iter().enumerate() {
                 let of = |store: &Store| Operand::Place(store.segment(&stores.parameters, index));
-                let [grads, values, m, v] = [&stores.grads, &stores.values, &stores.m, &stores.v].map(of);
-                let (averages, squares) = (averages.as_ref().map(of), Operand::Place(squares[index]));
-                let updated = AdamStores { grads, values, m, v, averages, squares };
-                optimiser::lower_adam(l, updated, words, adam, StepRow::optimiser(update))?;
+                let [grads, values] = [&stores.grads, &stores.values].map(of);
+                let [m, v, averages] = [&stores.m, &stores.v, &averages].map(|store| store.as_ref().map(of));
+                let updated = UpdateStores { grads, values, m, v, averages, squares: Operand::Place(squares[index]), factor };
+                rules.lower(l, updated, words, StepRow::optimiser(update))?;
             }
             Ok(())
+        });
+    }
+
+    /// Makes the factor that brings a network's gradient down to the norm `max`.
+    fn clip(&mut self, stores: &NetworkStores, max: f64, factor: Operand) {
+        let (layout, grads) = (stores.parameters.clone(), stores.grads.clone());
+        let (squares, all) = (square_places(stores), all_squares(stores));
+        self.step.program.effect(format!("{}/clip", stores.name), move |l| {
+            for (index, &words) in layout.segments.iter().enumerate() {
+                let grads = Operand::Place(grads.segment(&layout, index));
+                optimiser::lower_grad_squares(l, grads, Operand::Place(squares[index]), words)?;
+            }
+            optimiser::lower_clip_factor(l, Operand::Place(all), all.len, max, factor)
         });
     }
 
@@ -628,7 +655,7 @@ impl<'a> StepBuilder<'a> {
         let (ema, ema_stats) = stores.ema.clone().ok_or_else(|| Error::internal("the generator has no average"))?;
         let mut pairs = vec![(stores.running.clone(), stores.stats.clone(), ema_stats)];
         match self.pending.take() {
-            Some((Which::Generator, update)) => self.adam(Which::Generator, update, Some(ema)),
+            Some((Which::Generator, update)) => self.move_parameters(Which::Generator, update, Some(ema)),
             other => {
                 self.pending = other;
                 pairs.push((stores.parameters.clone(), stores.values.clone(), ema));
@@ -670,6 +697,11 @@ fn square_places(stores: &NetworkStores) -> Vec<Place> {
         Place { buffer: stores.squares, offset: offset - len, len }
     };
     stores.parameters.segments.iter().map(place).collect()
+}
+
+/// The squares of a network's whole gradient; zeros are between segments.
+fn all_squares(stores: &NetworkStores) -> Place {
+    whole(stores.squares, square_places(stores).iter().map(|place| place.len).sum())
 }
 
 /// A batch as the discriminator's first layer with weights takes it: images that it flattens first are flat from the beginning.

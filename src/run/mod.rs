@@ -20,6 +20,7 @@ pub mod folder;
 pub mod grid;
 pub mod layers;
 pub mod log;
+pub mod optimizer;
 pub mod presets;
 pub mod progress;
 pub mod schema;
