@@ -1,5 +1,6 @@
 //! What a training step depends on.
 
+use super::loss::LossConfig;
 use super::schedule::Schedule;
 use super::step::Which;
 use crate::error::{Error, Result};
@@ -7,7 +8,6 @@ use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
-use crate::nn::presets::Preset;
 use crate::ops::optimiser::{self, Clip, Optimiser, Update};
 
 /// Everything that shapes a training step. Two runs with equal configurations and data compute the same bits on one adapter.
@@ -26,6 +26,8 @@ pub struct GanConfig {
     pub micro_batch: usize,
     /// Discriminator updates a step.
     pub d_steps: usize,
+    /// What the networks learn from.
+    pub loss: LossConfig,
     /// Learning rate of the generator.
     pub lr_g: Schedule,
     /// Learning rate of the discriminator.
@@ -73,6 +75,7 @@ impl GanConfig {
             batch,
             micro_batch: batch,
             d_steps: 1,
+            loss: LossConfig::default(),
             lr_g: 2e-4.into(),
             lr_d: 2e-4.into(),
             optimiser_g: Optimiser::adam(0.5),
@@ -86,14 +89,6 @@ impl GanConfig {
             variants: Variants::default(),
             precision: Precision::default(),
         }
-    }
-
-    /// A preset's networks for images of `channels` channels, with its learning rate and beta1.
-    pub fn of_preset(preset: &Preset, channels: usize, batch: usize) -> Self {
-        let (generator, discriminator) = preset.networks(channels);
-        let config = GanConfig::new(generator, discriminator, batch);
-        let (lr, optimiser) = (preset.lr.into(), Optimiser::adam(preset.beta1));
-        GanConfig { lr_g: lr, lr_d: lr, optimiser_g: optimiser, optimiser_d: optimiser, ..config }
     }
 
     /// Checks what no type can.
@@ -160,12 +155,20 @@ impl GanConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::presets::PRESETS;
+    use crate::nn::layer::Layer;
+    use crate::nn::network::InitScheme;
 
     #[test]
     fn settings_of_the_optimisers_are_refused_by_key() {
-        let config = GanConfig::of_preset(&PRESETS[0], 1, 8);
-        config.validate().expect("presets are valid");
+        let network = |name: &str| Network {
+            name: name.into(),
+            input: vec![2],
+            data: vec![2],
+            layers: vec![Layer::linear(2)],
+            init: InitScheme::PyTorch,
+        };
+        let config = GanConfig::new(network("G"), network("D"), 8);
+        config.validate().expect("the defaults are valid");
         let one = Optimiser::adam(1.0);
         for (config, start) in [
             (GanConfig { lr_g: (-1.0).into(), ..config.clone() }, "lr_g: got -1,"),

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How gradients are kept small. In files: `{ norm = 1.0 }` or `{ value = 0.5 }`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Table", into = "Table")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "ClipTable", into = "ClipTable")]
 pub enum Clip {
     /// All gradients of a network times min(1, norm / (total L2 norm + 1e-6)): torch.nn.utils.clip_grad_norm_ (Pascanu et al. 2013).
     Norm(f64),
@@ -24,19 +24,21 @@ pub enum Clip {
 }
 
 /// A [`Clip`] as a file says it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table, { norm = 1.0 } or { value = 0.5 }")]
-struct Table {
+struct ClipTable {
+    /// Largest L2 norm of all gradients of a network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     norm: Option<f64>,
+    /// Largest magnitude of each gradient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
 }
 
-impl TryFrom<Table> for Clip {
+impl TryFrom<ClipTable> for Clip {
     type Error = &'static str;
 
-    fn try_from(table: Table) -> Result<Self, &'static str> {
+    fn try_from(table: ClipTable) -> Result<Self, &'static str> {
         match (table.norm, table.value) {
             (Some(limit), None) => Ok(Clip::Norm(limit)),
             (None, Some(limit)) => Ok(Clip::Value(limit)),
@@ -46,11 +48,11 @@ impl TryFrom<Table> for Clip {
     }
 }
 
-impl From<Clip> for Table {
+impl From<Clip> for ClipTable {
     fn from(clip: Clip) -> Self {
         match clip {
-            Clip::Norm(limit) => Table { norm: Some(limit), value: None },
-            Clip::Value(limit) => Table { norm: None, value: Some(limit) },
+            Clip::Norm(limit) => ClipTable { norm: Some(limit), value: None },
+            Clip::Value(limit) => ClipTable { norm: None, value: Some(limit) },
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 ///
 /// In files it is a table: `{ kind = "adam", beta1 = 0.5 }`, with `kind` one of `sgd`, `adam`, `adamw` and `rmsprop`. What is left out has
 /// PyTorch's default, except that `beta1` is 0.5, without which GANs tend to oscillate (Radford et al. 2015, section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields, expecting = "a table, such as { kind = \"adam\" }")]
 pub enum Optimiser {
     /// Stochastic gradient descent, torch.optim.SGD with dampening 0.
