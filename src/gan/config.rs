@@ -151,3 +151,36 @@ impl GanConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::layer::Layer;
+    use crate::nn::network::InitScheme;
+
+    #[test]
+    fn settings_of_the_optimisers_are_refused_by_key() {
+        let network = |name: &str| Network {
+            name: name.into(),
+            input: vec![2],
+            data: vec![2],
+            layers: vec![Layer::linear(2)],
+            init: InitScheme::PyTorch,
+        };
+        let config = GanConfig::new(network("G"), network("D"), 8);
+        config.validate().expect("the defaults are valid");
+        let one = Optimiser::adam(1.0);
+        for (config, start) in [
+            (GanConfig { lr_g: (-1.0).into(), ..config.clone() }, "lr_g: got -1,"),
+            (GanConfig { lr_d: Schedule::linear(1.0, 0.0, -1.0), ..config.clone() }, "lr_d.over_kimg: got -1,"),
+            (GanConfig { optimiser_g: one, ..config.clone() }, "optimiser_g.beta1: got 1,"),
+            (GanConfig { optimiser_d: one, ..config.clone() }, "optimiser_d.beta1: got 1,"),
+            (GanConfig { clip_g: Some(Clip::Norm(0.0)), ..config.clone() }, "clip_g.norm: got 0,"),
+            (GanConfig { clip_d: Some(Clip::Value(f64::NAN)), ..config.clone() }, "clip_d.value: got NaN,"),
+            (GanConfig { weight_clip: Some(-0.01), ..config.clone() }, "weight_clip: got -0.01,"),
+        ] {
+            let error = config.validate().expect_err(start);
+            assert!(error.exit_code() == 2 && error.to_string().starts_with(start), "{error}");
+        }
+    }
+}

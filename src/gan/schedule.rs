@@ -5,9 +5,11 @@ use super::config::GanConfig;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::ops::gather::batch_position;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 use std::f64::consts::PI;
 use std::fmt;
 
@@ -235,43 +237,50 @@ impl fmt::Display for ShapeName {
 /// A [`Schedule`] as a file says it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct ScheduleTable {
+    /// How the value goes on from `start`.
     shape: ShapeName,
+    /// The value at the beginning, or once it is warm.
     start: f64,
+    /// Last value; of `step`, one that it never passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<f64>,
+    /// Thousands of images to the last value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over_kimg: Option<f64>,
+    /// Thousands of images between two changes of `step`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     every_kimg: Option<f64>,
+    /// Factor of each change of `step`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     factor: Option<f64>,
+    /// Thousands of images over which the value first rises from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     warmup_kimg: Option<f64>,
 }
 
-impl From<Schedule> for Table {
+impl From<Schedule> for ScheduleTable {
     fn from(schedule: Schedule) -> Self {
         let Schedule { start, shape, warmup_kimg } = schedule;
         let warmup_kimg = Some(warmup_kimg).filter(|kimg| *kimg != 0.0);
-        let bare = Table { shape: shape.name(), start, end: None, over_kimg: None, every_kimg: None, factor: None, warmup_kimg };
+        let bare = ScheduleTable { shape: shape.name(), start, end: None, over_kimg: None, every_kimg: None, factor: None, warmup_kimg };
         match shape {
             Shape::Constant => bare,
             Shape::Linear { end, over_kimg } | Shape::Cosine { end, over_kimg } | Shape::Exponential { end, over_kimg } => {
-                Table { end: Some(end), over_kimg: Some(over_kimg), ..bare }
+                ScheduleTable { end: Some(end), over_kimg: Some(over_kimg), ..bare }
             }
             Shape::Step { every_kimg, factor, end, over_kimg } => {
-                Table { every_kimg: Some(every_kimg), factor: Some(factor), end, over_kimg, ..bare }
+                ScheduleTable { every_kimg: Some(every_kimg), factor: Some(factor), end, over_kimg, ..bare }
             }
         }
     }
 }
 
-impl TryFrom<Table> for Schedule {
+impl TryFrom<ScheduleTable> for Schedule {
     type Error = String;
 
-    fn try_from(table: Table) -> Result<Self, String> {
-        let Table { shape, start, end, over_kimg, every_kimg, factor, warmup_kimg } = table;
+    fn try_from(table: ScheduleTable) -> Result<Self, String> {
+        let ScheduleTable { shape, start, end, over_kimg, every_kimg, factor, warmup_kimg } = table;
         let needed =
             |key: &str, value: Option<f64>| value.ok_or_else(|| format!("a schedule of shape {shape} needs {key}, which is not given"));
         let (takes_ends, takes_steps) = (shape != ShapeName::Constant, shape == ShapeName::Step);
@@ -299,20 +308,22 @@ impl TryFrom<Table> for Schedule {
     }
 }
 
-impl schemars::JsonSchema for Schedule {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+impl JsonSchema for Schedule {
+    fn schema_name() -> Cow<'static, str> {
         "Schedule".into()
     }
 
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let table = generator.subschema_for::<Table>();
-        schemars::json_schema!({ "description": "A number, or a table.", "anyOf": [{ "type": "number", "minimum": 0 }, table] })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number, or how it changes with the images seen.",
+            "anyOf": [{ "type": "number" }, generator.subschema_for::<ScheduleTable>()],
+        })
     }
 }
 
 impl Serialize for Schedule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.is_number() { serializer.serialize_f64(self.start) } else { Table::from(*self).serialize(serializer) }
+        if self.is_number() { serializer.serialize_f64(self.start) } else { ScheduleTable::from(*self).serialize(serializer) }
     }
 }
 
@@ -340,7 +351,7 @@ impl<'de> Deserialize<'de> for Schedule {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Schedule, A::Error> {
-                Table::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(serde::de::Error::custom)
+                ScheduleTable::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(serde::de::Error::custom)
             }
         }
 
@@ -558,6 +569,17 @@ mod tests {
             ),
         ] {
             assert_eq!(schedule.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn its_schema_takes_numbers_and_tables() {
+        let schema = schemars::schema_for!(Schedule);
+        let choices = schema.get("anyOf").and_then(|choices| choices.as_array()).expect("a choice");
+        assert_eq!(choices[0]["type"], "number");
+        let table = &schema.get("$defs").expect("definitions")["ScheduleTable"]["properties"];
+        for key in ["shape", "start", "end", "over_kimg", "every_kimg", "factor", "warmup_kimg"] {
+            assert!(table.get(key).is_some(), "no {key} in {table}");
         }
     }
 

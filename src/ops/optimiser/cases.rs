@@ -88,10 +88,10 @@ fn update_case(caps: &Caps, update: &Update, words: usize, seed: u64, averaged: 
     let scales: [f32; 5] = if optimiser.kernel() == "sgd" { [1e-3, 1.0, 0.0, -2.0, 0.5] } else { [1e-6, 1.0, 0.0, 1e4, 1e-3] };
     let grads: Vec<Vec<f32>> = (0..2)
         .map(|t| {
-            let normal = normals(1000 + 2 * seed + t, words).into_iter().enumerate();
+            let normal = normals(1000 + 2 * seed + t, words).into_iter();
             match update.clip {
-                Some(Clip::Norm(_)) => normal.map(|(_, g)| g * shrunk(t)).collect(),
-                _ => normal.map(|(i, g)| g * scales[i % 5]).collect(),
+                Some(Clip::Norm(_)) => normal.map(|g| g * shrunk(t)).collect(),
+                _ => normal.enumerate().map(|(i, g)| g * scales[i % 5]).collect(),
             }
         })
         .collect();

@@ -15,12 +15,46 @@ use std::fmt;
 
 /// How gradients are kept small. In files: `{ norm = 1.0 }` or `{ value = 0.5 }`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "ClipTable", into = "ClipTable")]
 pub enum Clip {
     /// All gradients of a network times min(1, norm / (total L2 norm + 1e-6)): torch.nn.utils.clip_grad_norm_ (Pascanu et al. 2013).
     Norm(f64),
     /// Each gradient to [-value, value]: torch.nn.utils.clip_grad_value_.
     Value(f64),
+}
+
+/// A [`Clip`] as a file says it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a table, { norm = 1.0 } or { value = 0.5 }")]
+struct ClipTable {
+    /// Largest L2 norm of all gradients of a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    norm: Option<f64>,
+    /// Largest magnitude of each gradient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
+}
+
+impl TryFrom<ClipTable> for Clip {
+    type Error = &'static str;
+
+    fn try_from(table: ClipTable) -> Result<Self, &'static str> {
+        match (table.norm, table.value) {
+            (Some(limit), None) => Ok(Clip::Norm(limit)),
+            (None, Some(limit)) => Ok(Clip::Value(limit)),
+            (Some(_), Some(_)) => Err("gradients are clipped by norm or by value; both are given"),
+            (None, None) => Err("gradients are clipped by norm or by value; neither is given"),
+        }
+    }
+}
+
+impl From<Clip> for ClipTable {
+    fn from(clip: Clip) -> Self {
+        match clip {
+            Clip::Norm(limit) => ClipTable { norm: Some(limit), value: None },
+            Clip::Value(limit) => ClipTable { norm: None, value: Some(limit) },
+        }
+    }
 }
 
 impl Clip {
@@ -170,8 +204,14 @@ mod tests {
             assert_eq!(file, File { clip_d: clip });
             assert_eq!(toml::from_str::<File>(&toml::to_string(&file).unwrap()).unwrap(), file);
         }
-        for text in ["clip_d = { max = 5 }", "clip_d = { norm = 1, value = 2 }", "clip_d = 5"] {
-            assert!(toml::from_str::<File>(text).is_err(), "{text}");
+        for (text, needle) in [
+            ("clip_d = { max = 5 }", "unknown field `max`, expected `norm` or `value`"),
+            ("clip_d = { norm = 1, value = 2 }", "clipped by norm or by value; both are given"),
+            ("clip_d = {}", "clipped by norm or by value; neither is given"),
+            ("clip_d = 5", "expected a table, { norm = 1.0 } or { value = 0.5 }"),
+        ] {
+            let error = toml::from_str::<File>(text).expect_err(text).to_string();
+            assert!(error.contains(needle), "{text}: {error}");
         }
         assert_eq!([Clip::Norm(1.5), Clip::Value(0.5)].map(|clip| clip.to_string()), ["norm 1.5", "value 0.5"]);
     }

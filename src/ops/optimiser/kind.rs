@@ -10,7 +10,7 @@ use std::fmt;
 /// In files it is a table: `{ kind = "adam", beta1 = 0.5 }`, with `kind` one of `sgd`, `adam`, `adamw` and `rmsprop`. What is left out has
 /// PyTorch's default, except that `beta1` is 0.5, without which GANs tend to oscillate (Radford et al. 2015, section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields, expecting = "a table, such as { kind = \"adam\" }")]
 pub enum Optimiser {
     /// Stochastic gradient descent, torch.optim.SGD with dampening 0.
     Sgd {
@@ -250,7 +250,7 @@ mod tests {
             ("{ kind = \"adan\" }", &["c.toml:2:", "adan", "sgd", "adam", "adamw", "rmsprop"]),
             ("{ beta1 = 0.5 }", &["c.toml:2:", "missing field", "kind"]),
             ("{ kind = \"sgd\", momentum = \"much\" }", &["c.toml:2:", "much", "a number"]),
-            ("\"adam\"", &["c.toml:2:", "optimiser_d"]),
+            ("\"adam\"", &["c.toml:2:15: ", "string \"adam\", expected a table, such as { kind = \"adam\" }"]),
         ] {
             let error = read(text).expect_err(text).to_string();
             assert!(needles.iter().all(|needle| error.contains(needle)), "{text}: {error}");
