@@ -4,6 +4,7 @@ mod basics;
 #[path = "../common/mod.rs"]
 mod common;
 mod harness;
+mod networks;
 mod norms;
 mod optimisers;
 mod rows;
