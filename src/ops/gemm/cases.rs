@@ -154,6 +154,10 @@ fn problems() -> Vec<Problem> {
         (conv([1, 2], [0, 1], [1, 1], 2), [2, 8, 1, 9], [12, 4, 1, 4]),
         (plain, [4, 6, 1, 7], [9, 6, 1, 7]),
         (conv([2, 1], [1, 0], [1, 1], 1), [2, 6, 13, 1], [70, 6, 4, 1]),
+        // One dimension with sums long enough to be split: in the weight gradient too, and with few columns in either direction.
+        (conv([1, 1], [0, 2], [1, 1], 1), [3, 130, 1, 190], [40, 130, 1, 5]),
+        (conv([1, 1], [0, 2], [1, 1], 1), [2, 420, 1, 9], [3, 420, 1, 5]),
+        (conv([1, 1], [0, 2], [1, 1], 1), [2, 3, 1, 9], [420, 3, 1, 5]),
     ] {
         all.extend(convolutions(conv, x, w, [0, 0]));
     }
