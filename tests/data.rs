@@ -279,7 +279,10 @@ fn built_in_specs_are_checked() {
     assert!(message("builtin:photographs").ends_with("builtin:shapes-64"));
     assert!(message("builtin:").contains("no built-in data set 'builtin:'"));
     for bad in ["builtin:digits?n=0", "builtin:digits?n=-1", "builtin:digits?many", "builtin:digits?", "builtin:digits?n=5&n=x"] {
-        assert!(message(bad).contains("is not a number of images, at least 1; write for example builtin:digits?n=20000&seed=7"), "{bad}");
+        assert!(
+            message(bad).contains("is not a number of images or points, at least 1; write for example builtin:digits?n=20000&seed=7"),
+            "{bad}"
+        );
     }
     assert!(message("builtin:shapes?seed=x").contains("'seed=x' is not a seed"));
     assert!(message("builtin:shapes?size=3").contains("'size=3' is not a setting of a built-in set (n, seed)"));
