@@ -91,6 +91,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         config: &config,
         data: &data.id(),
         origin,
+        pictures: data.pictures(),
         reals: &mut |n| data.reals(n),
         log: &mut log,
         stop: &stop,

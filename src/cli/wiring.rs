@@ -17,6 +17,7 @@ use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::profile::{self, Profile, Recorder};
 use crate::run::config::{TrainConfig, VariantsConfig};
+use crate::run::picture::Pictures;
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
@@ -65,6 +66,11 @@ impl Data {
         format!("Data: {}{padding}", self.set.describe())
     }
 
+    /// How samples are shown beside it.
+    pub fn pictures(&self) -> Pictures {
+        Pictures::of(&self.set)
+    }
+
     /// The first `n` images, or all if there are fewer.
     pub fn reals(&self, n: usize) -> Result<Images> {
         let (n, c, h, w) = (n.min(self.set.count), self.set.channels, self.set.height, self.set.width);
@@ -86,6 +92,12 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
     let source = &config.data.source;
     let preset = preset(&config.networks.preset)?;
     let set = data::load(source, &LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None })?;
+    if set.vectors.is_some() {
+        return Err(Error::input(format!(
+            "--data {source}: preset {} takes images, and these are points of {} numbers; choose a data set of images, or networks for points",
+            preset.name, set.channels
+        )));
+    }
     let size = (set.height, set.width);
     let side = preset.image;
     if size.0 > side || size.1 > side {
@@ -185,7 +197,10 @@ fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, O
     check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
-    trainer.upload_data(&data.set.images)?;
+    match &data.set.vectors {
+        Some(vectors) => trainer.upload_vectors(&vectors.values)?,
+        None => trainer.upload_data(&data.set.images)?,
+    }
     Ok((trainer, precision))
 }
 
@@ -379,6 +394,11 @@ impl Sampler {
     /// One image per seed, as [`Engine::sample`].
     pub fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
         self.generator.run(&self.gpu, &self.z(seeds))
+    }
+
+    /// Length of the vectors that it makes; `None` if it makes images.
+    pub fn features(&self) -> Option<usize> {
+        self.generator.features()
     }
 
     /// z of each seed, one row each.

@@ -84,10 +84,12 @@ impl Points {
         let modes = |centres: &[[f32; 2]], sigma| Some(Modes { centres: centres.concat(), sigma });
         match self {
             Points::Ring => {
-                let quarter = [[1.0, 0.0], [DIAGONAL, DIAGONAL]];
-                let half = [quarter, quarter.map(|[x, y]| [-y, x])].concat();
-                // A zero has no sign here, so that the points come out the same however a centre was made.
-                modes(&[half.clone(), half.iter().map(|[x, y]| [0.0 - x, 0.0 - y]).collect()].concat(), 0.01)
+                // From 0, so that no zero is negative.
+                let turned = |[x, y]: [f32; 2]| [0.0 - y, x];
+                let first = [[1.0, 0.0], [DIAGONAL, DIAGONAL]];
+                let second = first.map(turned);
+                let third = second.map(turned);
+                modes(&[first, second, third, third.map(turned)].concat(), 0.01)
             }
             Points::Grid => {
                 let places = [-4.0, -2.0, 0.0, 2.0, 4.0];
