@@ -315,10 +315,25 @@ fn built_in_sets_have_their_default_size_and_balanced_labels() {
 #[test]
 fn built_in_points_have_these_bits() {
     let expected = [
-        ("builtin:ring?n=1000", TRAIN, [0u32; 2], "?"),
-        ("builtin:ring?n=1000", TEST, [0; 2], "?"),
-        ("builtin:grid?n=1000&seed=7", TRAIN, [0; 2], "?"),
-        ("builtin:gaussian?n=1000", TRAIN, [0; 2], "?"),
+        (
+            "builtin:ring?n=1000",
+            TRAIN,
+            [1_065_416_964u32, 3_138_804_527],
+            "d39213f7e4bba514795339dc80c32a591340b1f44fe2fae141cb59702869654b",
+        ),
+        ("builtin:ring?n=1000", TEST, [3_208_008_623, 3_207_612_913], "f5523581f36cc030db79a15846dd6989f390c3662d261d2112a9417be2837f91"),
+        (
+            "builtin:grid?n=1000&seed=7",
+            TRAIN,
+            [1_082_155_820, 1_032_602_712],
+            "e3b664b18c5f76af3f9e25c9538aee960d1ac5bc8317d34d0dbd6565244cd6b0",
+        ),
+        (
+            "builtin:gaussian?n=1000",
+            TRAIN,
+            [3_198_833_773, 3_220_125_119],
+            "0104f87af41661d1e63ae639938259fa07629e815f0fd5e92cb873e5e1a43e78",
+        ),
     ];
     let got = expected.each_ref().map(|(spec, options, ..)| {
         let set = data::load(spec, options).unwrap();
