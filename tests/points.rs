@@ -117,7 +117,7 @@ fn a_ring_is_learned() {
     assert!(after.covered >= 6 && after.high_quality > 0.01 && after.divergence < 0.1, "{after:?}, losses {last:?}");
     // Nothing is learned at first, so that D says 1/2 of everything: ln 2. The game then stays near its balance, and D is ahead.
     let ln2 = 2f64.ln();
-    assert!(first.iter().all(|loss| (f64::from(*loss) - ln2).abs() < 0.2), "{first:?}");
+    assert!(first.iter().all(|loss| (loss - ln2).abs() < 0.2), "{first:?}");
     assert!(last[0] < first[0] - 0.01 && last.iter().all(|loss| (0.3..1.2).contains(loss)), "from {first:?} to {last:?}");
 }
 
@@ -239,7 +239,7 @@ impl Engine for Points {
 
     fn tick_stats(&mut self, _: bool) -> Result<Option<TickStats>> {
         let stats: BTreeMap<_, _> = self.0.tick_stats()?.into_iter().map(|(stat, s)| (stat.name(), s)).collect();
-        let mean = |stat: Stat| stats[stat.name()].mean.into();
+        let mean = |stat: Stat| stats[stat.name()].mean;
         Ok(Some(TickStats {
             steps: stats[Stat::GradNormG.name()].count,
             loss_d: mean(Stat::LossDReal),

@@ -78,7 +78,7 @@ impl Axes {
         let (across, up) = (along(x, self.x), along(y, self.y));
         // Written so that a NaN is outside.
         let inside = (0.0..=1.0).contains(&across) && (0.0..=1.0).contains(&up);
-        inside.then(|| (LEFT + across * LENGTH, TOP + (1.0 - up) * LENGTH))
+        inside.then_some((LEFT + across * LENGTH, TOP + (1.0 - up) * LENGTH))
     }
 }
 
