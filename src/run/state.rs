@@ -9,8 +9,8 @@ use super::config::Recipe;
 use crate::error::{Error, Result};
 pub use crate::nn::state::{HostData, HostTensor};
 
-/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, Adam's moments as
-/// `adam.G.m.<key>` and `adam.G.v.<key>`, and whatever else the engine keeps (`stats.…`).
+/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, the optimisers' moments as
+/// `adam.G.m.<key>` and `adam.G.v.<key>` (`sgd` and `rmsprop` likewise, what they keep), and whatever else the engine keeps (`stats.…`).
 pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// Which data set a run was trained on, without its path: equal runs may keep their data in different places.
@@ -21,12 +21,28 @@ pub struct DataId {
     pub source: String,
     /// Hash of the images and labels.
     pub fingerprint: String,
-    /// Channels of the images that the networks work on: 1 for grey, 3 for RGB.
+    /// Channels of the images that the networks work on: 1 for grey, 3 for RGB; the length of vectors.
     pub channels: u32,
-    /// Their height in pixels.
+    /// Their height in pixels; 0 for vectors.
     pub height: u32,
-    /// Their width in pixels.
+    /// Their width in pixels; 0 for vectors.
     pub width: u32,
+}
+
+impl DataId {
+    /// Shape of a sample of the data: `[C, H, W]` of images, `[F]` of vectors.
+    pub fn sample(&self) -> Vec<usize> {
+        let [channels, height, width] = [self.channels, self.height, self.width].map(|n| n as usize);
+        if height == 0 { vec![channels] } else { vec![channels, height, width] }
+    }
+
+    /// For messages: `images 1x28x28`, `points of 2 numbers`.
+    pub fn describe(&self) -> String {
+        match self.height {
+            0 => format!("points of {} numbers", self.channels),
+            _ => format!("images {}x{}x{}", self.channels, self.height, self.width),
+        }
+    }
 }
 
 /// Everything that a run needs to go on as if it had never stopped.
@@ -52,7 +68,7 @@ impl TrainState {
     /// # Errors
     /// [`Error::Input`] naming `origin` (the file that the state was read from) and the tensor.
     pub fn check_tensors(&self, expected: &Tensors, origin: &dyn fmt::Display) -> Result<()> {
-        let preset = &self.recipe.networks.preset;
+        let preset = &self.recipe.preset;
         for (name, want) in expected {
             let Some(have) = self.tensors.get(name) else {
                 return Err(Error::input(format!(
