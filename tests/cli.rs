@@ -334,7 +334,11 @@ fn data_sets_that_do_not_fit() {
             &["--data", "builtin:shapes-64", "--preset", "dcgan-32"],
             &["--data builtin:shapes-64: images are 64x64, and preset dcgan-32 takes at most 32x32", "`ganymede presets`"],
         );
-        with(&["--data", "builtin:digits?n=0"], &["'n=0' is not a number of images, at least 1"]);
+        with(
+            &["--data", "builtin:ring", "--preset", "dcgan-32"],
+            &["--data builtin:ring: these are points of 2 numbers, which the networks cannot take (", "--config"],
+        );
+        with(&["--data", "builtin:digits?n=0"], &["'n=0' is not a number of images or points, at least 1"]);
         with(&["--data", "builtin:digits?size=3"], &["'size=3' is not a setting of a built-in set (n, seed)"]);
     }
     fs::create_dir(dir.path().join("empty")).unwrap();

@@ -273,18 +273,29 @@ fn built_in_specs_are_checked() {
     };
     assert_eq!(
         message("builtin:digit"),
-        "there is no built-in data set 'builtin:digit': there are builtin:digits, builtin:shapes, builtin:shapes-64; did you mean builtin:digits?"
+        "there is no built-in data set 'builtin:digit': there are builtin:digits, builtin:shapes, builtin:shapes-64, builtin:ring, builtin:grid, \
+         builtin:gaussian; did you mean builtin:digits?"
     );
     assert!(message("builtin:shapes-46").ends_with("did you mean builtin:shapes-64?"));
-    assert!(message("builtin:photographs").ends_with("builtin:shapes-64"));
+    assert!(message("builtin:photographs").ends_with("builtin:gaussian"));
+    assert!(message("builtin:rings").ends_with("did you mean builtin:ring?"));
     assert!(message("builtin:").contains("no built-in data set 'builtin:'"));
     for bad in ["builtin:digits?n=0", "builtin:digits?n=-1", "builtin:digits?many", "builtin:digits?", "builtin:digits?n=5&n=x"] {
-        assert!(message(bad).contains("is not a number of images, at least 1; write for example builtin:digits?n=20000&seed=7"), "{bad}");
+        assert!(
+            message(bad).contains("is not a number of images or points, at least 1; write for example builtin:digits?n=20000&seed=7"),
+            "{bad}"
+        );
     }
     assert!(message("builtin:shapes?seed=x").contains("'seed=x' is not a seed"));
     assert!(message("builtin:shapes?size=3").contains("'size=3' is not a setting of a built-in set (n, seed)"));
     for huge in ["builtin:shapes?n=18446744073709551615", "builtin:shapes-64?n=1000000"] {
         assert!(message(huge).contains("images would take more than 8 GiB: ask for fewer"), "{huge}");
+    }
+    for huge in ["builtin:ring?n=18446744073709551615", "builtin:gaussian?n=430000000"] {
+        assert!(message(huge).contains("points would take more than 8 GiB: ask for fewer"), "{huge}");
+    }
+    for bad in ["builtin:ring?n=0", "builtin:grid?seed=-1", "builtin:gaussian?modes=3"] {
+        assert!(message(bad).contains("write for example"), "{bad}");
     }
 }
 
@@ -298,6 +309,43 @@ fn built_in_sets_have_their_default_size_and_balanced_labels() {
             assert_eq!(labels.iter().filter(|&&label| label == class).count(), data::BUILTIN_COUNT / classes);
         }
     }
+}
+
+/// Their bits, which are to be the same on every machine.
+#[test]
+fn built_in_points_have_these_bits() {
+    let expected = [
+        (
+            "builtin:ring?n=1000",
+            TRAIN,
+            [1_065_416_964u32, 3_138_804_527],
+            "d39213f7e4bba514795339dc80c32a591340b1f44fe2fae141cb59702869654b",
+        ),
+        ("builtin:ring?n=1000", TEST, [3_208_008_623, 3_207_612_913], "f5523581f36cc030db79a15846dd6989f390c3662d261d2112a9417be2837f91"),
+        (
+            "builtin:grid?n=1000&seed=7",
+            TRAIN,
+            [1_082_155_820, 1_032_602_712],
+            "e3b664b18c5f76af3f9e25c9538aee960d1ac5bc8317d34d0dbd6565244cd6b0",
+        ),
+        (
+            "builtin:gaussian?n=1000",
+            TRAIN,
+            [3_198_833_773, 3_220_125_119],
+            "0104f87af41661d1e63ae639938259fa07629e815f0fd5e92cb873e5e1a43e78",
+        ),
+    ];
+    let got = expected.each_ref().map(|(spec, options, ..)| {
+        let set = data::load(spec, options).unwrap();
+        let values = &set.vectors.as_ref().unwrap().values;
+        ([values[0].to_bits(), values[1].to_bits()], set.fingerprint())
+    });
+    assert_eq!(got, expected.map(|(_, _, first, fingerprint)| (first, fingerprint.to_string())));
+    let ring = data::load("builtin:ring?n=10000&seed=2", &TRAIN).unwrap();
+    assert_eq!(ring.describe(), "builtin:ring?n=10000&seed=2 (generator 1, train): 10000 points of 2 numbers, 8 classes");
+    assert_eq!(data::load("builtin:ring", &LoadOptions { seed: 2, ..TRAIN }).unwrap(), ring);
+    let padded = data::load("builtin:ring", &LoadOptions { pad_to: Some((32, 32)), ..TRAIN }).unwrap_err();
+    assert!(padded.to_string().starts_with("padding needs images, and 'builtin:ring?n=10000"), "{padded}");
 }
 
 /// Writes the sheets to look at into the folder that GANYMEDE_SHEETS names, or else into a temporary one.

@@ -13,6 +13,7 @@ use ganymede::run::folder::{self, RunFolder};
 use ganymede::run::grid::Images;
 use ganymede::run::layers::Layers;
 use ganymede::run::log::Log;
+use ganymede::run::picture::Pictures;
 use ganymede::run::signal::Stop;
 use ganymede::run::state::{DataId, HostTensor, Tensors, TrainState};
 use ganymede::run::train::{Engine, Origin, Outcome, Session, TickStats, train};
@@ -225,6 +226,7 @@ impl Process {
             config,
             data: &data_id(),
             origin,
+            pictures: Pictures::Grids,
             reals: &mut |n| Ok(Images { n, c: 1, h: 1, w: 1, data: vec![0.0; n] }),
             log: &mut log,
             stop: &self.stop,

@@ -172,13 +172,14 @@ pub struct SampleArgs {
     /// Run (folder, name or number in runs/, `latest`) or checkpoint file
     #[arg(long, value_name = "RUN|FILE")]
     pub model: String,
-    /// Seeds, one image each, as 0-63 or 1,5,9-12 [default: as many as the grid has cells, from 0]
+    /// Seeds, one image each, as 0-63 or 1,5,9-12 [default: as many as the grid has cells, from 0; 1024 for points]
     #[arg(long, value_name = "LIST")]
     pub seeds: Option<Seeds>,
     /// Rows and columns of the grid [default: 8x8, or the most square one for the seeds]
     #[arg(long, value_name = "ROWSxCOLUMNS")]
     pub grid: Option<Grid>,
-    /// A .png file for a grid, a .safetensors file for the numbers (z and images), or a folder for one .png per seed
+    /// A .png file for a grid (a plot where the model makes points), a .safetensors file for the numbers (z and images or points), or a folder
+    /// for one .png per seed
     #[arg(long, value_name = "FILE.png|FILE.safetensors|DIR", default_value = "samples.png")]
     pub out: PathBuf,
     #[command(flatten)]

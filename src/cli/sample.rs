@@ -6,6 +6,7 @@ use std::path::Path;
 use super::args::{Grid, SampleArgs, Seeds};
 use super::wiring;
 use crate::error::{Error, Result};
+use crate::run::picture::{PLOT_POINTS, Pictures};
 use crate::run::state::HostTensor;
 use crate::run::{checkpoint, folder, grid, train};
 
@@ -18,14 +19,13 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     };
     let state = checkpoint::read(&path)?;
     let mut sampler = wiring::sampler(&state, &path, &args.device)?;
+    if let Some(features) = sampler.features() {
+        return points(args, &mut sampler, features, &path);
+    }
     let images = sampler.sample(&seeds)?;
-    let has_extension = |wanted: &str| args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
-    if has_extension("png") || has_extension("safetensors") {
-        if let Some(parent) = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent)
-                .map_err(|error| Error::environment(format!("cannot make the folder {}: {error}", parent.display())))?;
-        }
-        if has_extension("png") {
+    if has_extension(&args.out, "png") || has_extension(&args.out, "safetensors") {
+        make_parent(&args.out)?;
+        if has_extension(&args.out, "png") {
             grid::write(&args.out, &images, grid.rows, grid.columns)?;
         } else {
             let z = HostTensor::f32([seeds.len(), sampler.z_dim()], sampler.z(&seeds));
@@ -36,6 +36,48 @@ pub fn run(args: &SampleArgs) -> Result<()> {
         train::write_each(&args.out, &images, &seeds)?;
     }
     super::print(&format!("{} images of {} are in {}", seeds.len(), path.display(), args.out.display()))
+}
+
+/// Makes a plot of points, or a file of their numbers.
+fn points(args: &SampleArgs, sampler: &mut wiring::Sampler, features: usize, model: &Path) -> Result<()> {
+    check_points(args, features)?;
+    let seeds = args.seeds.clone().map_or_else(|| (0..PLOT_POINTS as u64).collect(), |Seeds(seeds)| seeds);
+    let samples = sampler.sample(&seeds)?;
+    make_parent(&args.out)?;
+    if has_extension(&args.out, "png") {
+        Pictures::of_samples(features).write(&args.out, &samples)?;
+    } else {
+        let z = HostTensor::f32([seeds.len(), sampler.z_dim()], sampler.z(&seeds));
+        let points = HostTensor::f32([samples.n, features], samples.data);
+        checkpoint::write_tensors(&args.out, &BTreeMap::from([("z".to_string(), z), ("points".to_string(), points)]))?;
+    }
+    super::print(&format!("{} points of {} are in {}", seeds.len(), model.display(), args.out.display()))
+}
+
+/// Refuses what can only be done with images.
+fn check_points(args: &SampleArgs, features: usize) -> Result<()> {
+    if args.grid.is_some() {
+        return Err(Error::input(format!("--grid: the model makes points of {features} numbers, which are plotted; leave it out")));
+    }
+    if !has_extension(&args.out, "png") && !has_extension(&args.out, "safetensors") {
+        return Err(Error::input(format!(
+            "--out {}: the model makes points of {features} numbers, of which there is a plot (NAME.png) or a file of numbers              (NAME.safetensors); give one of those",
+            args.out.display()
+        )));
+    }
+    Ok(())
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
+}
+
+fn make_parent(path: &Path) -> Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => std::fs::create_dir_all(parent)
+            .map_err(|error| Error::environment(format!("cannot make the folder {}: {error}", parent.display()))),
+        None => Ok(()),
+    }
 }
 
 /// Seeds and grid, each from the other where it is not given.
@@ -63,6 +105,18 @@ fn layout(seeds: Option<Seeds>, grid: Option<Grid>) -> Result<(Vec<u64>, Grid)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::DeviceArgs;
+
+    #[test]
+    fn points_have_no_grid_and_no_folder_of_pictures() {
+        let args = |out: &str, grid| SampleArgs { model: "0".into(), out: out.into(), seeds: None, grid, device: DeviceArgs::default() };
+        for out in ["a.png", "b/c.SAFETENSORS"] {
+            check_points(&args(out, None), 2).unwrap();
+        }
+        let refused = |args| check_points(&args, 2).unwrap_err().to_string();
+        assert!(refused(args("folder", None)).contains("--out folder: the model makes points of 2 numbers"));
+        assert!(refused(args("a.png", Some(Grid { rows: 2, columns: 2 }))).starts_with("--grid: "));
+    }
 
     #[test]
     fn seeds_and_grid_complete_each_other() {

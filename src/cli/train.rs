@@ -92,6 +92,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         config: &config,
         data: &data.id(),
         origin,
+        pictures: data.pictures(),
         reals: &mut |n| data.reals(n),
         log: &mut log,
         stop: &stop,
@@ -202,18 +203,14 @@ fn check_data(config: &TrainConfig, data: &Data, state: &TrainState, path: &Path
         return Ok(());
     }
     Err(Error::input(format!(
-        "--data: {} is not the data set that {} was trained on (fingerprint {}, images {}x{}x{}; expected {}, {}x{}x{}); \
+        "--data: {} is not the data set that {} was trained on (fingerprint {}, {}; expected {}, {}); \
          give its place with --data, or start a new run from the checkpoint with `--fork {}`",
         config.data.source,
         path.display(),
         have.fingerprint,
-        have.channels,
-        have.height,
-        have.width,
+        have.describe(),
         want.fingerprint,
-        want.channels,
-        want.height,
-        want.width,
+        want.describe(),
         path.display()
     )))
 }

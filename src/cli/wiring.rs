@@ -16,6 +16,7 @@ use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::profile::{self, Profile, Recorder};
 use crate::run::config::{TrainConfig, VariantsConfig};
+use crate::run::picture::Pictures;
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
@@ -43,9 +44,9 @@ impl Data {
         self.id.clone()
     }
 
-    /// Shape of an image: (C, H, W).
-    fn sample(&self) -> [usize; 3] {
-        [self.set.channels, self.set.height, self.set.width]
+    /// Shape of a sample: `[C, H, W]` of images, `[F]` of vectors.
+    fn sample(&self) -> Vec<usize> {
+        self.id.sample()
     }
 
     /// Short name for the run folder: `digits`, `fashion-mnist`.
@@ -69,6 +70,11 @@ impl Data {
         format!("Data: {}{padding}", self.set.describe())
     }
 
+    /// How samples are shown beside it.
+    pub fn pictures(&self) -> Pictures {
+        Pictures::of(&self.set)
+    }
+
     /// The first `n` images, or all if there are fewer.
     pub fn reals(&self, n: usize) -> Result<Images> {
         let (n, c, h, w) = (n.min(self.set.count), self.set.channels, self.set.height, self.set.width);
@@ -89,6 +95,9 @@ impl Data {
 pub fn open_data(config: &TrainConfig) -> Result<Data> {
     let source = &config.data.source;
     let set = data::load(source, &LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None })?;
+    if set.vectors.is_some() {
+        return open_vectors(config, set);
+    }
     let size = (set.height, set.width);
     let side = config.data.size.map_or(size.0.max(size.1), |size| size as usize);
     if size.0 > side || size.1 > side {
@@ -99,13 +108,33 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
     }
     let (set, padded_from) = if size == (side, side) { (set, None) } else { (set.pad_to(side, side)?, Some(size)) };
     let id = DataId {
-        source: if source.starts_with("builtin:") { source.clone() } else { "files".to_string() },
+        source: id_source(source),
         fingerprint: set.fingerprint(),
         channels: set.channels as u32,
         height: set.height as u32,
         width: set.width as u32,
     };
     Ok(Data { name: short_name(source), set, id, padded_from })
+}
+
+/// Vectors have no size in pixels, so `data.size` is not for them; but the networks must be.
+fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
+    let source = &config.data.source;
+    let (generator, discriminator) = config.recipe().networks(&[set.channels]);
+    generator.tensors().and(discriminator.tensors()).map_err(|error| {
+        Error::input(format!(
+            "--data {source}: these are points of {} numbers, which the networks cannot take ({error}); choose a data set of images, or give \
+             networks for points in a --config file",
+            set.channels
+        ))
+    })?;
+    let id = DataId { source: id_source(source), fingerprint: set.fingerprint(), channels: set.channels as u32, height: 0, width: 0 };
+    Ok(Data { name: short_name(source), set, id, padded_from: None })
+}
+
+/// How a checkpoint calls the data set: files may be moved.
+fn id_source(source: &str) -> String {
+    if source.starts_with("builtin:") { source.to_string() } else { "files".to_string() }
 }
 
 /// What a data set is called in a run folder's name: a built-in set without its settings, else the folder or file's own name.
@@ -188,7 +217,10 @@ fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, O
     check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
-    trainer.upload_data(&data.set.images)?;
+    match &data.set.vectors {
+        Some(vectors) => trainer.upload_vectors(&vectors.values)?,
+        None => trainer.upload_data(&data.set.images)?,
+    }
     Ok((trainer, precision))
 }
 
@@ -382,6 +414,11 @@ impl Sampler {
     /// One image per seed, as [`Engine::sample`].
     pub fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
         self.generator.run(&self.gpu, &self.z(seeds))
+    }
+
+    /// Length of the vectors that it makes; `None` if it makes images.
+    pub fn features(&self) -> Option<usize> {
+        self.generator.features()
     }
 
     /// z of each seed, one row each.

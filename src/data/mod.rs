@@ -1,6 +1,6 @@
 //! Data sets: reading them, making them, checking them.
 //!
-//! A [`DataSet`] is a block of 8-bit images of one size, with or without class labels. [`load`] makes one from a *spec*, the text that a user
+//! A [`DataSet`] is a block of 8-bit images of one size, or of vectors of one length, with or without class labels. [`load`] makes one from a *spec*, the text that a user
 //! writes after `--data`:
 //!
 //! | spec | what it loads |
@@ -8,11 +8,14 @@
 //! | `builtin:digits` | 28 x 28 grey handwritten digits, drawn by our own pen model ([`digits`]); 10 classes |
 //! | `builtin:shapes` | 32 x 32 RGB shapes in saturated colours ([`shapes`]); 8 classes |
 //! | `builtin:shapes-64` | the same at 64 x 64 |
+//! | `builtin:ring` | points of 8 Gaussians on a circle ([`points`]); labels name the Gaussian |
+//! | `builtin:grid` | points of 25 Gaussians on a square grid ([`points`]); labels name the Gaussian |
+//! | `builtin:gaussian` | vectors of a correlated Gaussian in 5 dimensions ([`points`]) |
 //! | a folder | IDX files as MNIST and Fashion-MNIST ship them ([`idx`]) |
 //! | a file | one IDX images file; a labels file beside it is used if its name matches |
 //!
 //! A built-in set takes its size and seed after a question mark: `builtin:digits?n=20000`, `builtin:digits?20000`, `builtin:shapes?n=500&seed=7`.
-//! It has 10,000 images unless told otherwise ([`BUILTIN_COUNT`]), costs no download, and is the same, byte for byte, on every machine: the
+//! It has 10,000 images or points unless told otherwise ([`BUILTIN_COUNT`]), costs no download, and is the same, byte for byte, on every machine: the
 //! generators use counter-based random numbers and no function whose rounding a platform may choose (only + - * / and sqrt).
 //!
 //! ```
@@ -35,6 +38,7 @@
 //!
 //! # Conventions
 //! - Images are stored as `[index][height][width][channel]` without padding, 0 dark and 255 bright; [`DataSet::to_f32`] maps them to [-1, 1].
+//! - Vectors are f32, stored as `[index][feature]`, and taken as they are.
 //! - [`Split::Train`] is what training sees. [`Split::Test`] is for measuring: the test files of a folder, or a separate stream of a generator.
 //! - Everything that can be wrong with a file is an [`Error::Input`] that names the file, says what was expected and what was found, and what to
 //!   do about it. Memory is never reserved on the word of a file's header alone.
@@ -44,10 +48,14 @@ mod draw;
 
 pub mod digits;
 pub mod idx;
+mod normal;
+pub mod points;
 pub mod shapes;
 mod sheet;
+mod vectors;
 
 pub use sheet::SheetOrder;
+pub use vectors::{Modes, Vectors};
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -56,6 +64,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use draw::Draw;
+use points::Points;
 
 /// Images in a built-in set when the spec does not say: enough for ten epochs of a short run to differ, small enough to be made in a blink.
 pub const BUILTIN_COUNT: usize = 10_000;
@@ -64,7 +73,8 @@ pub const BUILTIN_COUNT: usize = 10_000;
 pub const MAX_BYTES: u64 = 1 << 33;
 
 /// The built-in sets, as a spec names them.
-pub const BUILTIN_NAMES: [&str; 3] = ["builtin:digits", "builtin:shapes", "builtin:shapes-64"];
+pub const BUILTIN_NAMES: [&str; 6] =
+    ["builtin:digits", "builtin:shapes", "builtin:shapes-64", "builtin:ring", "builtin:grid", "builtin:gaussian"];
 
 /// Which part of a data set to load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,29 +97,31 @@ pub struct LoadOptions {
     pub pad_to: Option<(usize, usize)>,
 }
 
-/// Images of one size in memory, with their labels if they have any.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Images of one size, or vectors of one length, in memory, with their labels if they have any.
+#[derive(Debug, Clone, PartialEq)]
 pub struct DataSet {
     /// For people: the folder's or file's name, or the built-in set with its generator version, size and seed.
     pub name: String,
-    /// Pixels, `[count][height][width][channels]`, no padding.
+    /// Pixels, `[count][height][width][channels]`, no padding; empty where the set holds vectors.
     pub images: Vec<u8>,
+    /// The values of a set of vectors, in place of pixels; `None` for images.
+    pub vectors: Option<Vectors>,
     /// One class index per image, each below `class_names.len()`; `None` where the data has no labels.
     pub labels: Option<Vec<u32>>,
-    /// Number of images, at least 1.
+    /// Number of images or vectors, at least 1.
     pub count: usize,
-    /// Height in pixels.
+    /// Height in pixels; 1 for vectors.
     pub height: usize,
-    /// Width in pixels.
+    /// Width in pixels; 1 for vectors.
     pub width: usize,
-    /// 1 (grey) or 3 (RGB).
+    /// 1 (grey) or 3 (RGB); the length of vectors.
     pub channels: usize,
     /// A name per class; empty where there are no labels.
     pub class_names: Vec<String>,
 }
 
 impl DataSet {
-    /// A data set from parts, checked.
+    /// A set of images from parts, checked. Of vectors: [`DataSet::of_vectors`].
     ///
     /// `shape` is (count, height, width, channels).
     ///
@@ -137,22 +149,11 @@ impl DataSet {
                 images.len()
             )));
         }
-        if let Some(labels) = &labels {
-            if labels.len() != count {
-                return Err(Error::input(format!("data set '{name}' has {count} images but {} labels", labels.len())));
-            }
-            if let Some(index) = labels.iter().position(|&label| label as usize >= class_names.len()) {
-                return Err(Error::input(format!(
-                    "data set '{name}': the label of image {index} is {}, but there are {} classes",
-                    labels[index],
-                    class_names.len()
-                )));
-            }
-        }
-        Ok(Self { name, images, labels, count, height, width, channels, class_names })
+        check_labels(&name, "images", count, labels.as_deref(), class_names.len())?;
+        Ok(Self { name, images, vectors: None, labels, count, height, width, channels, class_names })
     }
 
-    /// Bytes per image.
+    /// Values per image, a byte each, or per vector.
     pub fn image_len(&self) -> usize {
         self.height * self.width * self.channels
     }
@@ -160,7 +161,7 @@ impl DataSet {
     /// Pixels of image `index`, `[height][width][channels]`.
     ///
     /// # Panics
-    /// If `index` is not below `count`.
+    /// If `index` is not below `count`, or the set holds vectors.
     pub fn image(&self, index: usize) -> &[u8] {
         let len = self.image_len();
         &self.images[index * len..(index + 1) * len]
@@ -171,20 +172,26 @@ impl DataSet {
         self.class_names.len()
     }
 
-    /// Image `index` as f32 in [-1, 1] (`u8 / 127.5 - 1`, the range of a tanh generator), `[height][width][channels]`.
+    /// Image `index` as f32 in [-1, 1] (`u8 / 127.5 - 1`, the range of a tanh generator), `[height][width][channels]`; or vector `index` as it is.
     ///
     /// # Panics
     /// If `index` is not below `count`.
     pub fn to_f32(&self, index: usize) -> Vec<f32> {
-        self.image(index).iter().map(|&byte| normalised(byte)).collect()
+        self.gather_f32([index])
     }
 
-    /// The images `indices` one after another, each as [`to_f32`](Self::to_f32) gives it: rows for [`crate::eval::swd::sliced_wasserstein`].
+    /// The images or vectors `indices` one after another, each as [`to_f32`](Self::to_f32) gives it: rows for [`crate::eval::swd::sliced_wasserstein`].
     ///
     /// # Panics
     /// If an index is not below `count`.
     pub fn gather_f32(&self, indices: impl IntoIterator<Item = usize>) -> Vec<f32> {
-        indices.into_iter().flat_map(|index| self.image(index)).map(|&byte| normalised(byte)).collect()
+        let len = self.image_len();
+        match &self.vectors {
+            Some(Vectors { values, .. }) => {
+                indices.into_iter().flat_map(|index| &values[index * len..(index + 1) * len]).copied().collect()
+            }
+            None => indices.into_iter().flat_map(|index| self.image(index)).map(|&byte| normalised(byte)).collect(),
+        }
     }
 
     /// Takes `held_out` images out of the set: (what is left, the ones taken out). The choice is by `seed` alone; both parts keep the order.
@@ -225,13 +232,20 @@ impl DataSet {
     /// If an index is not below `count` or there are none.
     pub fn subset(&self, indices: &[usize], name: impl Into<String>) -> DataSet {
         assert!(!indices.is_empty(), "a data set has at least one image");
-        let mut images = Vec::with_capacity(indices.len() * self.image_len());
-        for &index in indices {
-            images.extend_from_slice(self.image(index));
+        let (mut images, mut vectors) = (Vec::new(), None);
+        match &self.vectors {
+            Some(Vectors { modes, .. }) => {
+                vectors = Some(Vectors { values: self.gather_f32(indices.iter().copied()), modes: modes.clone() });
+            }
+            None => {
+                images.reserve_exact(indices.len() * self.image_len());
+                indices.iter().for_each(|&index| images.extend_from_slice(self.image(index)));
+            }
         }
         DataSet {
             name: name.into(),
             images,
+            vectors,
             labels: self.labels.as_ref().map(|labels| indices.iter().map(|&index| labels[index]).collect()),
             count: indices.len(),
             class_names: self.class_names.clone(),
@@ -246,8 +260,9 @@ impl DataSet {
     /// hides nothing from the discriminator for long. On photographs it frames the image in black: resize those instead.
     ///
     /// # Errors
-    /// [`Error::Input`] if the frame is smaller than the images; padding never crops.
+    /// [`Error::Input`] if the frame is smaller than the images (padding never crops), or the set holds vectors.
     pub fn pad_to(&self, height: usize, width: usize) -> Result<DataSet> {
+        self.require_images("padding")?;
         if height < self.height || width < self.width {
             return Err(Error::input(format!(
                 "cannot pad the {} x {} images of '{}' to {height} x {width}: choose at least their own size",
@@ -274,6 +289,7 @@ impl DataSet {
         Ok(DataSet {
             name: self.name.clone(),
             images,
+            vectors: None,
             labels: self.labels.clone(),
             class_names: self.class_names.clone(),
             height,
@@ -282,14 +298,17 @@ impl DataSet {
         })
     }
 
-    /// SHA-256, in hexadecimal, of shape, pixels and labels. The name does not enter, so that a folder may move.
+    /// SHA-256, in hexadecimal, of shape, pixels (or the bits of the vectors) and labels. The name does not enter, so that a folder may move.
     pub fn fingerprint(&self) -> String {
         let mut hasher = Sha256::new();
-        hasher.update(b"ganymede data set 1\0");
+        hasher.update(if self.vectors.is_some() { b"ganymede vectors 1\0\0" } else { b"ganymede data set 1\0" });
         for dimension in [self.count, self.height, self.width, self.channels, self.classes()] {
             hasher.update((dimension as u64).to_le_bytes());
         }
         hasher.update(&self.images);
+        for value in self.vectors.iter().flat_map(|vectors| &vectors.values) {
+            hasher.update(value.to_bits().to_le_bytes());
+        }
         for label in self.labels.iter().flatten() {
             hasher.update(label.to_le_bytes());
         }
@@ -300,11 +319,14 @@ impl DataSet {
         })
     }
 
-    /// One line for people: `fashion-mnist (train): 60000 images, 28 x 28 grey, 10 classes`.
+    /// One line for people: `fashion-mnist (train): 60000 images, 28 x 28 grey, 10 classes`, or `…: 10000 points of 2 numbers, 8 classes`.
     pub fn describe(&self) -> String {
         let colour = if self.channels == 1 { "grey" } else { "RGB" };
         let classes = if self.labels.is_some() { format!("{} classes", self.classes()) } else { "no labels".into() };
-        format!("{}: {} images, {} x {} {colour}, {classes}", self.name, self.count, self.height, self.width)
+        match self.vectors {
+            Some(_) => format!("{}: {} points of {} numbers, {classes}", self.name, self.count, self.channels),
+            None => format!("{}: {} images, {} x {} {colour}, {classes}", self.name, self.count, self.height, self.width),
+        }
     }
 }
 
@@ -325,6 +347,12 @@ pub fn load(spec: &str, options: &LoadOptions) -> Result<DataSet> {
 
 fn load_builtin(spec: &str, builtin: &str, options: &LoadOptions) -> Result<DataSet> {
     let (name, query) = builtin.split_once('?').map_or((builtin, None), |(name, query)| (name, Some(query)));
+    let too_large = |size: &str| Error::input(format!("data '{spec}': {size} would take more than {} GiB: ask for fewer", MAX_BYTES >> 30));
+    if let Some(points) = Points::named(name) {
+        let (count, seed) = builtin_query(spec, query, options.seed)?;
+        checked_bytes(&[count, points.features(), 4]).ok_or_else(|| too_large(&format!("{count} points")))?;
+        return points::generate(points, count, seed, options.split);
+    }
     let side = match name {
         "digits" => digits::SIDE,
         "shapes" => 32,
@@ -339,9 +367,7 @@ fn load_builtin(spec: &str, builtin: &str, options: &LoadOptions) -> Result<Data
     };
     let (count, seed) = builtin_query(spec, query, options.seed)?;
     let bytes = [count, side, side, if name == "digits" { 1 } else { 3 }];
-    if checked_bytes(&bytes).is_none() {
-        return Err(Error::input(format!("data '{spec}': {count} images would take more than {} GiB: ask for fewer", MAX_BYTES >> 30)));
-    }
+    checked_bytes(&bytes).ok_or_else(|| too_large(&format!("{count} images")))?;
     match name {
         "digits" => digits::generate(count, seed, options.split),
         _ => shapes::generate(count, side, seed, options.split),
@@ -357,7 +383,7 @@ fn builtin_query(spec: &str, query: Option<&str>, default_seed: u64) -> Result<(
             Error::input(format!("data '{spec}': '{part}' is not {expected}; write for example builtin:digits?n=20000&seed=7"))
         };
         match key {
-            "n" => count = value.parse().ok().filter(|&n| n > 0).ok_or_else(|| bad("a number of images, at least 1"))?,
+            "n" => count = value.parse().ok().filter(|&n| n > 0).ok_or_else(|| bad("a number of images or points, at least 1"))?,
             "seed" => seed = value.parse().map_err(|_| bad("a seed, a whole number from 0"))?,
             _ => return Err(bad("a setting of a built-in set (n, seed)")),
         }
@@ -388,6 +414,22 @@ fn load_path(spec: &str, options: &LoadOptions) -> Result<DataSet> {
 
 fn normalised(byte: u8) -> f32 {
     f32::from(byte) / 127.5 - 1.0
+}
+
+/// Labels must be one for each of the `count` `things` (images, points), and each the index of a class.
+fn check_labels(name: &str, things: &str, count: usize, labels: Option<&[u32]>, classes: usize) -> Result<()> {
+    let Some(labels) = labels else { return Ok(()) };
+    if labels.len() != count {
+        return Err(Error::input(format!("data set '{name}' has {count} {things} but {} labels", labels.len())));
+    }
+    match labels.iter().position(|&label| label as usize >= classes) {
+        Some(index) => Err(Error::input(format!(
+            "data set '{name}': the label of {} {index} is {}, but there are {classes} classes",
+            things.trim_end_matches('s'),
+            labels[index]
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The product of `dimensions`, or `None` if it overflows or exceeds [`MAX_BYTES`].

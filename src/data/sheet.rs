@@ -23,7 +23,7 @@ impl DataSet {
     /// no image for stay blank. Write it with [`DynamicImage::save`].
     ///
     /// # Panics
-    /// If `rows` or `cols` is zero, or the picture has more than 2^32 pixels on a side.
+    /// If `rows` or `cols` is zero, the picture has more than 2^32 pixels on a side, or the set holds vectors ([`DataSet::require_images`]).
     pub fn contact_sheet(&self, rows: usize, cols: usize, order: SheetOrder) -> DynamicImage {
         assert!(rows > 0 && cols > 0, "a contact sheet has at least one image");
         let (sheet_height, sheet_width) = (rows * (self.height + GAP) - GAP, cols * (self.width + GAP) - GAP);

@@ -1,3 +1,4 @@
 //! Measuring how good samples are, without looking at them.
 
+pub mod modes;
 pub mod swd;

@@ -8,14 +8,15 @@ use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
+use crate::ops::gather::Storage;
 use crate::ops::optimiser::{self, Clip, Optimiser, Update};
 
 /// Everything that shapes a training step. Two runs with equal configurations and data compute the same bits on one adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GanConfig {
-    /// Maps z (N, z_dim) to images (N, C, H, W).
+    /// Maps z (N, z_dim) to images (N, C, H, W), or to vectors (N, F).
     pub generator: Network,
-    /// Maps images to logits: (N, 1) or (N, 1, 1, 1).
+    /// Maps images or vectors to logits: (N, 1) or (N, 1, 1, 1).
     pub discriminator: Network,
     /// Length of z.
     pub z_dim: usize,
@@ -143,12 +144,23 @@ impl GanConfig {
         (least..=batch).rev().filter(move |m| batch.is_multiple_of(*m))
     }
 
-    /// (C, H, W) of an image.
+    /// (C, H, W) of an image; vectors of length F are (F, 1, 1).
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the discriminator takes neither.
     pub fn image(&self) -> Result<[usize; 3]> {
         match self.discriminator.input[..] {
             [c, h, w] => Ok([c, h, w]),
-            ref other => Err(Error::input(format!("the discriminator takes inputs of shape {other:?}; expected channels, height, width"))),
+            [features] => Ok([features, 1, 1]),
+            ref other => Err(Error::input(format!(
+                "the discriminator takes inputs of shape {other:?}; expected channels, height, width, or one number: the length of vectors"
+            ))),
         }
+    }
+
+    /// How the data set is stored on the device: images as bytes, and vectors, which a discriminator with inputs of one axis takes, as f32.
+    pub fn storage(&self) -> Storage {
+        if self.discriminator.input.len() == 1 { Storage::F32 } else { Storage::U8 }
     }
 }
 

@@ -10,12 +10,12 @@ use crate::nn::store::{Layout, Role, Store};
 use crate::plan::{Executor, Plan, Program, compile};
 use std::collections::HashMap;
 
-/// A batch of images in [-1, 1], in NCHW order.
+/// A batch of images in [-1, 1], in NCHW order. Vectors are images of one pixel, with as many channels as they are long.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Images {
     /// Number of images.
     pub n: usize,
-    /// Channels: 1 for grey, 3 for RGB.
+    /// Channels: 1 for grey, 3 for RGB; the length of vectors.
     pub c: usize,
     /// Height in pixels.
     pub h: usize,
@@ -121,6 +121,11 @@ impl Sampler {
     /// Bytes that the sampler allocated itself.
     pub fn own_bytes(&self) -> u64 {
         self.executor.own_bytes()
+    }
+
+    /// Length of the vectors that the generator makes; `None` if it makes images.
+    pub fn features(&self) -> Option<usize> {
+        (self.image.rank() == 2).then(|| self.image.channels())
     }
 
     /// Names and shapes of the tensors that [`Sampler::load`] expects.

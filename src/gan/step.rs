@@ -17,7 +17,7 @@ use crate::ops::batch::{ConcatBatch, slice_batch};
 use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
 use crate::ops::elementwise::add;
-use crate::ops::gather::{self, Latent, Resident, Storage};
+use crate::ops::gather::{self, Latent, Resident};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
 use crate::ops::optimiser::{self, BLOCK, Clip, FACTOR_WORDS, UpdateStores};
@@ -35,7 +35,7 @@ const DROPOUT_STREAMS: [u32; 2] = [0x1000, 0x2000];
 /// Where the inputs of a step come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {
-    /// z is drawn and batches are gathered on the device, from a resident data set of this many images.
+    /// z is drawn and batches are gathered on the device, from a resident data set of this many images or vectors.
     Device {
         /// Number of images.
         images: usize,
@@ -139,7 +139,7 @@ pub struct Step {
     pub events: Place,
     /// Losses of this step: D on real, D on fake (last D update), G; of the last micro-batch.
     pub losses: [Place; 3],
-    /// The resident data set's segments: bytes, four to a word.
+    /// The resident data set's segments: bytes of images, four to a word, or the f32 of vectors.
     pub data: Vec<Place>,
     /// Images in a segment of the data set but the last.
     pub images_per_segment: usize,
@@ -233,7 +233,7 @@ impl<'a> StepBuilder<'a> {
         let mut data = Vec::new();
         let mut images_per_segment = 0;
         if let Inputs::Device { images } = *inputs {
-            let bytes = config.image()?.iter().product();
+            let bytes = config.image()?.iter().product::<usize>() * config.storage().bytes();
             images_per_segment = gather::per_segment(images, bytes, max_bytes)?;
             for first in (0..images).step_by(images_per_segment.max(1)) {
                 let words = (images_per_segment.min(images - first) * bytes).div_ceil(4);
@@ -297,14 +297,16 @@ impl<'a> StepBuilder<'a> {
         if let Inputs::Device { images } = *self.inputs {
             let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source: self.z_source() };
             let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
+            let storage = self.config.storage();
+            let (scale, shift) = storage.normalisation();
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
                 images,
                 per_segment: self.step.images_per_segment,
                 image: self.config.image()?,
-                storage: Storage::U8,
-                scale: 1.0 / 127.5,
-                shift: -1.0,
+                storage,
+                scale,
+                shift,
             };
             let draw = move |l: &mut Lowering| gather::lower_draw_batch(l, &latent, &resident, seed, slot, (Operand::Place(real), &shape));
             self.step.program.effect("data/draw", draw);

@@ -13,6 +13,7 @@ use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::state::{HostData, HostTensor};
 use crate::nn::store::{Layout, Store, pack_segment};
+use crate::ops::gather::Storage;
 use crate::ops::stats::{BadEvent, Culprit, Stat, StatsLayout, Summary};
 use crate::plan::{Executor, Plan, ProductSite, compile_with, products};
 use std::collections::{BTreeMap, HashMap};
@@ -170,13 +171,32 @@ impl Trainer {
     /// Uploads the resident data set: images in (index, H, W, C) order, a byte a value.
     ///
     /// # Errors
-    /// If there are not as many bytes as the step was built for.
+    /// [`Error::Input`] if the discriminator takes vectors. [`Error::Internal`] if there are not as many bytes as the step was built for.
     pub fn upload_data(&self, images: &[u8]) -> Result<()> {
-        let bytes: usize = self.config.image()?.iter().product();
-        if images.len() != self.images * bytes {
-            return Err(Error::internal(format!("a data set of {} bytes for {} images of {bytes}", images.len(), self.images)));
+        self.upload(Storage::U8, images)
+    }
+
+    /// Uploads the resident data set of a discriminator that takes vectors: (index, F), used as they are.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the discriminator takes images. [`Error::Internal`] if there are not as many numbers as the step was built for.
+    pub fn upload_vectors(&self, values: &[f32]) -> Result<()> {
+        self.upload(Storage::F32, bytemuck::cast_slice(values))
+    }
+
+    fn upload(&self, storage: Storage, data: &[u8]) -> Result<()> {
+        if storage != self.config.storage() {
+            let name = |storage| if storage == Storage::U8 { "images" } else { "vectors" };
+            let (have, want) = (name(storage), name(self.config.storage()));
+            return Err(Error::input(format!(
+                "the data set holds {have}, and the discriminator takes {want}: choose other data or networks"
+            )));
         }
-        for (place, segment) in self.step.data.iter().zip(images.chunks(self.step.images_per_segment * bytes)) {
+        let bytes = self.config.image()?.iter().product::<usize>() * storage.bytes();
+        if data.len() != self.images * bytes {
+            return Err(Error::internal(format!("a data set of {} bytes for {} items of {bytes}", data.len(), self.images)));
+        }
+        for (place, segment) in self.step.data.iter().zip(data.chunks(self.step.images_per_segment * bytes)) {
             let mut words = segment.to_vec();
             words.resize(place.len * 4, 0);
             self.gpu.write(self.executor.buffer(place.buffer), 0, &words)?;

@@ -5,7 +5,7 @@
 //! | `config.toml` | every setting, resolved |
 //! | `log.txt` | what was printed, each line with its step |
 //! | `stats.jsonl` | one JSON object a tick |
-//! | `reals.png`, `fakes_init.png`, `fakes-<images seen>.png` | real images; fixed noise through the averaged generator |
+//! | `reals.png`, `fakes_init.png`, `fakes-<images seen>.png` | real images; fixed noise through the averaged generator; plots where the data are points |
 //! | `checkpoint-<images seen>.safetensors` | the whole state |
 //! | `superseded/` | checkpoints that a resume from an older one set aside |
 //! | `.lock` | number of the process that has the folder open |

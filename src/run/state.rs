@@ -21,18 +21,27 @@ pub struct DataId {
     pub source: String,
     /// Hash of the images and labels.
     pub fingerprint: String,
-    /// Channels of the images that the networks work on: 1 for grey, 3 for RGB.
+    /// Channels of the images that the networks work on: 1 for grey, 3 for RGB; the length of vectors.
     pub channels: u32,
-    /// Their height in pixels.
+    /// Their height in pixels; 0 for vectors.
     pub height: u32,
-    /// Their width in pixels.
+    /// Their width in pixels; 0 for vectors.
     pub width: u32,
 }
 
 impl DataId {
-    /// Shape of an image: (C, H, W).
-    pub fn sample(&self) -> [usize; 3] {
-        [self.channels, self.height, self.width].map(|n| n as usize)
+    /// Shape of a sample of the data: `[C, H, W]` of images, `[F]` of vectors.
+    pub fn sample(&self) -> Vec<usize> {
+        let [channels, height, width] = [self.channels, self.height, self.width].map(|n| n as usize);
+        if height == 0 { vec![channels] } else { vec![channels, height, width] }
+    }
+
+    /// For messages: `images 1x28x28`, `points of 2 numbers`.
+    pub fn describe(&self) -> String {
+        match self.height {
+            0 => format!("points of {} numbers", self.channels),
+            _ => format!("images {}x{}x{}", self.channels, self.height, self.width),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::config::TrainConfig;
 use super::folder::RunFolder;
 use super::grid::{self, Images};
 use super::log::{Log, Stats};
+use super::picture::Pictures;
 use super::progress::{Tick, format_kimg, format_seconds};
 use super::signal::Stop;
 use super::state::{DataId, Tensors, TrainState};
@@ -23,10 +24,6 @@ use crate::error::{Error, Result};
 /// A checkpoint is written this long after the last one at the latest, so that with the time of a submit and of writing it is at least
 /// one every 15 minutes.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(14 * 60);
-
-/// Images in `reals.png`, `fakes_init.png` and the pictures of fakes. The fakes are those of seeds 0 to 63, as `ganymede sample` makes
-/// them.
-pub const GRID_IMAGES: usize = 64;
 
 /// How long one submit should keep the device busy, where its length is not fixed by the settings: short enough for watchdogs and for
 /// Ctrl-C.
@@ -168,7 +165,9 @@ pub struct Session<'a> {
     pub data: &'a DataId,
     /// Where it begins.
     pub origin: Origin,
-    /// Gives up to that many real images, for `reals.png`.
+    /// How samples are shown. Those of seeds from 0, as `ganymede sample` makes them.
+    pub pictures: Pictures,
+    /// Gives up to that many real images, for `reals.png` where that is a grid.
     pub reals: &'a mut dyn FnMut(usize) -> Result<Images>,
     /// Log, on which the start-up lines may already stand.
     pub log: &'a mut Log,
@@ -223,6 +222,7 @@ struct Run<'a> {
     folder: &'a RunFolder,
     config: &'a TrainConfig,
     data: &'a DataId,
+    pictures: Pictures,
     log: &'a mut Log,
     stop: &'a Stop,
     checkpoint_every: Duration,
@@ -246,7 +246,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Brings engine and folder to the point where the first step can be done.
     fn begin(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Result<Self> {
-        let Session { folder, config, data, origin, reals, log, stop, stop_after, checkpoint_every } = session;
+        let Session { folder, config, data, origin, pictures, reals, log, stop, stop_after, checkpoint_every } = session;
         if let Some((path, state)) = origin.state() {
             state.check_tensors(&engine.state()?, &path.display())?;
             engine.load(state)?;
@@ -266,6 +266,7 @@ impl<'a> Run<'a> {
             folder,
             config,
             data,
+            pictures,
             log,
             stop,
             checkpoint_every,
@@ -288,9 +289,7 @@ impl<'a> Run<'a> {
         }
         folder.write_config(config)?;
         if !matches!(origin, Origin::Resume(Some(_))) {
-            let images = reals(GRID_IMAGES)?;
-            let (rows, columns) = grid::near_square(images.n);
-            grid::write(&folder.path().join("reals.png"), &images, rows, columns)?;
+            run.pictures.write_data(&folder.path().join("reals.png"), reals)?;
             run.write_fakes(&folder.path().join("fakes_init.png"))?;
         }
         Ok(run)
@@ -438,10 +437,13 @@ impl<'a> Run<'a> {
     }
 
     fn write_fakes(&mut self, path: &Path) -> Result<()> {
-        let seeds: Vec<u64> = (0..GRID_IMAGES as u64).collect();
-        let images = self.engine.sample(&seeds)?;
-        let (rows, columns) = grid::near_square(images.n);
-        grid::write(path, &images, rows, columns)
+        let seeds: Vec<u64> = (0..self.pictures.samples() as u64).collect();
+        let samples = self.engine.sample(&seeds)?;
+        self.pictures.write(path, &samples)?;
+        match self.pictures.describe(&samples)? {
+            Some(line) => self.log.line(&line),
+            None => Ok(()),
+        }
     }
 
     fn how_to_resume(&self) -> String {
