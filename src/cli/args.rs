@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::data::DataArgs;
 use crate::error::Result;
 use crate::graph::precision;
 use crate::profile;
@@ -36,6 +37,8 @@ pub enum Command {
     Profile(ProfileArgs),
     /// List the presets
     Presets,
+    /// Look at a data set, or convert it
+    Data(DataArgs),
     /// Measure kernels, training steps and overheads on this machine's adapter
     Bench(Box<BenchArgs>),
 }

@@ -14,6 +14,7 @@
 mod args;
 mod bench;
 mod check;
+mod data;
 mod devices;
 mod plan;
 mod presets;
@@ -46,6 +47,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Tune(args) => tune::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Presets => presets::run(),
+        Command::Data(args) => data::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {
