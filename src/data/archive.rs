@@ -5,8 +5,8 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zip::ZipArchive;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::{Error, Result};
 
@@ -32,6 +32,8 @@ pub struct Member {
     pub index: usize,
     /// Bytes unpacked, as the directory has it.
     pub size: u64,
+    method: CompressionMethod,
+    encrypted: bool,
 }
 
 impl Archive {
@@ -71,7 +73,10 @@ impl Archive {
             let entry = directory.entry(index).map_err(|error| damaged(&shown, &error))?;
             let name = entry.name().map_err(|error| damaged(&shown, &error))?;
             if let Some(fault) = unsafe_name(&name) {
-                return Err(Error::input(format!("'{shown}': entry '{}' {fault}: refused; unpack it with care, and pack it anew", printable(&name))));
+                return Err(Error::input(format!(
+                    "'{shown}': entry '{}' {fault}: refused; unpack it with care, and pack it anew",
+                    printable(&name)
+                )));
             }
             packed = packed.saturating_add(entry.compressed_size());
             unpacked = unpacked.saturating_add(entry.size());
@@ -100,7 +105,14 @@ impl Archive {
                 // Some Windows programs write their own separator.
                 let name = entry.name().ok()?.replace('\\', "/");
                 let hidden = name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX");
-                (!entry.is_dir() && !entry.is_symlink() && !name.ends_with('/') && !hidden).then(|| Member { name, index, size: entry.size() })
+                let is_file = !entry.is_dir() && !entry.is_symlink() && !name.ends_with('/');
+                (is_file && !hidden).then(|| Member {
+                    name,
+                    index,
+                    size: entry.size(),
+                    method: entry.compression(),
+                    encrypted: entry.encrypted(),
+                })
             })
             .collect()
     }
@@ -116,15 +128,15 @@ impl Archive {
     /// [`Error::Input`] if it is encrypted, or packed by something other than deflate.
     pub fn stream(&mut self, member: &Member) -> Result<impl Read + '_> {
         let shown = self.shown(&member.name);
-        self.zip.by_index(member.index).map_err(|error| match error {
-            ZipError::CompressionMethodNotSupported(_) => {
-                Error::input(format!("{shown} is packed by a method other than deflate: unpack the archive and pack it anew with `zip -r`"))
-            }
-            ZipError::UnsupportedArchive(what) if what == ZipError::PASSWORD_REQUIRED => {
-                Error::input(format!("{shown} is encrypted: unpack the archive and pack it anew without a password"))
-            }
-            error => Error::input(format!("{shown} cannot be read: {error}; fetch the archive again")),
-        })
+        if member.encrypted {
+            return Err(Error::input(format!("{shown} is encrypted: unpack the archive and pack it anew without a password")));
+        }
+        if !matches!(member.method, CompressionMethod::Stored | CompressionMethod::Deflated) {
+            return Err(Error::input(format!(
+                "{shown} is packed by a method other than deflate: unpack the archive and pack it anew with `zip -r`"
+            )));
+        }
+        self.zip.by_index(member.index).map_err(|error| Error::input(format!("{shown} cannot be read: {error}; fetch the archive again")))
     }
 
     /// A member's bytes, at most `limit`.
@@ -227,7 +239,8 @@ impl Seek for Source {
                     SeekFrom::End(offset) => shared.len.checked_add_signed(offset),
                     SeekFrom::Current(offset) => shared.position.checked_add_signed(offset),
                 };
-                shared.position = place.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the start of the file"))?;
+                shared.position =
+                    place.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the start of the file"))?;
                 Ok(shared.position)
             }
         }

@@ -110,10 +110,8 @@ fn of_pictures(pictures: &Collection, policy: &ImagePolicy, progress: Progress) 
     let budget = Budget::new();
     let mut seen: Vec<(&str, Seen)> = Vec::new();
     for chunk in pictures.entries.chunks(CHUNK) {
-        let looked: Vec<Result<Seen>> = chunk
-            .par_iter()
-            .map_init(|| pictures.reader(), |reader, entry| look(pictures, reader, entry, &budget))
-            .collect();
+        let looked: Vec<Result<Seen>> =
+            chunk.par_iter().map_init(|| pictures.reader(), |reader, entry| look(pictures, reader, entry, &budget)).collect();
         for (entry, looked) in chunk.iter().zip(looked) {
             match looked {
                 Ok(picture) => seen.push((&entry.name, picture)),

@@ -127,7 +127,9 @@ fn keep(files: &mut BTreeMap<String, Vec<u8>>, shown: &str, name: String, stream
         return Err(Error::input(format!("{label} holds more than {MAX_FILE_BYTES} bytes, the limit for a file of CIFAR-10 records")));
     }
     if files.len() >= MAX_FILES || files.insert(name, bytes).is_some() {
-        return Err(Error::input(format!("{label}: there are several files of that name, or more than {MAX_FILES} files; keep one distribution")));
+        return Err(Error::input(format!(
+            "{label}: there are several files of that name, or more than {MAX_FILES} files; keep one distribution"
+        )));
     }
     Ok(())
 }
@@ -143,7 +145,7 @@ fn read_tar(shown: &str, stream: impl Read, limit: u64, split: Split) -> Result<
         io::ErrorKind::UnexpectedEof => Error::input(format!("'{shown}' is truncated: the download was cut short, fetch it again")),
         _ => Error::input(format!("'{shown}' is a damaged archive ({error}): fetch it again, or check it with tar -tzf")),
     };
-    let mut stream = stream.take(limit);
+    let mut stream = Limited { stream, left: limit };
     let mut archive = tar::Archive::new(stream.by_ref());
     let mut files = BTreeMap::new();
     // Raw: long names and other extensions, which no file of the distribution needs, would be read into memory whole.
@@ -154,7 +156,10 @@ fn read_tar(shown: &str, stream: impl Read, limit: u64, split: Split) -> Result<
         }
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if let Some(fault) = unsafe_name(&path) {
-            return Err(Error::input(format!("'{shown}': entry '{}' {fault}: refused; fetch the archive from its maker", path.escape_debug())));
+            return Err(Error::input(format!(
+                "'{shown}': entry '{}' {fault}: refused; fetch the archive from its maker",
+                path.escape_debug()
+            )));
         }
         let name = path.rsplit('/').next().unwrap_or_default().to_string();
         if entry.header().entry_type().is_file() && (is_batch(&name, split) || name == NAMES_FILE) {
@@ -165,12 +170,26 @@ fn read_tar(shown: &str, stream: impl Read, limit: u64, split: Split) -> Result<
             }
         }
     }
-    if stream.limit() == 0 && stream.into_inner().read(&mut [0]).map_err(damaged)? != 0 {
-        return Err(Error::input(format!(
-            "'{shown}' unpacks to more than {limit} bytes, over {MAX_RATIO} times its own size: it is not CIFAR-10's archive"
-        )));
-    }
+    // To the end of the stream, where gzip keeps its checksum.
+    io::copy(&mut stream, &mut io::sink()).map_err(damaged)?;
     Ok(files)
+}
+
+/// A stream that fails beyond so many bytes, so that a bomb is not unpacked.
+struct Limited<R> {
+    stream: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(read as u64)
+            .ok_or_else(|| io::Error::other(format!("it unpacks to over {MAX_RATIO} times its own size")))?;
+        Ok(read)
+    }
 }
 
 fn assemble(shown: &str, name: &str, files: &BTreeMap<String, Vec<u8>>, split: Split) -> Result<DataSet> {
@@ -181,7 +200,10 @@ fn assemble(shown: &str, name: &str, files: &BTreeMap<String, Vec<u8>>, split: S
             let text = std::str::from_utf8(text).map_err(|_| Error::input(format!("{label} is not text")))?;
             let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect();
             if names.len() != CLASSES {
-                return Err(Error::input(format!("{label} names {} classes; CIFAR-10 has {CLASSES}: fetch it again, or remove it", names.len())));
+                return Err(Error::input(format!(
+                    "{label} names {} classes; CIFAR-10 has {CLASSES}: fetch it again, or remove it",
+                    names.len()
+                )));
             }
             names
         }

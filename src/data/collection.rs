@@ -61,7 +61,8 @@ impl Collection {
 
     /// The pictures in an archive, or `None` if there are none.
     pub fn of_archive(archive: Archive, shown: &str, name: String) -> Option<Self> {
-        let members = archive.members().into_iter().map(|member| Entry { name: member.name.clone(), place: Place::Member(member) }).collect();
+        let members =
+            archive.members().into_iter().map(|member| Entry { name: member.name.clone(), place: Place::Member(member) }).collect();
         Self::sorted(shown.to_string(), name, members, Some(archive))
     }
 
@@ -139,7 +140,10 @@ impl Reader {
 fn walk(folder: &Path, prefix: &str, depth: usize, seen: &mut HashSet<PathBuf>, files: &mut Vec<(String, PathBuf)>) -> Result<()> {
     let unreadable = |error| Error::input(format!("cannot read the folder '{}': {error}", folder.display()));
     if depth > MAX_DEPTH {
-        return Err(Error::input(format!("'{}' lies more than {MAX_DEPTH} folders deep: give a folder nearer to the pictures", folder.display())));
+        return Err(Error::input(format!(
+            "'{}' lies more than {MAX_DEPTH} folders deep: give a folder nearer to the pictures",
+            folder.display()
+        )));
     }
     // A link may lead back up.
     if !seen.insert(folder.canonicalize().map_err(unreadable)?) {

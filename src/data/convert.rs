@@ -125,7 +125,8 @@ impl<W: Write + Seek> Writer<W> {
 
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         // Pictures are packed already. No time is written, so that the same input gives the same archive.
-        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).last_modified_time(zip::DateTime::default());
+        let stored =
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored).last_modified_time(zip::DateTime::default());
         self.zip.start_file(name, stored).map_err(|error| unwritable(&error.into()))?;
         self.zip.write_all(bytes).map_err(|error| unwritable(&error))
     }
@@ -135,9 +136,10 @@ impl<W: Write + Seek> Writer<W> {
         let images = self.names.len();
         let file = match labels {
             None => LabelsFile::default(),
-            Some((labels, class_names)) => {
-                LabelsFile { labels: Some(std::mem::take(&mut self.names).into_iter().zip(labels).collect()), class_names: Some(class_names) }
-            }
+            Some((labels, class_names)) => LabelsFile {
+                labels: Some(std::mem::take(&mut self.names).into_iter().zip(labels).collect()),
+                class_names: Some(class_names),
+            },
         };
         let json = serde_json::to_vec(&file).map_err(|error| Error::internal(format!("labels cannot be written: {error}")))?;
         self.write(LABELS_FILE, &json)?;

@@ -11,6 +11,10 @@ pub const MAX_SIDE: u32 = 1 << 15;
 pub const MAX_PIXELS: u64 = 1 << 26;
 /// Most bytes of one picture's file (256 MiB).
 pub const MAX_FILE_BYTES: u64 = 1 << 28;
+/// What a picture may unpack to whatever the size of its file (64 MiB), and how many times its file's size beyond that. No format but WebP, and
+/// that only for a single colour, can pack tighter; a decoder reserves what the header claims.
+const FREE_BYTES: u64 = 1 << 26;
+const MAX_RATIO: u64 = 4096;
 /// Bytes that a decoder may use beside the pixels themselves: tables, metadata, one row.
 const DECODER_BYTES: u64 = 1 << 26;
 
@@ -55,10 +59,18 @@ impl<'a> Opened<'a> {
                 MAX_PIXELS >> 20
             ));
         }
+        if decoder.total_bytes() > FREE_BYTES && decoder.total_bytes() / MAX_RATIO > bytes.len() as u64 {
+            return Err(format!(
+                "claims {width} x {height} pixels in {} bytes, more than can be packed into them; remove it: its header is damaged, or it is a bomb",
+                bytes.len()
+            ));
+        }
         let orientation = decoder.orientation().map_err(|error| undecodable(format, &error))?;
         let mode = mode(format, bytes, decoder.color_type());
-        let sideways =
-            matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH);
+        let sideways = matches!(
+            orientation,
+            Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+        );
         let (width, height) = if sideways { (height, width) } else { (width, height) };
         Ok(Self { decoder: Box::new(decoder), orientation, bytes, format, width, height, mode })
     }
@@ -118,7 +130,9 @@ fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Gif)) => Ok(format),
         _ => {
             let start: String = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-            Err(format!("is no PNG, JPEG, WebP, BMP or GIF picture, whatever its name says: it starts with 0x{start}; convert or remove it"))
+            Err(format!(
+                "is no PNG, JPEG, WebP, BMP or GIF picture, whatever its name says: it starts with 0x{start}; convert or remove it"
+            ))
         }
     }
 }

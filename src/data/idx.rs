@@ -156,7 +156,9 @@ fn find(folder: &Path, split: Split, kind: Kind) -> Option<PathBuf> {
 pub(super) fn nothing_found(folder: &Path, split: Split) -> Error {
     let shown = folder.display();
     let wanted = candidates(split, Kind::Images).next().unwrap_or_default();
-    let expected = format!("expected pictures (PNG, JPEG, WebP, BMP or GIF), CIFAR-10's data_batch_1.bin, or an IDX images file such as {wanted} or {wanted}.gz");
+    let expected = format!(
+        "expected pictures (PNG, JPEG, WebP, BMP or GIF), CIFAR-10's data_batch_1.bin, or an IDX images file such as {wanted} or {wanted}.gz"
+    );
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => return Error::input(format!("cannot read the data folder '{shown}': {error}")),

@@ -71,12 +71,7 @@ impl<'a> Workshop<'a> {
         }
         let (plain, channels) = (opened.is_plain(), opened.channels());
         let _share = self.budget.take(opened.cost());
-        let image = opened.decode().map_err(|fault| self.fault(entry, &fault))?;
-        let mut picture = Picture::on_background(image, self.policy.background);
-        if let Some(how) = self.policy.resize {
-            picture = picture.resized(how, self.size.0, self.policy.background)?;
-        }
-        let picture = picture.with_colour(self.policy.colour);
+        let picture = shape(opened, &self.policy, |fault| self.fault(entry, &fault))?;
         let coloured = match self.policy.colour {
             Colour::Auto => true,
             Colour::Grey => channels == 1,
@@ -99,14 +94,37 @@ impl<'a> Workshop<'a> {
         ))
     }
 
+    /// An entry that is no good.
     fn fault(&self, entry: &Entry, fault: &str) -> Error {
-        broken(self.collection, entry, fault)
+        Error::input(format!("{} {fault} (`ganymede data check` lists every such file)", self.collection.entry_shown(entry)))
     }
 }
 
-/// The error for an entry that is no good.
-pub fn broken(collection: &Collection, entry: &Entry, fault: &str) -> Error {
-    Error::input(format!("{} {fault} (`ganymede data check` lists every such file)", collection.entry_shown(entry)))
+/// A picture as the policy wants it, if it has the right size or may be resized.
+fn shape(opened: Opened, policy: &ImagePolicy, fault: impl Fn(String) -> Error) -> Result<Picture> {
+    let mut picture = Picture::on_background(opened.decode().map_err(fault)?, policy.background);
+    if let (Some(how), Some(size)) = (policy.resize, policy.size) {
+        picture = picture.resized(how, size, policy.background)?;
+    }
+    Ok(picture.with_colour(policy.colour))
+}
+
+/// The bytes of one picture's file as a data set of one image; `name` is what errors and the set are called.
+///
+/// # Errors
+/// [`Error::Input`] saying what is wrong with the picture, its size included, or with the policy.
+pub fn picture_from_bytes(bytes: &[u8], name: &str, policy: &ImagePolicy) -> Result<DataSet> {
+    policy.check()?;
+    let fault = |fault: String| Error::input(format!("'{name}' {fault}"));
+    let opened = Opened::new(bytes).map_err(fault)?;
+    let size = (opened.width, opened.height);
+    if let (Some(side), None) = (policy.size, policy.resize)
+        && size != (side, side)
+    {
+        return Err(fault(format!("is {} x {} pixels, but {side} x {side} is needed: choose how to resize it", size.0, size.1)));
+    }
+    let picture = shape(opened, policy, fault)?;
+    DataSet::new(name, (1, picture.height as usize, picture.width as usize, picture.channels), picture.pixels, None, Vec::new())
 }
 
 /// The whole collection as a data set. The result does not depend on the number of threads; of several faults, the first in the order of the
@@ -131,10 +149,8 @@ pub fn load(collection: &Collection, policy: &ImagePolicy, progress: Progress) -
     let mut pixels = Vec::new();
     let mut done = 0;
     for chunk in collection.entries.chunks(workshop.chunk()) {
-        let finished: Vec<Result<Finished>> = chunk
-            .par_iter()
-            .map_init(|| collection.reader(), |reader, entry| workshop.finish(reader, entry, false))
-            .collect();
+        let finished: Vec<Result<Finished>> =
+            chunk.par_iter().map_init(|| collection.reader(), |reader, entry| workshop.finish(reader, entry, false)).collect();
         for finished in finished {
             let picture = finished?.picture;
             if channels == 1 && picture.channels == 3 {

@@ -69,6 +69,7 @@ mod sheet;
 
 pub use check::{Report, check};
 pub use convert::{Converted, convert};
+pub use images::picture_from_bytes;
 pub use open::pictures_from_zip_bytes;
 pub use policy::ImagePolicy;
 pub use sheet::SheetOrder;

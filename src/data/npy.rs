@@ -326,7 +326,10 @@ fn each_image(shown: &str, header: &Header, layout: &Layout, stream: &mut dyn Re
     }
     // Reading to the end also makes an archive check its sum.
     if stream.read(&mut [0]).map_err(|error| unreadable(shown, &error))? != 0 {
-        return Err(Error::input(format!("{shown} goes on after its {} images: the header or the file is damaged; save it again", layout.count)));
+        return Err(Error::input(format!(
+            "{shown} goes on after its {} images: the header or the file is damaged; save it again",
+            layout.count
+        )));
     }
     Ok(())
 }
@@ -338,7 +341,11 @@ fn read_labels(shown: &str, header: &Header, stream: &mut dyn Read) -> Result<Ve
     read_header(shown, stream)?;
     stream.take(len.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| unreadable(shown, &error))?;
     if bytes.len() as u64 != len {
-        return Err(Error::input(format!("{shown} must hold {count} labels of {} bytes, and holds {}", header.element.size(), bytes.len())));
+        return Err(Error::input(format!(
+            "{shown} must hold {count} labels of {} bytes, and holds {}",
+            header.element.size(),
+            bytes.len()
+        )));
     }
     (0..count as usize)
         .map(|index| {

@@ -87,7 +87,8 @@ impl FromStr for Background {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let digits = text.strip_prefix('#').unwrap_or(text);
-        let value = (digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit())).then(|| u32::from_str_radix(digits, 16).ok()).flatten();
+        let value =
+            (digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit())).then(|| u32::from_str_radix(digits, 16).ok()).flatten();
         let [_, red, green, blue] =
             value.ok_or_else(|| format!("'{text}' is no colour: expected RRGGBB in hexadecimal, such as ffffff for white"))?.to_be_bytes();
         Ok(Self([red, green, blue]))
