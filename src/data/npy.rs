@@ -208,7 +208,7 @@ fn read_images(name: &str, mut place: Place) -> Result<Images> {
     let mut stream = place.open()?;
     let header = read_header(&shown, &mut stream)?;
     let layout = Layout::of(&shown, &header.shape)?;
-    let (convert, words): (fn(f64) -> u8, &str) = match header.element {
+    let (convert, words): Conversion = match header.element {
         Element::Unsigned(1) => (|value| value as u8, "bytes"),
         Element::Float(_) => {
             let range = float_range(&shown, &header, &layout, &mut stream)?;
@@ -239,8 +239,11 @@ fn read_images(name: &str, mut place: Place) -> Result<Images> {
     Ok(Images { pixels, taken: format!("{words} {}", layout.word), layout })
 }
 
+/// What makes a byte of an element, and words for what the elements stand for.
+type Conversion = (fn(f64) -> u8, &'static str);
+
 /// What the floats of an array stand for, told by the smallest and the largest: the conversion, and words for it.
-fn float_range(shown: &str, header: &Header, layout: &Layout, stream: &mut dyn Read) -> Result<(fn(f64) -> u8, &'static str)> {
+fn float_range(shown: &str, header: &Header, layout: &Layout, stream: &mut dyn Read) -> Result<Conversion> {
     let (mut low, mut high, mut strange) = (f64::INFINITY, f64::NEG_INFINITY, None);
     let elements = layout.height * layout.width * layout.channels;
     each_image(shown, header, layout, stream, |index, image| {

@@ -103,7 +103,7 @@ fn damage(rng: &mut ChaCha8Rng, bytes: &mut Vec<u8>) {
             2 => bytes[at..end].fill(0),
             3 => bytes[at] = rng.next_u32() as u8,
             4 => drop(bytes.drain(at..end)),
-            _ if rng.next_u32() % 4 == 0 => bytes.truncate(at),
+            _ if rng.next_u32().is_multiple_of(4) => bytes.truncate(at),
             _ => {
                 let copy = bytes[at..end].to_vec();
                 bytes.splice(at..at, copy);
