@@ -5,17 +5,19 @@ mod common;
 use common::Fixture;
 use ganymede::error::Result;
 use ganymede::gan::config::GanConfig;
-use ganymede::gan::schedule::{self, Position};
+use ganymede::gan::schedule::{self, Position, Schedule};
 use ganymede::gan::step::{Inputs, Step, StepBuilder, Which, build};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::step::StepRow;
 use ganymede::gpu::{Gpu, GpuOptions, testing};
 use ganymede::graph::tensor::Tensor;
-use ganymede::nn::network::{InitScheme, Layer, Network};
+use ganymede::nn::layer::Layer;
+use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::HostData;
 use ganymede::ops::batch::ConcatBatch;
 use ganymede::ops::elementwise::Add;
-use ganymede::ops::optimiser::Adam;
+use ganymede::ops::optimiser::Optimiser;
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -37,16 +39,19 @@ impl Trajectory {
             name: name.to_string(),
             input: input.to_vec(),
             layers,
+            data: Vec::new(),
             init: InitScheme::PyTorch,
         };
         let real = Fixture::load(&format!("{name}_real"));
         let z_dim = start.get("z.0").shape.dims()[1];
         let generator = network("G", &[z_dim], generator);
         let discriminator = network("D", &real.get("real.0").shape.dims()[1..], discriminator);
+        let adam = Optimiser::Adam { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps"), weight_decay: 0.0 };
         let config = GanConfig {
-            lr_g: number("lr"),
-            lr_d: number("lr"),
-            adam: Adam { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps") },
+            lr_g: number("lr").into(),
+            lr_d: number("lr").into(),
+            optimiser_g: adam,
+            optimiser_d: adam,
             ema_half_life_kimg: 1.0,
             ..GanConfig::new(generator, discriminator, number("batch") as usize)
         };
@@ -54,37 +59,29 @@ impl Trajectory {
     }
 
     fn dcgan() -> Self {
-        let conv_t = |inputs, outputs, stride, padding, bias| Layer::ConvTranspose2d {
-            inputs,
-            outputs,
-            kernel: 4,
-            stride,
-            padding,
-            output_padding: 0,
-            bias,
-        };
-        let conv = |inputs, outputs, stride, padding, bias| Layer::Conv2d { inputs, outputs, kernel: 4, stride, padding, bias };
-        let norm = |features| Layer::BatchNorm { features };
+        let conv_t = |channels: usize, stride, padding| Layer::conv_transpose2d(channels, 4, stride, padding);
+        let conv = |channels: usize, stride, padding| Layer::conv2d(channels, 4, stride, padding);
+        let norm = Layer::batch_norm;
         let generator = vec![
-            conv_t(10, 6, 1, 0, false),
-            norm(6),
-            Layer::Relu,
-            conv_t(6, 5, 2, 1, false),
-            norm(5),
-            Layer::Relu,
-            conv_t(5, 1, 2, 1, true),
-            Layer::Tanh,
+            conv_t(6, 1, 0).without_bias(),
+            norm(),
+            Layer::relu(),
+            conv_t(5, 2, 1).without_bias(),
+            norm(),
+            Layer::relu(),
+            conv_t(1, 2, 1),
+            Layer::tanh(),
         ];
-        let leaky = Layer::LeakyRelu(0.2);
-        let discriminator = vec![conv(1, 5, 2, 1, true), leaky, conv(5, 6, 2, 1, false), norm(6), leaky, conv(6, 1, 1, 0, false)];
+        let leaky = || Layer::leaky_relu(0.2);
+        let discriminator = vec![conv(5, 2, 1), leaky(), conv(6, 2, 1).without_bias(), norm(), leaky(), conv(1, 1, 0).without_bias()];
         Self::load("trajectory_dcgan", generator, discriminator)
     }
 
     fn mlp() -> Self {
-        let linear = |inputs, outputs| Layer::Linear { inputs, outputs, bias: true };
-        let leaky = Layer::LeakyRelu(0.2);
-        let generator = vec![linear(8, 16), leaky, linear(16, 25), Layer::Tanh];
-        let discriminator = vec![linear(25, 16), leaky, linear(16, 1)];
+        let linear = |features: usize| Layer::linear(features);
+        let leaky = || Layer::leaky_relu(0.2);
+        let generator = vec![linear(16), leaky(), linear(25), Layer::tanh()];
+        let discriminator = vec![linear(16), leaky(), linear(1)];
         Self::load("trajectory_mlp", generator, discriminator)
     }
 
@@ -159,6 +156,79 @@ fn ten_steps_agree_with_pytorch() {
     }
 }
 
+/// The MLP's trajectory with other optimisers, clipping and schedules for each network.
+struct Variation {
+    name: String,
+    trajectory: Trajectory,
+    /// What PyTorch made of it: losses and the end.
+    outcome: Fixture,
+}
+
+impl Variation {
+    fn load(index: usize) -> Self {
+        let outcome = Fixture::load(&format!("optimisers_trajectory_{index}"));
+        let mut trajectory = Trajectory::mlp();
+        fn setting<T: DeserializeOwned>(outcome: &Fixture, key: &str) -> T {
+            serde_json::from_value(outcome.parameters[key].clone()).unwrap_or_else(|e| panic!("{} {key}: {e}", outcome.name))
+        }
+        trajectory.config = GanConfig {
+            lr_g: setting(&outcome, "lr_g"),
+            lr_d: setting(&outcome, "lr_d"),
+            optimiser_g: setting(&outcome, "optimiser_g"),
+            optimiser_d: setting(&outcome, "optimiser_d"),
+            clip_g: setting(&outcome, "clip_g"),
+            clip_d: setting(&outcome, "clip_d"),
+            weight_clip: setting(&outcome, "weight_clip"),
+            ..trajectory.config
+        };
+        // Losses stand beside the start, parameters beside the end.
+        for (name, tensor) in &outcome.tensors {
+            let fixture = if name.starts_with("loss") { &mut trajectory.start } else { &mut trajectory.end };
+            assert!(fixture.tensors.insert(name.clone(), tensor.clone()).is_some(), "{} has no {name}", fixture.name);
+        }
+        Variation { name: outcome.name.clone(), trajectory, outcome }
+    }
+
+    fn disagreements(&self, gpu: &Arc<Gpu>, config: &GanConfig) -> Vec<String> {
+        let step = build(config, &Inputs::Given, 128 << 20).expect("the step builds");
+        self.trajectory.disagreements(gpu, step, config, keep).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+}
+
+#[test]
+fn other_optimisers_agree_with_pytorch_and_every_setting_matters() {
+    let Some(gpu) = gpu() else { return };
+    for variation in [0, 1, 2].map(Variation::load) {
+        let config = &variation.trajectory.config;
+        assert_eq!(variation.outcome.tensors.keys().filter(|name| name.starts_with("loss")).count(), 3 * STEPS);
+        let wrong = variation.disagreements(&gpu, config);
+        assert!(wrong.is_empty(), "{}:\n{}", variation.name, wrong.join("\n"));
+
+        let without_decay = |mut optimiser: Optimiser| {
+            match &mut optimiser {
+                Optimiser::Sgd { weight_decay, .. }
+                | Optimiser::Adam { weight_decay, .. }
+                | Optimiser::AdamW { weight_decay, .. }
+                | Optimiser::RmsProp { weight_decay, .. } => *weight_decay = 0.0,
+            }
+            optimiser
+        };
+        let others = [
+            ("no clipping of G", GanConfig { clip_g: None, ..config.clone() }),
+            ("no clipping of D", GanConfig { clip_d: None, ..config.clone() }),
+            ("no clipping of weights", GanConfig { weight_clip: None, ..config.clone() }),
+            ("no weight decay of G", GanConfig { optimiser_g: without_decay(config.optimiser_g), ..config.clone() }),
+            ("no weight decay of D", GanConfig { optimiser_d: without_decay(config.optimiser_d), ..config.clone() }),
+            ("a constant rate of G", GanConfig { lr_g: Schedule::constant(config.lr_g.start), ..config.clone() }),
+            ("a constant rate of D", GanConfig { lr_d: Schedule::constant(config.lr_d.start), ..config.clone() }),
+            ("the optimisers swapped", GanConfig { optimiser_g: config.optimiser_d, optimiser_d: config.optimiser_g, ..config.clone() }),
+        ];
+        for (what, other) in others.into_iter().filter(|(_, other)| other != config) {
+            assert!(!variation.disagreements(&gpu, &other).is_empty(), "{}: {what} goes unnoticed", variation.name);
+        }
+    }
+}
+
 /// The parts of a step, put together by the test with one mistake.
 #[derive(Clone, Copy, PartialEq)]
 enum Mistake {
@@ -226,7 +296,12 @@ fn planted_faults_are_noticed() {
         run("running statistics updated twice", mistaken(config, Mistake::StatisticsTwice).expect("builds"), config, &keep),
         run("shared batch statistics", mistaken(config, Mistake::SharedStatistics).expect("builds"), config, &keep),
     ];
-    let swapped = GanConfig { adam: Adam { beta1: config.adam.beta2, beta2: config.adam.beta1, ..config.adam }, ..config.clone() };
+    let mut swapped = config.clone();
+    for optimiser in [&mut swapped.optimiser_g, &mut swapped.optimiser_d] {
+        if let Optimiser::Adam { beta1, beta2, .. } = optimiser {
+            std::mem::swap(beta1, beta2);
+        }
+    }
     outcomes.push(run("swapped betas", build(&swapped, &Inputs::Given, 128 << 20).expect("builds"), &swapped, &keep));
     outcomes.push(run("no bias correction", trajectory.step(), config, &|row, _| {
         for update in 0..2 {

@@ -5,12 +5,18 @@ pub mod batch;
 pub mod batch_norm;
 pub mod batch_norm_whole;
 pub mod bce;
+pub mod bce_probabilities;
 pub mod case;
 pub mod case_builder;
+pub mod channel_groups;
+pub mod channels;
 pub mod column_sums;
 pub mod constant;
 pub mod conv2d;
+pub mod curves;
+pub mod dropout;
 pub mod elementwise;
+pub mod embedding;
 pub mod gather;
 pub mod gemm;
 #[cfg(test)]
@@ -18,12 +24,19 @@ pub(crate) mod gradient_check;
 pub mod loaders;
 pub mod loss;
 pub mod matmul;
+pub mod minibatch_stddev;
 pub mod noise;
+pub mod norms;
 pub mod optimiser;
+pub mod pixel_shuffle;
+pub mod pool;
 pub mod reduce;
+pub mod regroup;
 pub mod reshape;
 pub mod running_stats;
+pub mod softmax;
 pub mod stats;
+pub mod upsample;
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::Kernel;
@@ -52,12 +65,20 @@ pub fn kernels() -> Vec<&'static Kernel> {
         batch_norm::KERNELS,
         batch_norm_whole::KERNELS,
         bce::KERNELS,
+        channel_groups::KERNELS,
+        channels::KERNELS,
         column_sums::KERNELS,
+        embedding::KERNELS,
         optimiser::KERNELS,
+        softmax::KERNELS,
         noise::KERNELS,
+        dropout::KERNELS,
         gather::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
+        pool::KERNELS,
+        upsample::KERNELS,
+        pixel_shuffle::KERNELS,
     ]
     .concat()
 }
@@ -67,18 +88,28 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     [
         gemm::cases(caps),
         elementwise::cases(caps),
+        curves::cases(caps),
+        bce_probabilities::cases(caps),
         reduce::cases(caps),
         reshape::cases(caps),
         batch::cases(caps),
         batch_norm::cases(caps),
         batch_norm_whole::cases(caps),
         bce::cases(caps),
+        channel_groups::cases(caps),
+        channels::cases(caps),
         column_sums::cases(caps),
+        embedding::cases(caps),
         optimiser::cases(caps),
+        softmax::cases(caps),
         noise::cases(caps),
+        dropout::cases(caps),
         gather::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),
+        pool::cases(caps),
+        upsample::cases(caps),
+        pixel_shuffle::cases(caps),
     ]
     .concat()
 }
@@ -127,14 +158,27 @@ pub(crate) fn widths(caps: &Caps) -> [Caps; 2] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::gpu::{BufferRange, Gpu, GpuOptions, testing};
     use std::collections::{HashMap, HashSet};
 
     fn own_cases(caps: &Caps) -> Vec<Case> {
-        [elementwise::cases(caps), reduce::cases(caps), reshape::cases(caps), batch::cases(caps), batch_norm::cases(caps), bce::cases(caps)]
-            .concat()
+        [
+            elementwise::cases(caps),
+            curves::cases(caps),
+            bce_probabilities::cases(caps),
+            reduce::cases(caps),
+            reshape::cases(caps),
+            batch::cases(caps),
+            batch_norm::cases(caps),
+            bce::cases(caps),
+            pool::cases(caps),
+            upsample::cases(caps),
+            pixel_shuffle::cases(caps),
+            softmax::cases(caps),
+        ]
+        .concat()
     }
 
     #[test]
@@ -145,7 +189,7 @@ mod tests {
     }
 
     /// What a case writes, bit by bit.
-    fn bits(gpu: &Gpu, case: &Case) -> Vec<Vec<u8>> {
+    pub(crate) fn bits(gpu: &Gpu, case: &Case) -> Vec<Vec<u8>> {
         let mut buffers = Vec::new();
         for content in &case.buffers {
             let bytes = match content {
@@ -248,8 +292,19 @@ mod tests {
         let caps = Caps { int64: true, ..Caps::minimal() };
         let cases = own_cases(&caps);
         let used: HashSet<String> = cases.iter().flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label())).collect();
-        for kernel in [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS, bce::KERNELS].concat()
-        {
+        let families = [
+            elementwise::KERNELS,
+            reduce::KERNELS,
+            reshape::KERNELS,
+            batch::KERNELS,
+            batch_norm::KERNELS,
+            bce::KERNELS,
+            pool::KERNELS,
+            upsample::KERNELS,
+            pixel_shuffle::KERNELS,
+            softmax::KERNELS,
+        ];
+        for kernel in families.concat() {
             assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
         }
         let names: HashSet<(&str, Vec<String>)> =

@@ -9,8 +9,8 @@ use super::config::Recipe;
 use crate::error::{Error, Result};
 pub use crate::nn::state::{HostData, HostTensor};
 
-/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, Adam's moments as
-/// `adam.G.m.<key>` and `adam.G.v.<key>`, and whatever else the engine keeps (`stats.…`).
+/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, the optimisers' moments as
+/// `adam.G.m.<key>` and `adam.G.v.<key>` (`sgd` and `rmsprop` likewise, what they keep), and whatever else the engine keeps (`stats.…`).
 pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// Which data set a run was trained on, without its path: equal runs may keep their data in different places.
@@ -27,6 +27,13 @@ pub struct DataId {
     pub height: u32,
     /// Their width in pixels.
     pub width: u32,
+}
+
+impl DataId {
+    /// Shape of an image: (C, H, W).
+    pub fn sample(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width].map(|n| n as usize)
+    }
 }
 
 /// Everything that a run needs to go on as if it had never stopped.
@@ -52,7 +59,7 @@ impl TrainState {
     /// # Errors
     /// [`Error::Input`] naming `origin` (the file that the state was read from) and the tensor.
     pub fn check_tensors(&self, expected: &Tensors, origin: &dyn fmt::Display) -> Result<()> {
-        let preset = &self.recipe.networks.preset;
+        let preset = &self.recipe.preset;
         for (name, want) in expected {
             let Some(have) = self.tensors.get(name) else {
                 return Err(Error::input(format!(

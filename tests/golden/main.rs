@@ -4,3 +4,7 @@ mod basics;
 #[path = "../common/mod.rs"]
 mod common;
 mod harness;
+mod norms;
+mod optimisers;
+mod rows;
+mod spatial;
