@@ -253,10 +253,10 @@ mod tests {
 
     #[test]
     fn names_that_lead_outside_are_known() {
-        for name in ["a.png", "a/b.png", "a..b/c...png", "..a/b", "a/..b", "a:b.png", "ab:c", "x"] {
+        for name in ["a.png", "a/b.png", "a..b/c...png", "..a/b", "a/..b", "ab:c", "x"] {
             assert_eq!(unsafe_name(name), None, "{name}");
         }
-        for name in ["", "/a", "\\a", "../a", "a/../b", "a\\..\\b", "a/..", "..", "C:\\a", "c:a", "a\0b"] {
+        for name in ["", "/a", "\\a", "../a", "a/../b", "a\\..\\b", "a/..", "..", "C:\\a", "c:a", "a:b.png", "a\0b"] {
             assert!(unsafe_name(name).is_some(), "{name:?}");
         }
     }

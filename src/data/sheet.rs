@@ -45,21 +45,9 @@ impl DataSet {
         if rows == 0 || columns == 0 {
             return Err(Error::input("a contact sheet has at least one row and one column"));
         }
-        let (names, places): (Vec<String>, Vec<Option<usize>>) = match &self.labels {
-            Some(labels) => {
-                let mut by_class = vec![Vec::new(); self.classes()];
-                for (index, &label) in labels.iter().enumerate() {
-                    by_class[label as usize].push(index);
-                }
-                let shown = &by_class[..rows.min(by_class.len())];
-                let places = shown.iter().flat_map(|class| (0..columns).map(|column| class.get(column).copied())).collect();
-                (self.class_names.iter().take(rows).map(|name| letters::shortened(name, MAX_LETTERS)).collect(), places)
-            }
-            None => {
-                let rows = rows.min(self.count.div_ceil(columns));
-                let places = (0..rows * columns).map(|index| (index < self.count).then_some(index)).collect();
-                ((0..rows).map(|row| (row * columns).to_string()).collect(), places)
-            }
+        let names: Vec<String> = match &self.labels {
+            Some(_) => self.class_names.iter().take(rows).map(|name| letters::shortened(name, MAX_LETTERS)).collect(),
+            None => (0..rows.min(self.count.div_ceil(columns))).map(|row| (row * columns).to_string()).collect(),
         };
         // Letters grow with the images, so that a sheet can be read when it is shrunk to the screen.
         let scale = (self.height / 24).clamp(1, 4);
@@ -78,7 +66,7 @@ impl DataSet {
                 self.width
             )));
         }
-        let mut sheet = self.paste(columns, &places, row_height, margin);
+        let mut sheet = self.paste(columns, &self.row_indices(names.len(), columns), row_height, margin);
         for (row, name) in names.iter().enumerate() {
             let top = row * (row_height + GAP) + (row_height - letter) / 2;
             letters::draw(name, scale, |x, y| {
@@ -88,6 +76,18 @@ impl DataSet {
             });
         }
         Ok(sheet.into_image())
+    }
+
+    /// The image for each place of a labelled sheet, row by row: a class a row, or as stored without labels.
+    fn row_indices(&self, rows: usize, columns: usize) -> Vec<Option<usize>> {
+        let Some(labels) = &self.labels else {
+            return (0..rows * columns).map(|index| (index < self.count).then_some(index)).collect();
+        };
+        let mut by_class = vec![Vec::new(); self.classes()];
+        for (index, &label) in labels.iter().enumerate() {
+            by_class[label as usize].push(index);
+        }
+        by_class.iter().take(rows).flat_map(|class| (0..columns).map(|column| class.get(column).copied())).collect()
     }
 
     /// Images in rows of `cols`, each row `row_height` high, right of a margin.
