@@ -342,7 +342,7 @@ fn data_sets_that_do_not_fit() {
         with(&["--data", "builtin:digits?size=3"], &["'size=3' is not a setting of a built-in set (n, seed)"]);
     }
     fs::create_dir(dir.path().join("empty")).unwrap();
-    refused(dir.path(), &["train", "--data", "empty"], &["empty' ", "expected an IDX images file such as train-images-idx3-ubyte"]);
+    refused(dir.path(), &["train", "--data", "empty"], &["empty' ", "an IDX images file such as train-images-idx3-ubyte"]);
     let left: Vec<_> = fs::read_dir(dir.path().join("runs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, [".lock"], "a run that cannot begin takes no number");
 }

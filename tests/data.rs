@@ -1,46 +1,13 @@
 //! Data sets from files, and what is said when a file is wrong.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/watched.rs"]
+mod watched;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::{Compression, write::GzEncoder};
 use ganymede::data::{self, DataSet, LoadOptions, SheetOrder, Split};
-
-/// Notes the largest single allocation, so that the tests can tell that nothing is reserved on the word of a header.
-struct Watched;
-
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Watched {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        LARGEST.fetch_max(new_size, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Watched = Watched;
 
 const TRAIN: LoadOptions = LoadOptions { seed: 0, split: Split::Train, pad_to: None };
 const TEST: LoadOptions = LoadOptions { seed: 0, split: Split::Test, pad_to: None };
@@ -150,7 +117,11 @@ fn a_missing_path_says_what_may_be_given() {
     refused(
         Path::new("/nowhere/at-all"),
         &TRAIN,
-        &["the data path '/nowhere/at-all' does not exist", "folder of IDX files", "builtin:digits, builtin:shapes, builtin:shapes-64"],
+        &[
+            "the data path '/nowhere/at-all' does not exist",
+            "a folder of pictures or of IDX files",
+            "builtin:digits, builtin:shapes, builtin:shapes-64",
+        ],
     );
     refused(Path::new("digits"), &TRAIN, &["'digits' does not exist", "did you mean builtin:digits?"]);
 }
@@ -161,12 +132,12 @@ fn a_folder_with_nothing_to_load_says_what_it_holds() {
     refused(
         empty.path(),
         &TRAIN,
-        &[&format!("the data folder '{}' is empty", empty.path().display()), "expected an IDX images file such as train-images-idx3-ubyte"],
+        &[&format!("the data folder '{}' is empty", empty.path().display()), "an IDX images file such as train-images-idx3-ubyte"],
     );
 
-    let photographs: Vec<String> = (0..6).map(|i| format!("{i}.png")).collect();
-    let files: Vec<(&str, &[u8])> = photographs.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
-    refused(folder(&files).path(), &TRAIN, &["has nothing to load", "found 0.png, 1.png, 2.png, 3.png and 2 more"]);
+    let texts: Vec<String> = (0..6).map(|i| format!("{i}.txt")).collect();
+    let files: Vec<(&str, &[u8])> = texts.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    refused(folder(&files).path(), &TRAIN, &["has nothing to load", "found 0.txt, 1.txt, 2.txt, 3.txt and 2 more"]);
 
     let only_test = folder(&[("t10k-images-idx3-ubyte", &small_images())]);
     refused(only_test.path(), &TRAIN, &["it does hold test images, but training needs train-*"]);
@@ -183,7 +154,8 @@ fn a_folder_with_nothing_to_load_says_what_it_holds() {
 fn another_kind_of_file_is_named() {
     refused_file(&idx(0x801, &[3], &[0, 0, 1]), &["holds IDX labels; expected an IDX images file, which starts with 0x00000803"]);
     refused_file(b"\x89PNG\r\n\x1a\n and so on", &["is a PNG image; expected an IDX images file"]);
-    refused_file(b"PK\x03\x04 and so on, for a while", &["is a ZIP archive"]);
+    refused_file(b"PK\x03\x04 and so on, for a while", &["is no ZIP archive, or a damaged one", "unzip -t"]);
+    refused_file(b"\x93NUMPY and so on, for a while", &["is no NumPy array, or a damaged one"]);
     refused_file(&gzip(&gzip(&small_images())), &["is gzipped twice"]);
     refused_file(b"some text that is long enough", &["is no IDX file: it starts with 0x736f6d65"]);
     refused_file(&idx(0xd03, &[3, 2, 2], &[0; 48]), &["is an IDX file of numbers other than unsigned bytes"]);
@@ -254,7 +226,7 @@ fn a_lying_header_reserves_no_memory() {
     let promise = "its header promises 8000000 x 28 x 28 = 6272000000 bytes of images, the file holds 50";
     refused_file(&liar, &[promise]);
     refused_file(&gzip(&liar), &[promise]);
-    let largest = LARGEST.load(Ordering::Relaxed);
+    let largest = watched::largest();
     assert!(largest < 1 << 30, "an allocation of {largest} bytes");
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::data::DataArgs;
 use crate::error::Result;
 use crate::graph::precision;
 use crate::profile;
@@ -38,6 +39,8 @@ pub enum Command {
     Summary(ModelArgs),
     /// List the presets, or print one as a config file
     Presets(PresetsArgs),
+    /// Look at a data set, or convert it
+    Data(DataArgs),
     /// Measure kernels, training steps and overheads on this machine's adapter
     Bench(Box<BenchArgs>),
 }

@@ -14,6 +14,7 @@
 mod args;
 mod bench;
 mod check;
+mod data;
 mod devices;
 mod plan;
 mod presets;
@@ -48,6 +49,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Profile(args) => profile::run(&args),
         Command::Presets(args) => presets::run(&args),
         Command::Summary(args) => summary::run(&args),
+        Command::Data(args) => data::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

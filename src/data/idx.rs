@@ -43,6 +43,28 @@ pub fn load_folder(folder: &Path, split: Split) -> Result<DataSet> {
     assemble(format!("{name} ({split_name})"), &images, labels.as_deref())
 }
 
+/// The bytes of one IDX images file, gzipped or not; `name` is what errors and the set are called.
+///
+/// # Errors
+/// [`Error::Input`] saying what is wrong.
+pub fn from_bytes(bytes: &[u8], name: &str) -> Result<DataSet> {
+    let path = Path::new(name);
+    let (dimensions, images) = if bytes.starts_with(&[0x1f, 0x8b]) {
+        read_stream(path, Kind::Images, MultiGzDecoder::new(bytes), true)?
+    } else {
+        read_stream(path, Kind::Images, bytes, false)?
+    };
+    let [count, height, width] = dimensions[..] else {
+        return Err(Error::internal("an IDX images header has three dimensions"));
+    };
+    DataSet::new(name, (count, height, width, 1), images, None, Vec::new())
+}
+
+/// Whether a folder holds an IDX images file, of either split.
+pub(super) fn is_in(folder: &Path) -> bool {
+    find(folder, Split::Train, Kind::Images).is_some() || find(folder, Split::Test, Kind::Images).is_some()
+}
+
 /// Loads one IDX images file, with the labels file beside it if there is one of the matching name (`images` → `labels`, `idx3` → `idx1`).
 ///
 /// # Errors
@@ -131,10 +153,12 @@ fn find(folder: &Path, split: Split, kind: Kind) -> Option<PathBuf> {
 }
 
 /// Why a folder has nothing to load, with what it does have.
-fn nothing_found(folder: &Path, split: Split) -> Error {
+pub(super) fn nothing_found(folder: &Path, split: Split) -> Error {
     let shown = folder.display();
     let wanted = candidates(split, Kind::Images).next().unwrap_or_default();
-    let expected = format!("expected an IDX images file such as {wanted} or {wanted}.gz");
+    let expected = format!(
+        "expected pictures (PNG, JPEG, WebP, BMP or GIF), CIFAR-10's data_batch_1.bin, or an IDX images file such as {wanted} or {wanted}.gz"
+    );
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => return Error::input(format!("cannot read the data folder '{shown}': {error}")),

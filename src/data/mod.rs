@@ -11,8 +11,14 @@
 //! | `builtin:ring` | points of 8 Gaussians on a circle ([`points`]); labels name the Gaussian |
 //! | `builtin:grid` | points of 25 Gaussians on a square grid ([`points`]); labels name the Gaussian |
 //! | `builtin:gaussian` | vectors of a correlated Gaussian in 5 dimensions ([`points`]) |
-//! | a folder | IDX files as MNIST and Fashion-MNIST ship them ([`idx`]) |
-//! | a file | one IDX images file; a labels file beside it is used if its name matches |
+//! | a folder | IDX files as MNIST and Fashion-MNIST ship them ([`idx`]), CIFAR-10's binary batches ([`cifar`]), or pictures (PNG, JPEG, WebP, BMP, GIF), also in sub-folders |
+//! | a `.zip` | pictures, with StyleGAN's `dataset.json` for labels |
+//! | a `.npy` or `.npz` | NumPy's arrays ([`npy`]) |
+//! | a `.tar.gz` or `.bin` | CIFAR-10 as it is distributed, or one batch of it |
+//! | another file | one IDX images file; a labels file beside it is used if its name matches |
+//!
+//! What a file is, is told by its first bytes; only a CIFAR-10 batch, which has none of its own, by its name. Pictures of several sizes, modes and
+//! colours become one data set by an [`ImagePolicy`].
 //!
 //! A built-in set takes its size and seed after a question mark: `builtin:digits?n=20000`, `builtin:digits?20000`, `builtin:shapes?n=500&seed=7`.
 //! It has 10,000 images or points unless told otherwise ([`BUILTIN_COUNT`]), costs no download, and is the same, byte for byte, on every machine: the
@@ -44,21 +50,39 @@
 //!   do about it. Memory is never reserved on the word of a file's header alone.
 //! - [`DataSet::fingerprint`] identifies the content. Checkpoints store it, so that a resumed run notices other data, or a generator that changed.
 
+mod archive;
+mod budget;
+mod check;
+mod collection;
+mod convert;
+mod decode;
 mod draw;
+mod images;
+mod labels;
+mod letters;
+mod open;
+mod picture;
 
+pub mod cifar;
 pub mod digits;
 pub mod idx;
 mod normal;
+pub mod npy;
 pub mod points;
+pub mod policy;
 pub mod shapes;
 mod sheet;
 mod vectors;
 
+pub use check::{Report, check};
+pub use convert::{Converted, convert};
+pub use images::picture_from_bytes;
+pub use open::pictures_from_zip_bytes;
+pub use policy::ImagePolicy;
 pub use sheet::SheetOrder;
 pub use vectors::{Modes, Vectors};
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -96,6 +120,9 @@ pub struct LoadOptions {
     /// Pads the images to this (height, width) after loading; see [`DataSet::pad_to`].
     pub pad_to: Option<(usize, usize)>,
 }
+
+/// Told how many of how many pictures are done, now and then, from the thread that loads.
+pub type Progress<'a> = &'a dyn Fn(usize, usize);
 
 /// Images of one size, or vectors of one length, in memory, with their labels if they have any.
 #[derive(Debug, Clone, PartialEq)]
@@ -330,14 +357,23 @@ impl DataSet {
     }
 }
 
-/// Loads the data set that `spec` names; the module's documentation lists the forms.
+/// Loads the data set that `spec` names, with the default [`ImagePolicy`]; the module's documentation lists the forms.
 ///
 /// # Errors
 /// [`Error::Input`] for everything that can be wrong with the spec or the files. The message names the file and says what to do.
 pub fn load(spec: &str, options: &LoadOptions) -> Result<DataSet> {
-    let set = match spec.strip_prefix("builtin:") {
-        Some(builtin) => load_builtin(spec, builtin, options)?,
-        None => load_path(spec, options)?,
+    load_with(spec, options, &ImagePolicy::default(), &|_, _| {})
+}
+
+/// [`load`] with a policy for pictures. Pictures must have the policy's size or be resized to it; arrays (IDX, CIFAR-10, NumPy, built-in sets) are
+/// resized if it says so, and else keep their size, to be padded if need be.
+///
+/// # Errors
+/// As [`load`]; and [`Error::Input`] for a policy that is wrong or that the data cannot follow.
+pub fn load_with(spec: &str, options: &LoadOptions, policy: &ImagePolicy, progress: Progress) -> Result<DataSet> {
+    let set = match open::open(spec, options)? {
+        open::Opened::Arrays(set) => images::apply(set, policy)?,
+        open::Opened::Pictures(pictures) => images::load(&pictures, policy, progress)?,
     };
     match options.pad_to {
         Some((height, width)) => set.pad_to(height, width),
@@ -389,27 +425,6 @@ fn builtin_query(spec: &str, query: Option<&str>, default_seed: u64) -> Result<(
         }
     }
     Ok((count, seed))
-}
-
-fn load_path(spec: &str, options: &LoadOptions) -> Result<DataSet> {
-    let path = Path::new(spec);
-    let metadata = std::fs::metadata(path).map_err(|error| {
-        if error.kind() != std::io::ErrorKind::NotFound {
-            return Error::input(format!("cannot open the data path '{spec}': {error}"));
-        }
-        // `--data digits` most likely means the built-in set; the command has made a path of it by now.
-        let wanted = format!("builtin:{}", path.file_name().unwrap_or_default().to_string_lossy());
-        let hint = if BUILTIN_NAMES.contains(&wanted.split('?').next().unwrap_or_default()) {
-            format!("; did you mean {wanted}?")
-        } else {
-            String::new()
-        };
-        Error::input(format!(
-            "the data path '{spec}' does not exist: give a folder of IDX files, one IDX images file, or a built-in set ({}){hint}",
-            BUILTIN_NAMES.join(", ")
-        ))
-    })?;
-    if metadata.is_dir() { idx::load_folder(path, options.split) } else { idx::load_file(path, options.split) }
 }
 
 fn normalised(byte: u8) -> f32 {
