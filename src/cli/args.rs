@@ -41,6 +41,8 @@ pub enum Command {
     Presets(PresetsArgs),
     /// Look at a data set, or convert it
     Data(DataArgs),
+    /// Draw what augmentation makes of real images: a row each, the image itself first
+    Augment(AugmentArgs),
     /// Measure kernels, training steps and overheads on this machine's adapter
     Bench(Box<BenchArgs>),
 }
@@ -87,6 +89,9 @@ pub struct ModelArgs {
     /// Images of a batch that are on the device at once, a divisor of the batch: needs less memory and more time
     #[arg(long, value_name = "M", allow_negative_numbers = true)]
     pub micro_batch: Option<u32>,
+    /// Mirror each real image with probability 0.5 (augment.mirror); other augmentations are keys of [augment] in config files
+    #[arg(long)]
+    pub mirror: bool,
     /// Device memory that training may take, for an adapter that is shared [default: what the adapter says it has]
     #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
     pub memory_limit: Option<u32>,
@@ -197,6 +202,18 @@ pub struct PresetsArgs {
     /// Print the JSON schema of config files, for editors that complete and check
     #[arg(long)]
     pub schema: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AugmentArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Picture to write
+    #[arg(long, value_name = "FILE.png", default_value = "augment.png")]
+    pub out: PathBuf,
+    /// Images, one a row, and columns: the image and augmentations of it
+    #[arg(long, value_name = "ROWSxCOLUMNS", default_value = "6x9")]
+    pub grid: Grid,
 }
 
 #[derive(Debug, Args)]
@@ -427,6 +444,7 @@ impl ModelArgs {
         layers.flag("--preset", "preset", self.preset.clone());
         layers.flag("--batch", "training.batch", self.batch);
         layers.flag("--micro-batch", "training.micro_batch", self.micro_batch);
+        layers.flag("--mirror", "augment.mirror", self.mirror.then_some(0.5));
         layers.flag("--adapter", "run.adapter", self.device.adapter.clone());
         layers.flag("--backend", "run.backend", self.device.backend_name());
         layers.flag("--memory-limit", "run.memory_limit", self.memory_limit);
@@ -524,7 +542,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_train_reaches_the_settings() {
-        let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --micro-batch 4 --seed 3 --lr 0.001 --tick 1 --snap 2 \
+        let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --micro-batch 4 --seed 3 --mirror --lr 0.001 --tick 1 --snap 2 \
                     --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --precision f16 --checked";
         let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         let config = args.layers().unwrap().resolve(None).unwrap();
@@ -537,6 +555,7 @@ mod tests {
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
         assert_eq!(r.memory_limit, Some(900));
         assert_eq!(t.precision, precision::Precision::F16);
+        assert_eq!((config.augment.mirror, config.augment.flip), (0.5, 0.0));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! Each verb is one file; what they need of the engine goes through `wiring`, so that this module knows flags and texts only.
 
 mod args;
+mod augment;
 mod bench;
 mod check;
 mod data;
@@ -50,6 +51,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Presets(args) => presets::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::Augment(args) => augment::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

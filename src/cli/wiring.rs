@@ -3,6 +3,7 @@
 use super::args::DeviceArgs;
 use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
+use crate::gan::augment;
 use crate::gan::config::GanConfig;
 use crate::gan::precision;
 use crate::gan::sampler::{Images, Sampler as Generator};
@@ -120,6 +121,13 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
 /// Vectors have no size in pixels, so `data.size` is not for them; but the networks must be.
 fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
     let source = &config.data.source;
+    if config.augment.is_on() {
+        return Err(Error::input(format!(
+            "--data {source}: these are points of {} numbers, and only images can be augmented; leave [augment] and --mirror out, or choose a \
+             data set of images",
+            set.channels
+        )));
+    }
     let (generator, discriminator) = config.recipe().networks(&[set.channels]);
     generator.tensors().and(discriminator.tensors()).map_err(|error| {
         Error::input(format!(
@@ -145,6 +153,15 @@ fn short_name(source: &str) -> String {
     // `.` and `..` have no name of their own.
     let path = std::fs::canonicalize(source).unwrap_or_else(|_| source.into());
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Up to `n` real images, each followed by `draws` augmentations of it.
+///
+/// # Errors
+/// [`Error::Input`] if nothing is to be augmented, [`Error::Environment`] if there is no adapter.
+pub fn augmentations(config: &TrainConfig, data: &Data, n: usize, draws: usize) -> Result<Images> {
+    let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
+    augment::preview(&gpu, &config.augment, config.training.seed, &data.reals(n)?, draws)
 }
 
 /// The networks as a table (layer, output shape, parameters), then the totals.

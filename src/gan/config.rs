@@ -8,6 +8,7 @@ use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
+use crate::ops::augment::AugmentConfig;
 use crate::ops::gather::Storage;
 use crate::ops::optimiser::{self, Clip, Optimiser, Update};
 
@@ -29,6 +30,8 @@ pub struct GanConfig {
     pub d_steps: usize,
     /// What the networks learn from.
     pub loss: LossConfig,
+    /// What is done to real images before the discriminator sees them.
+    pub augment: AugmentConfig,
     /// Learning rate of the generator.
     pub lr_g: Schedule,
     /// Learning rate of the discriminator.
@@ -77,6 +80,7 @@ impl GanConfig {
             micro_batch: batch,
             d_steps: 1,
             loss: LossConfig::default(),
+            augment: AugmentConfig::default(),
             lr_g: 2e-4.into(),
             lr_d: 2e-4.into(),
             optimiser_g: Optimiser::adam(0.5),
@@ -111,6 +115,8 @@ impl GanConfig {
         if self.d_steps == 0 || self.d_steps > StepRow::MAX_D_STEPS {
             return Err(Error::input(format!("d_steps is {}; expected 1 to {}", self.d_steps, StepRow::MAX_D_STEPS)));
         }
+        self.augment.validate("augment")?;
+        self.augment.check_sample(&self.discriminator.input, "augment")?;
         self.lr_g.validate("lr_g")?;
         self.lr_d.validate("lr_d")?;
         self.optimiser_g.validate("optimiser_g")?;
@@ -190,6 +196,8 @@ mod tests {
             (GanConfig { clip_g: Some(Clip::Norm(0.0)), ..config.clone() }, "clip_g.norm: got 0,"),
             (GanConfig { clip_d: Some(Clip::Value(f64::NAN)), ..config.clone() }, "clip_d.value: got NaN,"),
             (GanConfig { weight_clip: Some(-0.01), ..config.clone() }, "weight_clip: got -0.01,"),
+            (GanConfig { augment: AugmentConfig { flip: 2.0, ..AugmentConfig::default() }, ..config.clone() }, "augment.flip: got 2,"),
+            (GanConfig { augment: AugmentConfig { flip: 0.5, ..AugmentConfig::default() }, ..config.clone() }, "augment: got data of shape [2],"),
         ] {
             let error = config.validate().expect_err(start);
             assert!(error.exit_code() == 2 && error.to_string().starts_with(start), "{error}");

@@ -2,6 +2,7 @@
 //!
 //! What happens in a step is one function: [`step::build`].
 
+pub mod augment;
 pub mod config;
 pub mod loss;
 pub mod precision;

@@ -13,6 +13,7 @@ use crate::nn::build::NORM_MOMENTUM;
 use crate::nn::layer::Layer;
 use crate::nn::network::{Forward, Mode, Network, Noise, Params};
 use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
+use crate::ops::augment::lower_augment;
 use crate::ops::batch::{ConcatBatch, slice_batch};
 use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
@@ -29,6 +30,8 @@ use std::ops::Range;
 
 /// The random stream of z; `ganymede sample` draws from it too.
 pub const Z_STREAM: u32 = 1;
+/// The random stream of augmentations.
+pub const AUGMENT_STREAM: u32 = 2;
 /// The first random streams of the dropouts of G and of D.
 const DROPOUT_STREAMS: [u32; 2] = [0x1000, 0x2000];
 
@@ -214,6 +217,9 @@ impl<'a> StepBuilder<'a> {
         if config.micro_batches() > 1 && *inputs == Inputs::Given {
             return Err(Error::internal("micro-batches take their inputs on the device"));
         }
+        if config.augment.is_on() && *inputs == Inputs::Given {
+            return Err(Error::internal("augmentation takes its inputs on the device"));
+        }
         let generator = NetworkStores::declare(&mut program, config, Which::Generator, max_bytes)?;
         let discriminator = NetworkStores::declare(&mut program, config, Which::Discriminator, max_bytes)?;
         let image = entry_shape(&config.discriminator, config.micro_batch)?;
@@ -284,7 +290,7 @@ impl<'a> StepBuilder<'a> {
         Source { seed: self.config.seed, stream: Z_STREAM }
     }
 
-    /// Draws z and a batch of reals for a discriminator update.
+    /// Draws z and a batch of reals for a discriminator update; the reals are augmented, if they are to be.
     pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
         self.draw_as(update, &update.to_string())
     }
@@ -308,7 +314,18 @@ impl<'a> StepBuilder<'a> {
                 scale,
                 shift,
             };
-            let draw = move |l: &mut Lowering| gather::lower_draw_batch(l, &latent, &resident, seed, slot, (Operand::Place(real), &shape));
+            let augment = self.config.augment;
+            let [c, h, w] = resident.image;
+            let image = Shape::new(&[self.config.micro_batch, c, h, w])?;
+            let draw = move |l: &mut Lowering| {
+                let real = (Operand::Place(real), &shape);
+                if !augment.is_on() {
+                    return gather::lower_draw_batch(l, &latent, &resident, seed, slot, real);
+                }
+                let plain = (l.scratch(image.physical_len()), &image);
+                gather::lower_draw_batch(l, &latent, &resident, seed, slot, plain)?;
+                lower_augment(l, &augment, (Source { seed, stream: AUGMENT_STREAM }, Draw::Step(slot)), plain, real)
+            };
             self.step.program.effect("data/draw", draw);
         }
         let z = self.step.program.leaf(&format!("z@{version}"), &z_shape, z)?;

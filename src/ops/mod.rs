@@ -1,6 +1,7 @@
 //! Ops: one file per family, with parameters, shape rule, gradient rule, f64 twin and kernel table entries.
 
 pub mod activation;
+pub mod augment;
 pub mod batch;
 pub mod batch_norm;
 pub mod batch_norm_whole;
@@ -74,6 +75,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         noise::KERNELS,
         dropout::KERNELS,
         gather::KERNELS,
+        augment::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
         pool::KERNELS,
@@ -105,6 +107,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         noise::cases(caps),
         dropout::cases(caps),
         gather::cases(caps),
+        augment::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),
         pool::cases(caps),

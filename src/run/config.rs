@@ -20,6 +20,7 @@ use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::layer::Layer;
 use crate::nn::network::{InitScheme, Network};
+use crate::ops::augment::AugmentConfig;
 
 /// Everything about a run, resolved. The contents of `config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -38,6 +39,9 @@ pub struct TrainConfig {
     pub discriminator: DiscriminatorConfig,
     /// What they learn from.
     pub loss: LossConfig,
+    /// What is done to real images at random.
+    #[serde(default)]
+    pub augment: AugmentConfig,
     /// Everything else that decides the numbers.
     pub training: TrainingConfig,
     /// What may change when the run is resumed.
@@ -186,6 +190,9 @@ pub struct Recipe {
     pub discriminator: DiscriminatorConfig,
     /// What they learn from.
     pub loss: LossConfig,
+    /// What is done to real images at random.
+    #[serde(default)]
+    pub augment: AugmentConfig,
     /// Everything else that decides the numbers.
     pub training: TrainingConfig,
     /// Kernels in place of the built-in choice. The adapter is not here: the choice alone decides the numbers.
@@ -217,6 +224,7 @@ impl Recipe {
             variants: self.variants.clone(),
             precision: t.precision,
             loss: self.loss.clone(),
+            augment: self.augment,
             ..GanConfig::new(generator, discriminator, batch)
         }
     }
@@ -243,6 +251,7 @@ impl TrainConfig {
             generator: self.generator.clone(),
             discriminator: self.discriminator.clone(),
             loss: self.loss.clone(),
+            augment: self.augment,
             training: self.training.clone(),
             variants: self.variants.kernels.clone(),
         }
@@ -250,12 +259,13 @@ impl TrainConfig {
 
     /// These settings with what a checkpoint says of training.
     pub fn with_recipe(self, recipe: Recipe) -> Self {
-        let Recipe { preset, generator, discriminator, loss, training, variants } = recipe;
+        let Recipe { preset, generator, discriminator, loss, augment, training, variants } = recipe;
         TrainConfig {
             preset,
             generator,
             discriminator,
             loss,
+            augment,
             training,
             variants: VariantsConfig { kernels: variants, ..self.variants },
             ..self
@@ -368,6 +378,7 @@ impl TrainConfig {
         if self.generator.optimizer.weight_clip.is_some() {
             bad("generator.optimizer.weight_clip", &"a bound", "none: only discriminators have their weights clipped")?;
         }
+        self.augment.validate("augment").map_err(|error| layers.relabel(error))?;
         if let Some((key, got, expected)) = self.loss.fault() {
             bad(&format!("loss.{key}"), &got, expected)?;
         }

@@ -241,6 +241,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("generator.optimizer.lr", "--lr"),
     ("discriminator.optimizer.lr", "--lr"),
     ("training.precision", "--precision"),
+    ("augment.mirror", "--mirror"),
     ("run.kimg", "--kimg"),
     ("run.steps", "--steps"),
     ("run.tick_kimg", "--tick"),

@@ -50,7 +50,7 @@ mod tests {
     fn it_knows_every_section_and_layer() {
         let schema: Value = serde_json::from_str(&text()).unwrap();
         let sections = keys(&schema, "/properties");
-        for section in ["preset", "data", "generator", "discriminator", "loss", "training", "run"] {
+        for section in ["preset", "data", "generator", "discriminator", "loss", "augment", "training", "run"] {
             assert!(sections.contains(&section), "{section} in {sections:?}");
         }
         assert!(schema.pointer("/required").is_none() && schema.pointer("/$defs/TrainingConfig/required").is_none());
