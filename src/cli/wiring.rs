@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Images that a sampler makes at once.
-const SAMPLE_BATCH: usize = 64;
+pub const SAMPLE_BATCH: usize = 64;
 
 /// A data set as a run sees it: padded to the size of its preset.
 pub struct Data {
@@ -303,6 +303,10 @@ impl Engine for Training {
         self.trainer.run_steps(n - before - 1)
     }
 
+    fn device(&self) -> String {
+        self.gpu.adapter_summary()
+    }
+
     fn notice(&mut self) -> Option<String> {
         self.notice.take()
     }
@@ -377,8 +381,21 @@ pub struct Sampler {
 
 impl Sampler {
     /// One image per seed, as [`Engine::sample`].
-    pub fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
-        self.generator.run(&self.gpu, &self.z(seeds))
+    pub fn sample(&self, seeds: &[u64]) -> Result<Images> {
+        self.sample_z(&self.z(seeds))
+    }
+
+    /// One image per row of z.
+    pub fn sample_z(&self, z: &[f32]) -> Result<Images> {
+        self.generator.run(&self.gpu, z)
+    }
+
+    /// Takes the weights of another checkpoint of the same networks. `origin` names its file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if they do not fit.
+    pub fn load(&mut self, state: &TrainState, origin: &Path) -> Result<()> {
+        load_averaged(&self.gpu, &self.generator, state, origin)
     }
 
     /// z of each seed, one row each.
@@ -400,6 +417,12 @@ pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result
     let gan = state.recipe.gan_config(state.data.channels as usize)?;
     let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
+    load_averaged(&gpu, &generator, state, origin)?;
+    Ok(Sampler { gpu, generator, z_dim: gan.z_dim })
+}
+
+/// Uploads the averaged generator of a checkpoint.
+fn load_averaged(gpu: &Gpu, generator: &Generator, state: &TrainState, origin: &Path) -> Result<()> {
     let mut weights = HashMap::new();
     for (name, _) in generator.tensors() {
         let key = format!("G_ema.{name}");
@@ -408,8 +431,7 @@ pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result
         let shape = Shape::new(&tensor.shape).map_err(|e| Error::input(format!("{}: tensor {key}: {e}", origin.display())))?;
         weights.insert(name, Tensor::new(shape, values.iter().map(|&v| f64::from(v)).collect()));
     }
-    generator.load(&gpu, &weights).map_err(|e| Error::input(format!("{}: {e}", origin.display())))?;
-    Ok(Sampler { gpu, generator, z_dim: gan.z_dim })
+    generator.load(gpu, &weights).map_err(|e| Error::input(format!("{}: {e}", origin.display())))
 }
 
 /// The adapters with their drivers, features and limits, as text.

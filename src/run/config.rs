@@ -124,6 +124,8 @@ section! {
         memory_limit: Option<u32>,
         /// Compile shaders with all run-time checks.
         checked: bool,
+        /// Write TensorBoard event files.
+        tensorboard: bool,
         /// Most training steps in one submit; 0 lets the time of a step decide. The numbers do not depend on it.
         steps_per_submit: u32,
     }
@@ -436,6 +438,7 @@ impl Layers {
                 backend: run.backend.flatten(),
                 memory_limit: run.memory_limit.flatten(),
                 checked: run.checked.unwrap_or(false),
+                tensorboard: run.tensorboard.unwrap_or(true),
                 steps_per_submit: run.steps_per_submit.unwrap_or(0),
             },
             variants: given.variants.filter(|variants| !variants.is_empty()).unwrap_or_default(),

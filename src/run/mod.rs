@@ -13,13 +13,21 @@
 //! | two processes never write one folder | [`folder`]: created exclusively, locked while open |
 //! | log and statistics never tell of steps that were lost | [`log`]: every line carries its step, and a resume cuts what lies beyond |
 
+pub mod animation;
+pub mod caption;
 pub mod checkpoint;
 pub mod config;
 pub mod disk;
+pub mod events;
+pub mod export;
 pub mod folder;
 pub mod grid;
 pub mod log;
+pub mod metrics;
+pub mod outputs;
+pub mod picture;
 pub mod progress;
+pub mod report;
 pub mod self_test;
 pub mod signal;
 pub mod state;

@@ -14,7 +14,9 @@ use super::config::TrainConfig;
 use super::folder::RunFolder;
 use super::grid::{self, Images};
 use super::log::{Log, Stats};
+use super::outputs::Outputs;
 use super::progress::{Tick, format_kimg, format_seconds};
+use super::report::Status;
 use super::signal::Stop;
 use super::state::{DataId, Tensors, TrainState};
 use super::{checkpoint, disk};
@@ -87,6 +89,11 @@ pub trait Engine {
 
     /// Bytes of device memory that training takes.
     fn memory(&self) -> u64;
+
+    /// Adapter and driver, for people.
+    fn device(&self) -> String {
+        String::new()
+    }
 
     /// Something that the user should read, once: where a capture went.
     fn notice(&mut self) -> Option<String> {
@@ -201,9 +208,14 @@ pub fn train<'a>(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Res
     let outcome = run.steps();
     run.log.progress.end();
     let outcome = outcome.map_err(|error| with_last_checkpoint(error, folder, run.config));
-    if let Err(error) = &outcome {
-        // The error itself matters more than a log that cannot be written.
-        let _ = run.log.record(&error.to_string());
+    match &outcome {
+        Ok(outcome) => run.report(if *outcome == Outcome::Finished { Status::Finished } else { Status::Stopped })?,
+        Err(error) => {
+            let status = if matches!(error, Error::Interrupted(_)) { Status::Stopped } else { Status::Failed(error.to_string()) };
+            // The error itself matters more than a log and a report that cannot be written.
+            let _ = run.log.record(&error.to_string());
+            let _ = run.report(status);
+        }
     }
     outcome
 }
@@ -227,6 +239,7 @@ struct Run<'a> {
     stop: &'a Stop,
     checkpoint_every: Duration,
     stats: Stats,
+    outputs: Outputs,
     /// Step and images seen at the beginning of this process.
     start: (u64, u64),
     stop_at: Option<u64>,
@@ -260,6 +273,13 @@ impl<'a> Run<'a> {
         for path in moved {
             log.line(&format!("Set aside: {}, which is newer than the checkpoint that the run goes on from", path.display()))?;
         }
+        // What older files say of steps beyond the checkpoint, and without one of any step, is not so.
+        let purge = match &origin {
+            Origin::Resume(Some(_)) => Some(start.1 + 1),
+            Origin::Resume(None) => Some(0),
+            Origin::Fresh | Origin::Fork(..) => None,
+        };
+        let outputs = Outputs::begin(folder, config, engine.device(), purge)?;
         let now = Instant::now();
         let mut run = Run {
             engine,
@@ -271,6 +291,7 @@ impl<'a> Run<'a> {
             checkpoint_every,
             seconds_before: stats.seconds,
             stats,
+            outputs,
             start,
             stop_at: stop_after.map(|steps| start.0.saturating_add(steps)),
             begun: now,
@@ -289,8 +310,7 @@ impl<'a> Run<'a> {
         folder.write_config(config)?;
         if !matches!(origin, Origin::Resume(Some(_))) {
             let images = reals(GRID_IMAGES)?;
-            let (rows, columns) = grid::near_square(images.n);
-            grid::write(&folder.path().join("reals.png"), &images, rows, columns)?;
+            run.write_grid(&folder.path().join("reals.png"), "reals", &images)?;
             run.write_fakes(&folder.path().join("fakes_init.png"))?;
         }
         Ok(run)
@@ -396,6 +416,7 @@ impl<'a> Run<'a> {
             stats,
         };
         self.stats.append(&tick)?;
+        self.outputs.tick(&tick)?;
         self.log.set_step(step);
         self.log.line(&tick.line())?;
         self.log.set_step(self.engine.step());
@@ -410,7 +431,17 @@ impl<'a> Run<'a> {
         let path = self.folder.fakes_path(self.images_seen_at(self.engine.step()));
         self.write_fakes(&path)?;
         self.tick_pause += begun.elapsed();
-        self.save()
+        self.save()?;
+        let begun = Instant::now();
+        self.report(Status::Running)?;
+        self.tick_pause += begun.elapsed();
+        Ok(())
+    }
+
+    /// Writes `report.html`.
+    fn report(&self, status: Status) -> Result<()> {
+        let step = self.engine.step();
+        self.outputs.report(self.config, (step, self.images_seen_at(step)), status)
     }
 
     /// Writes a checkpoint, unless the last one was for this very step.
@@ -440,8 +471,15 @@ impl<'a> Run<'a> {
     fn write_fakes(&mut self, path: &Path) -> Result<()> {
         let seeds: Vec<u64> = (0..GRID_IMAGES as u64).collect();
         let images = self.engine.sample(&seeds)?;
+        self.write_grid(path, "fakes", &images)
+    }
+
+    /// Writes images as a picture, and for TensorBoard under `tag`.
+    fn write_grid(&mut self, path: &Path, tag: &str, images: &Images) -> Result<()> {
         let (rows, columns) = grid::near_square(images.n);
-        grid::write(path, &images, rows, columns)
+        let picture = grid::compose(images, rows, columns)?;
+        disk::replace(path, &picture.png()?)?;
+        self.outputs.picture(self.images_seen_at(self.engine.step()), tag, &picture)
     }
 
     fn how_to_resume(&self) -> String {
@@ -508,16 +546,4 @@ fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) 
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text.contains(char::is_whitespace) { format!("\"{text}\"") } else { text }
-}
-
-/// Writes the images of [`Engine::sample`] one file each, as `seed-000000.png`.
-///
-/// # Errors
-/// [`Error::Environment`] if a file or the folder cannot be written.
-pub fn write_each(folder: &Path, images: &Images, seeds: &[u64]) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| disk::cannot_write(folder, &error))?;
-    for (i, seed) in seeds.iter().enumerate() {
-        grid::write(&folder.join(format!("seed-{seed:06}.png")), &images.image(i), 1, 1)?;
-    }
-    Ok(())
 }
