@@ -139,10 +139,10 @@ fn samples(folder: &Path) -> Result<String> {
     let sizes: Vec<u64> = fakes.iter().map(|(_, path)| fs::metadata(path).map_or(0, |metadata| metadata.len())).collect();
     let chosen = chosen(&sizes);
     if chosen.len() > 1 {
-        let left_out = if chosen.len() < fakes.len() { format!("{} of {} pictures; ", chosen.len(), fakes.len()) } else { String::new() };
+        let left_out = if chosen.len() < fakes.len() { format!(" {} of {} pictures.", chosen.len(), fakes.len()) } else { String::new() };
         let _ = write!(
             html,
-            "<h2>Over training</h2>\n<p class=\"soft\">{left_out}the same noise each time, through the averaged generator.</p>\n<div class=\"strip\">\n"
+            "<h2>Over training</h2>\n<p class=\"soft lead\">The same noise each time, through the averaged generator.{left_out}</p>\n<div class=\"strip\">\n"
         );
         for index in chosen {
             let (images, path) = &fakes[index];
