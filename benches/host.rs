@@ -17,7 +17,7 @@ use ganymede::gan::trainer::{self, Trainer};
 use ganymede::gpu::testing;
 use ganymede::gpu::{Gpu, GpuOptions};
 use ganymede::graph::lower::Caps;
-use ganymede::nn::presets::preset;
+use ganymede::run::presets::preset;
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn main() {
 
 fn config(name: &str, batch: usize) -> GanConfig {
     let preset = preset(name).expect("a preset of that name");
-    GanConfig::of_preset(preset, 1, batch)
+    preset.gan_config(1, batch)
 }
 
 /// From networks to a list of dispatches: building, differentiating, fusing, lowering, assigning buffers.

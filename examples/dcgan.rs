@@ -6,12 +6,11 @@
 
 use ganymede::data::{self, LoadOptions};
 use ganymede::error::Result;
-use ganymede::gan::config::GanConfig;
 use ganymede::gan::step::{Inputs, Z_STREAM};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::{Clock, Gpu, GpuOptions};
-use ganymede::nn::presets::preset;
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
+use ganymede::run::presets::preset;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,9 +20,9 @@ fn main() -> Result<()> {
     let steps: u32 = args.next().and_then(|n| n.parse().ok()).unwrap_or(200);
     let picture = args.next().unwrap_or_else(|| "fakes.png".into());
 
-    let side = preset.image;
+    let side = preset.image();
     let data = data::load("builtin:digits", &LoadOptions { pad_to: Some((side, side)), ..LoadOptions::default() })?;
-    let config = GanConfig::of_preset(preset, data.channels, preset.batch);
+    let config = preset.gan_config(data.channels, preset.batch());
 
     let gpu = Arc::new(Gpu::open(&GpuOptions::default())?);
     println!("{}", gpu.adapter_summary());
@@ -36,7 +35,7 @@ fn main() -> Result<()> {
         let start = Instant::now();
         trainer.run_steps(tick)?;
         let stats = trainer.tick_stats()?;
-        let rate = tick as f64 * preset.batch as f64 / start.elapsed().as_secs_f64();
+        let rate = tick as f64 * preset.batch() as f64 / start.elapsed().as_secs_f64();
         let text: Vec<String> = stats.iter().map(|(stat, s)| format!("{} {:.3}", stat.name(), s.mean)).collect();
         println!("step {:>5}  {rate:6.1} images/s  {}", trainer.position().step, text.join("  "));
         left -= tick;
@@ -57,7 +56,8 @@ fn main() -> Result<()> {
 
     // The z of a grid: the same numbers on the host as on the device.
     let source = Source { seed: 1, stream: Z_STREAM };
-    let z: Vec<f32> = noise_twin(source, Distribution::Normal, 0, 64 * preset.z_dim).into_iter().map(|v| v as f32).collect();
+    let z: Vec<f32> =
+        noise_twin(source, Distribution::Normal, 0, 64 * preset.config.generator.z as usize).into_iter().map(|v| v as f32).collect();
     let images = trainer.sample(&z)?;
     ganymede::run::grid::write(std::path::Path::new(&picture), &images, 8, 8)
 }

@@ -21,9 +21,9 @@ use ganymede::eval::swd::{DEFAULT_PROJECTIONS, gap_closed, sliced_wasserstein};
 use ganymede::gan::step::{Inputs, Z_STREAM};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::{Gpu, GpuOptions};
-use ganymede::nn::presets::preset;
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
-use ganymede::run::config::{Given, Layers, TrainConfig};
+use ganymede::run::config::TrainConfig;
+use ganymede::run::layers::Layers;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,7 +32,7 @@ use std::time::Instant;
 const PROJECTION_SEED: u64 = 0;
 
 struct Options {
-    given: Given,
+    given: Layers,
     seeds: Vec<u64>,
     images: usize,
     require: f64,
@@ -57,8 +57,8 @@ fn run() -> Result<bool> {
     let mut worst = f64::INFINITY;
     for &seed in &options.seeds {
         let mut given = options.given.clone();
-        given.training.seed = Some(seed);
-        let config = Layers { flags: given, file: None }.resolve(None)?;
+        given.flag("--seeds", "training.seed", Some(seed as i64));
+        let config = given.resolve(None)?;
         worst = worst.min(measure(&gpu, &config, options.images)?);
     }
     println!("worst of {} seeds: {:.1} % of the gap closed, {:.1} % required", options.seeds.len(), 100.0 * worst, 100.0 * options.require);
@@ -66,16 +66,20 @@ fn run() -> Result<bool> {
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options { given: Given::default(), seeds: vec![0, 1, 2], images: 2000, require: 0.8 };
+    let mut options = Options { given: Layers::default(), seeds: vec![0, 1, 2], images: 2000, require: 0.8 };
     while let Some(flag) = args.next() {
         let value = args.next().ok_or_else(|| Error::input(format!("{flag} needs a value")))?;
         let given = &mut options.given;
         match flag.as_str() {
-            "--preset" => given.networks.preset = Some(value),
-            "--data" => given.data.source = Some(value),
-            "--batch" => given.training.batch = Some(number(&flag, &value)?),
-            "--lr" => (given.training.lr_g, given.training.lr_d) = (Some(number(&flag, &value)?), Some(number(&flag, &value)?)),
-            "--steps" => given.run.steps = Some(Some(number(&flag, &value)?)),
+            "--preset" => given.flag("--preset", "preset", Some(value)),
+            "--data" => given.flag("--data", "data.source", Some(value)),
+            "--batch" => given.flag("--batch", "training.batch", Some(number::<u32>(&flag, &value)?)),
+            "--lr" => {
+                let lr: f64 = number(&flag, &value)?;
+                given.flag("--lr", "generator.optimizer.lr", Some(lr));
+                given.flag("--lr", "discriminator.optimizer.lr", Some(lr));
+            }
+            "--steps" => given.flag("--steps", "run.steps", Some(number::<u32>(&flag, &value)?)),
             "--seeds" => options.seeds = value.split(',').map(|seed| number(&flag, seed)).collect::<Result<_>>()?,
             "--images" => options.images = number(&flag, &value)?,
             "--require" => options.require = number(&flag, &value)?,
@@ -92,14 +96,15 @@ fn number<T: std::str::FromStr>(flag: &str, value: &str) -> Result<T> {
 /// Trains once, prints a line, and returns the share of the gap that was closed.
 fn measure(gpu: &Arc<Gpu>, config: &TrainConfig, images: usize) -> Result<f64> {
     let (source, seed) = (&config.data.source, config.training.seed);
-    let side = preset(&config.networks.preset)?.image;
+    let side = config.data.size.map_or(0, |size| size as usize);
     let load = |split| data::load(source, &LoadOptions { seed, split, pad_to: Some((side, side)) });
     let (train, test) = (load(Split::Train)?, load(Split::Test)?);
     let n = images.min(train.count).min(test.count);
     let held_out = test.gather_f32(0..n);
     let distance = |other: &[f32]| sliced_wasserstein(&held_out, other, test.image_len(), DEFAULT_PROJECTIONS, PROJECTION_SEED);
 
-    let mut trainer = Trainer::new(gpu.clone(), config.recipe().gan_config(train.channels)?, &Inputs::Device { images: train.count })?;
+    let mut trainer =
+        Trainer::new(gpu.clone(), config.recipe().gan_config(&[train.channels, side, side]), &Inputs::Device { images: train.count })?;
     trainer.upload_data(&train.images)?;
     let initial = distance(&samples(&trainer, &train, n)?)?;
     let floor = distance(&train.gather_f32(0..n))?;
@@ -114,7 +119,7 @@ fn measure(gpu: &Arc<Gpu>, config: &TrainConfig, images: usize) -> Result<f64> {
     let closed = gap_closed(initial, last, floor)?;
     println!(
         "{} on {source}, seed {seed}, {steps} steps of {} in {seconds:.1} s, {n} images: initial {initial:.5}, floor {floor:.5}, final {last:.5}, {:.1} % closed",
-        config.networks.preset,
+        config.preset,
         config.training.batch,
         100.0 * closed
     );

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use ganymede::run::checkpoint;
-use ganymede::run::config::{Layers, TrainConfig};
+use ganymede::run::config::TrainConfig;
 use ganymede::run::folder::RunFolder;
+use ganymede::run::layers::Layers;
 use ganymede::run::state::{DataId, HostTensor, TrainState};
 
 fn ganymede(folder: &Path, args: &[&str]) -> Output {
@@ -170,12 +171,12 @@ fn bad_config_files() {
     let train = |file: &str, needles: &[&str]| refused(dir.path(), &["train", "--config", file], needles);
     train("none.toml", &["cannot read the config file none.toml: No such file"]);
     train(".", &["cannot read the config file .: it is not a file"]);
-    write("key.toml", b"[training]\nlr = 0.1\n");
-    train("key.toml", &["key.toml:2:1: unknown key lr in [training]; did you mean lr_g?"]);
+    write("key.toml", b"[training]\nbacth = 1\n");
+    train("key.toml", &["key.toml:2:1: unknown key bacth in [training]; did you mean batch?"]);
     write("type.toml", b"[training]\nbatch = \"x\"\n");
-    train("type.toml", &["type.toml:2:9: training.batch: ", "expected a whole number"]);
-    write("value.toml", b"[training]\nlr_g = nan\n");
-    train("value.toml", &["value.toml: training.lr_g: got NaN"]);
+    train("type.toml", &["type.toml:2:1: training.batch: ", "expected a whole number"]);
+    write("value.toml", b"[generator.optimizer]\nlr = nan\n");
+    train("value.toml", &["value.toml:2:1: generator.optimizer.lr: got NaN"]);
     write("binary.toml", b"\xff\xfe\x00");
     train("binary.toml", &["binary.toml: it is not UTF-8 text (byte 0)"]);
     write("large.toml", &vec![b'#'; (1 << 20) + 1]);
@@ -356,7 +357,7 @@ fn a_dry_run_says_what_would_be_done() {
         "source = \"builtin:digits\"",
         "preset = \"dcgan-28-small\"",
         &format!("batch = {}", training.batch),
-        "lr_g = 0.0002",
+        "lr = 0.0002",
         "beta1 = 0.5",
         &format!("kimg = {kimg}"),
         &format!("Run folder: runs/00000-digits-dcgan-28-small-b{}", training.batch),

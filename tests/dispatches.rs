@@ -4,7 +4,7 @@ use ganymede::gan::config::GanConfig;
 use ganymede::gan::step::Inputs;
 use ganymede::gan::trainer;
 use ganymede::graph::lower::Caps;
-use ganymede::nn::presets::PRESETS;
+use ganymede::run::presets::PRESETS;
 use std::collections::BTreeMap;
 
 /// Most dispatches of a preset's step: (preset, channels of an image, on a GPU, on a software adapter). On a GPU, a product that is split to fill
@@ -14,7 +14,7 @@ const MOST: [(&str, usize, usize, usize); 5] =
 
 fn config(name: &str, channels: usize) -> GanConfig {
     let preset = PRESETS.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no preset is called {name}"));
-    GanConfig::of_preset(preset, channels, preset.batch)
+    preset.gan_config(channels, preset.batch())
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn equal_commands_write_equal_bytes() {
 fn a_stopped_and_resumed_run_equals_an_uninterrupted_one() {
     let Some(bench) = Bench::new() else { return };
     // Two discriminator updates a step, rates that fall to zero before the end, and rates of their own for the two networks.
-    let hard = "[training]\nd_steps = 2\nlr_horizon_kimg = 0.044\nlr_d = 0.001\nlr_g = 0.0005\n";
+    let hard = "[training]\nd_steps = 2\n[discriminator.optimizer]\nlr = 0.001\n[generator.optimizer]\nlr = 0.0005\n";
     fs::write(bench.path("hard.toml"), hard).expect("written");
     fs::write(bench.path("plain.toml"), "").expect("written");
     let mut ends = BTreeSet::new();
@@ -490,7 +490,7 @@ fn checkpoints_that_do_not_belong() {
         fs::create_dir_all(bench.path(folder)).expect("made");
         relative(&checkpoint::write(&bench.path(folder), &state, 9).expect("written"))
     };
-    let other = write("other", &|state| state.recipe.networks.preset = "mlp".into());
+    let other = write("other", &|state| state.recipe.preset = "mlp".into());
     let text = bench.fails(&["sample", "--model", &other], 2);
     assert!(text.contains(&format!("{other}: tensor G_ema.")), "{text}");
     let text = bench.fails(&["train", "--fork", &other, "--steps", "20"], 2);

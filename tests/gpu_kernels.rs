@@ -12,14 +12,15 @@ use ganymede::gpu::{Gpu, GpuOptions, testing};
 use ganymede::graph::lower::Caps;
 use ganymede::graph::shape::Shape;
 use ganymede::graph::tensor::Tensor;
-use ganymede::nn::network::{InitScheme, Layer, Network};
-use ganymede::nn::presets::{PRESETS, preset};
+use ganymede::nn::layer::Layer;
+use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::HostData;
 use ganymede::plan::Plan;
+use ganymede::run::presets::{PRESETS, preset};
 
 fn preset_config(name: &str, channels: usize, batch: Option<usize>) -> GanConfig {
     let preset = preset(name).expect("a preset of that name");
-    GanConfig { seed: 3, ..GanConfig::of_preset(preset, channels, batch.unwrap_or(preset.batch)) }
+    GanConfig { seed: 3, ..preset.gan_config(channels, batch.unwrap_or(preset.batch())) }
 }
 
 /// Floating-point operations of the products of a plan, by kernel label.
@@ -33,7 +34,7 @@ fn products(plan: &Plan) -> BTreeMap<String, u64> {
 
 #[test]
 fn presets_run_on_tiles() {
-    for preset in PRESETS {
+    for preset in PRESETS.iter() {
         for channels in [1, 3] {
             let config = preset_config(preset.name, channels, None);
             let plan = trainer::plan(&config, &Inputs::Given, &Caps::minimal()).expect("presets compile");
@@ -54,21 +55,13 @@ fn presets_run_on_tiles() {
 
 /// A DCGAN for 16 x 16 images whose products take several tiles and splits, at channels that fill neither.
 fn dcgan() -> GanConfig {
-    let conv_t = |inputs, outputs, stride, padding| Layer::ConvTranspose2d {
-        inputs,
-        outputs,
-        kernel: 4,
-        stride,
-        padding,
-        output_padding: 0,
-        bias: false,
-    };
-    let conv = |inputs, outputs, stride, padding| Layer::Conv2d { inputs, outputs, kernel: 4, stride, padding, bias: false };
-    let (norm, leaky) = (|features| Layer::BatchNorm { features }, Layer::LeakyRelu(0.2));
-    let g =
-        vec![conv_t(20, 72, 1, 0), norm(72), Layer::Relu, conv_t(72, 20, 2, 1), norm(20), Layer::Relu, conv_t(20, 3, 2, 1), Layer::Tanh];
-    let d = vec![conv(3, 20, 2, 1), leaky, conv(20, 72, 2, 1), norm(72), leaky, conv(72, 1, 1, 0)];
-    let network = |name: &str, input: Vec<usize>, layers| Network { name: name.into(), input, layers, init: InitScheme::Dcgan };
+    let conv_t = |channels: usize, stride, padding| Layer::conv_transpose2d(channels, 4, stride, padding).without_bias();
+    let conv = |channels: usize, stride, padding| Layer::conv2d(channels, 4, stride, padding).without_bias();
+    let (norm, leaky) = (Layer::batch_norm, || Layer::leaky_relu(0.2));
+    let g = vec![conv_t(72, 1, 0), norm(), Layer::relu(), conv_t(20, 2, 1), norm(), Layer::relu(), conv_t(3, 2, 1), Layer::tanh()];
+    let d = vec![conv(20, 2, 1), leaky(), conv(72, 2, 1), norm(), leaky(), conv(1, 1, 0)];
+    let network =
+        |name: &str, input: Vec<usize>, layers| Network { name: name.into(), input, layers, data: Vec::new(), init: InitScheme::Dcgan };
     GanConfig { seed: 3, ..GanConfig::new(network("G", vec![20], g), network("D", vec![3, 16, 16], d), 10) }
 }
 

@@ -8,9 +8,10 @@ use ganymede::gan::step::Inputs;
 use ganymede::gan::trainer::{self, Trainer};
 use ganymede::gpu::{Gpu, GpuOptions, testing};
 use ganymede::graph::lower::Caps;
-use ganymede::nn::network::{InitScheme, Layer, Network};
-use ganymede::nn::presets::preset;
+use ganymede::nn::layer::Layer;
+use ganymede::nn::network::{InitScheme, Network};
 use ganymede::plan::{Executor, Plan};
+use ganymede::run::presets::preset;
 
 /// A GPU of the test's own, so that other tests' buffers do not count. `None` where tests do not use one.
 fn gpu() -> Option<Arc<Gpu>> {
@@ -22,7 +23,7 @@ fn gpu() -> Option<Arc<Gpu>> {
 
 fn config(name: &str, batch: usize) -> GanConfig {
     let preset = preset(name).expect("the preset exists");
-    GanConfig::of_preset(preset, 1, batch)
+    preset.gan_config(1, batch)
 }
 
 const IMAGES: usize = 1000;
@@ -114,14 +115,19 @@ fn training_does_not_grow() {
 
 /// A dense GAN for 28x28 images, as small as it gets.
 fn tiny() -> GanConfig {
-    let network =
-        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::PyTorch };
-    let linear = |inputs, outputs| Layer::Linear { inputs, outputs, bias: true };
-    let leaky = Layer::LeakyRelu(0.2);
-    let unflatten = Layer::Unflatten { channels: 1, height: 28, width: 28 };
+    let network = |name: &str, input: &[usize], layers| Network {
+        name: name.into(),
+        input: input.to_vec(),
+        layers,
+        data: Vec::new(),
+        init: InitScheme::PyTorch,
+    };
+    let linear = |features: usize| Layer::linear(features);
+    let leaky = || Layer::leaky_relu(0.2);
+    let unflatten = Layer::unflatten([1, 28, 28]);
     GanConfig {
-        generator: network("G", &[8], vec![linear(8, 16), leaky, linear(16, 784), Layer::Tanh, unflatten]),
-        discriminator: network("D", &[1, 28, 28], vec![Layer::Flatten, linear(784, 16), leaky, linear(16, 1)]),
+        generator: network("G", &[8], vec![linear(16), leaky(), linear(784), Layer::tanh(), unflatten]),
+        discriminator: network("D", &[1, 28, 28], vec![Layer::flatten(), linear(16), leaky(), linear(1)]),
         z_dim: 8,
         ..config("mlp", 4)
     }

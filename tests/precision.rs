@@ -12,7 +12,8 @@ use ganymede::gpu::kernel::Bind;
 use ganymede::gpu::{Gpu, GpuOptions, testing};
 use ganymede::graph::lower::Caps;
 use ganymede::graph::precision::Precision;
-use ganymede::nn::network::{InitScheme, Layer, Network};
+use ganymede::nn::layer::Layer;
+use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::HostData;
 use ganymede::plan::Plan;
 
@@ -20,30 +21,18 @@ const BATCH: usize = 16;
 
 /// A DCGAN of 28x28 images small enough for a software adapter, with products of every kind that reads f16.
 fn config(precision: Precision, micro_batch: usize) -> GanConfig {
-    let conv = |inputs, outputs, kernel, stride, padding| Layer::Conv2d { inputs, outputs, kernel, stride, padding, bias: false };
-    let conv_t = |inputs, outputs, kernel, stride, padding| Layer::ConvTranspose2d {
-        inputs,
-        outputs,
-        kernel,
-        stride,
-        padding,
-        output_padding: 0,
-        bias: false,
+    let conv = |channels: usize, kernel, stride, padding| Layer::conv2d(channels, kernel, stride, padding).without_bias();
+    let conv_t = |channels: usize, kernel, stride, padding| Layer::conv_transpose2d(channels, kernel, stride, padding).without_bias();
+    let (norm, leaky) = (Layer::batch_norm, || Layer::leaky_relu(0.2));
+    let g = vec![conv_t(24, 7, 1, 0), norm(), Layer::relu(), conv_t(12, 4, 2, 1), norm(), Layer::relu(), conv_t(1, 4, 2, 1), Layer::tanh()];
+    let d = vec![conv(12, 4, 2, 1), leaky(), conv(24, 4, 2, 1), norm(), leaky(), conv(1, 7, 1, 0)];
+    let network = |name: &str, input: &[usize], layers| Network {
+        name: name.into(),
+        input: input.to_vec(),
+        layers,
+        data: Vec::new(),
+        init: InitScheme::Dcgan,
     };
-    let (norm, leaky) = (|features| Layer::BatchNorm { features }, Layer::LeakyRelu(0.2));
-    let g = vec![
-        conv_t(20, 24, 7, 1, 0),
-        norm(24),
-        Layer::Relu,
-        conv_t(24, 12, 4, 2, 1),
-        norm(12),
-        Layer::Relu,
-        conv_t(12, 1, 4, 2, 1),
-        Layer::Tanh,
-    ];
-    let d = vec![conv(1, 12, 4, 2, 1), leaky, conv(12, 24, 4, 2, 1), norm(24), leaky, conv(24, 1, 7, 1, 0)];
-    let network =
-        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::Dcgan };
     GanConfig {
         micro_batch,
         ema_half_life_kimg: 0.1,

@@ -15,16 +15,16 @@ use ganymede::gan::trainer;
 use ganymede::gpu::testing;
 use ganymede::graph::lower::Caps;
 use ganymede::graph::shape::Shape;
-use ganymede::nn::presets::{PRESETS, Preset};
 use ganymede::ops;
 use ganymede::ops::elementwise::tanh;
 use ganymede::ops::matmul::matmul;
 use ganymede::plan::label::Label;
+use ganymede::run::presets::{PRESETS, Preset};
 use serde_json::Value;
 
 /// A preset's training with `d_steps` updates of the discriminator a step, in `parts` micro-batches each.
 fn config(preset: &Preset, d_steps: usize, parts: usize) -> GanConfig {
-    GanConfig { micro_batch: preset.batch / parts, d_steps, ..GanConfig::of_preset(preset, 1, preset.batch) }
+    GanConfig { micro_batch: preset.batch() / parts, d_steps, ..preset.gan_config(1, preset.batch()) }
 }
 
 #[test]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ganymede::error::{Error, Result};
 use ganymede::run::checkpoint;
-use ganymede::run::config::{ConfigFile, Given, Layers, TrainConfig};
+use ganymede::run::config::TrainConfig;
 use ganymede::run::folder::{self, RunFolder};
 use ganymede::run::grid::Images;
+use ganymede::run::layers::Layers;
 use ganymede::run::log::Log;
 use ganymede::run::signal::Stop;
 use ganymede::run::state::{DataId, HostTensor, Tensors, TrainState};
@@ -65,7 +66,7 @@ impl Fake {
             images_seen: 0,
             batch: t.batch.into(),
             seed: t.seed,
-            lr: t.lr_g,
+            lr: config.generator.optimizer.lr,
             faults,
             pending: None,
         }
@@ -181,15 +182,15 @@ fn data_id() -> DataId {
 
 /// Settings: 8 images a batch, a tick of 10 steps, a snapshot every 3 ticks.
 fn config(outdir: &Path, steps: u64) -> TrainConfig {
-    let mut flags = Given::default();
-    flags.training.batch = Some(8);
-    flags.run.steps = Some(Some(steps));
-    flags.run.tick_kimg = Some(0.08);
-    flags.run.snap_ticks = Some(3);
-    flags.run.keep = Some(100);
-    flags.run.steps_per_submit = Some(1);
-    flags.run.outdir = Some(outdir.to_str().unwrap().to_string());
-    Layers { flags, file: None }.resolve(None).unwrap()
+    let mut layers = Layers::default();
+    layers.flag("--batch", "training.batch", Some(8));
+    layers.flag("--steps", "run.steps", Some(i64::try_from(steps).unwrap()));
+    layers.flag("--tick", "run.tick_kimg", Some(0.08));
+    layers.flag("--snap", "run.snap_ticks", Some(3));
+    layers.flag("--keep", "run.keep", Some(100));
+    layers.flag("--set", "run.steps_per_submit", Some(1));
+    layers.flag("--outdir", "run.outdir", outdir.to_str());
+    layers.resolve(None).unwrap()
 }
 
 /// How one process runs.
@@ -318,7 +319,7 @@ fn a_run_leaves_the_files_it_should() {
     assert_eq!((&stats[6]["steps"], &stats[7]["steps"], &stats[7]["partial"]), (&10.into(), &5.into(), &true.into()));
     let log = fs::read_to_string(path.join("log.txt")).unwrap();
     assert!(log.starts_with("       0 | start\n") && log.contains("      75 | Finished: 0.6 kimg"), "{log}");
-    assert_eq!(ConfigFile::read(&path.join("config.toml")).unwrap().resolve().unwrap(), config(dir.path(), 75));
+    assert_eq!(Layers::of_file(&path.join("config.toml")).unwrap().resolve(None).unwrap(), config(dir.path(), 75));
 }
 
 #[test]
@@ -345,10 +346,10 @@ fn equal_runs_write_equal_checkpoints_whatever_may_differ_between_them() {
 fn a_config_file_reproduces_its_run() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = config(dir.path(), 40);
-    settings.training.lr_g = 0.1 + 0.2;
+    settings.generator.optimizer.lr = 0.1 + 0.2;
     let (first, outcome) = Process::default().fresh(&settings);
     outcome.unwrap();
-    let again = ConfigFile::read(&first.join("config.toml")).unwrap().resolve().unwrap();
+    let again = Layers::of_file(&first.join("config.toml")).unwrap().resolve(None).unwrap();
     let (second, outcome) = Process::default().fresh(&again);
     outcome.unwrap();
     assert_ne!(first, second);
@@ -542,7 +543,7 @@ fn a_fork_is_a_new_run_that_begins_where_the_checkpoint_is() {
     let before = checkpoints(&parent);
     let file = parent.join(checkpoint::file_name(240));
     let mut settings = config(dir.path(), 75);
-    (settings.training.batch, settings.training.lr_g, settings.run.steps, settings.run.kimg) = (16, 0.5, None, Some(0.6));
+    (settings.training.batch, settings.generator.optimizer.lr, settings.run.steps, settings.run.kimg) = (16, 0.5, None, Some(0.6));
     let fork = || {
         let folder = RunFolder::create(dir.path(), "digits", "mlp", 16, "fork").unwrap();
         Process::stop_after(3).run(&folder, &settings, Origin::Fork(file.clone(), checkpoint::read(&file).unwrap())).unwrap();

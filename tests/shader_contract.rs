@@ -12,7 +12,7 @@ use ganymede::gpu::kernel::{Bind, Dispatch, Feature, Kernel};
 use ganymede::gpu::step::StepRow;
 use ganymede::graph::lower::Caps;
 use ganymede::graph::precision::Precision;
-use ganymede::nn::presets::PRESETS;
+use ganymede::run::presets::PRESETS;
 use naga::back::{PipelineConstants, hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -78,9 +78,9 @@ fn specialisations() -> Vec<Specialisation> {
 /// Every dispatch of one training step of every preset, on grey and on colour images.
 fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
     let mut dispatches = Vec::new();
-    for preset in PRESETS {
+    for preset in PRESETS.iter() {
         for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
-            let config = GanConfig { precision, ..GanConfig::of_preset(preset, channels, preset.batch) };
+            let config = GanConfig { precision, ..preset.gan_config(channels, preset.batch()) };
             // What draws z and gathers batches on the device comes with the kernel cases, in all its switches.
             let plan = trainer::plan(&config, &Inputs::Given, caps)?;
             dispatches.extend(plan.dispatches.into_iter().map(|(_, dispatch)| dispatch));

@@ -15,7 +15,8 @@ use ganymede::gpu::{Gpu, GpuOptions, testing};
 use ganymede::graph::lower::Operand;
 use ganymede::graph::shape::Shape;
 use ganymede::graph::tensor::Tensor;
-use ganymede::nn::network::{InitScheme, Layer, Network};
+use ganymede::nn::layer::Layer;
+use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::{HostData, HostTensor};
 use ganymede::ops::gather::{self, Latent, Resident, Storage};
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
@@ -45,22 +46,26 @@ fn images() -> Vec<u8> {
     (0..IMAGES).flat_map(|i| (0..256).map(move |p| pixel(i, p / 16, p % 16))).collect()
 }
 
-fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
-    Layer::Conv2d { inputs, outputs, kernel, stride, padding, bias: false }
+fn conv(channels: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
+    Layer::conv2d(channels, kernel, stride, padding).without_bias()
 }
 
-fn conv_t(inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
-    Layer::ConvTranspose2d { inputs, outputs, kernel, stride, padding, output_padding: 0, bias: false }
+fn conv_t(channels: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
+    Layer::conv_transpose2d(channels, kernel, stride, padding).without_bias()
 }
 
 /// A small DCGAN for 16x16 images, with every kind of layer and no width that is a multiple of four.
 fn config() -> GanConfig {
-    let (norm, leaky) = (|features| Layer::BatchNorm { features }, Layer::LeakyRelu(0.2));
-    let g =
-        vec![conv_t(6, 7, 4, 1, 0), norm(7), Layer::Relu, conv_t(7, 5, 4, 2, 1), norm(5), Layer::Relu, conv_t(5, 1, 4, 2, 1), Layer::Tanh];
-    let d = vec![conv(1, 5, 4, 2, 1), leaky, conv(5, 6, 4, 2, 1), norm(6), leaky, conv(6, 1, 4, 1, 0)];
-    let network =
-        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::Dcgan };
+    let (norm, leaky) = (Layer::batch_norm, || Layer::leaky_relu(0.2));
+    let g = vec![conv_t(7, 4, 1, 0), norm(), Layer::relu(), conv_t(5, 4, 2, 1), norm(), Layer::relu(), conv_t(1, 4, 2, 1), Layer::tanh()];
+    let d = vec![conv(5, 4, 2, 1), leaky(), conv(6, 4, 2, 1), norm(), leaky(), conv(1, 4, 1, 0)];
+    let network = |name: &str, input: &[usize], layers| Network {
+        name: name.into(),
+        input: input.to_vec(),
+        layers,
+        data: Vec::new(),
+        init: InitScheme::Dcgan,
+    };
     GanConfig {
         ema_half_life_kimg: 0.01,
         ema_ramp: 1.0,
@@ -244,13 +249,18 @@ fn adams_first_step_moves_weights_by_the_learning_rate_and_its_later_ones_by_the
 
 /// A dense GAN for 16x16 images, without batch norm.
 fn dense() -> GanConfig {
-    let network =
-        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::PyTorch };
-    let linear = |inputs, outputs| Layer::Linear { inputs, outputs, bias: true };
-    let (leaky, image) = (Layer::LeakyRelu(0.2), Layer::Unflatten { channels: 1, height: 16, width: 16 });
+    let network = |name: &str, input: &[usize], layers| Network {
+        name: name.into(),
+        input: input.to_vec(),
+        layers,
+        data: Vec::new(),
+        init: InitScheme::PyTorch,
+    };
+    let linear = |features: usize| Layer::linear(features);
+    let (leaky, image) = (|| Layer::leaky_relu(0.2), Layer::unflatten([1, 16, 16]));
     GanConfig {
-        generator: network("G", &[6], vec![linear(6, 24), leaky, linear(24, 256), Layer::Tanh, image]),
-        discriminator: network("D", &[1, 16, 16], vec![Layer::Flatten, linear(256, 24), leaky, linear(24, 1)]),
+        generator: network("G", &[6], vec![linear(24), leaky(), linear(256), Layer::tanh(), image]),
+        discriminator: network("D", &[1, 16, 16], vec![Layer::flatten(), linear(24), leaky(), linear(1)]),
         batch: 64,
         micro_batch: 64,
         d_steps: 2,
@@ -505,20 +515,16 @@ fn gap_closed_by_training(gpu: &Arc<Gpu>, seed: u64) -> f64 {
     let n = 500;
     let load = |split| data::load("builtin:digits?n=2000", &LoadOptions { seed, split, pad_to: None }).expect("built-in digits");
     let (train, test) = (load(Split::Train), load(Split::Test));
-    let (norm, leaky) = (|features| Layer::BatchNorm { features }, Layer::LeakyRelu(0.2));
-    let g = vec![
-        conv_t(16, 24, 7, 1, 0),
-        norm(24),
-        Layer::Relu,
-        conv_t(24, 12, 4, 2, 1),
-        norm(12),
-        Layer::Relu,
-        conv_t(12, 1, 4, 2, 1),
-        Layer::Tanh,
-    ];
-    let d = vec![conv(1, 12, 4, 2, 1), leaky, conv(12, 24, 4, 2, 1), norm(24), leaky, conv(24, 1, 7, 1, 0)];
-    let network =
-        |name: &str, input: &[usize], layers| Network { name: name.into(), input: input.to_vec(), layers, init: InitScheme::Dcgan };
+    let (norm, leaky) = (Layer::batch_norm, || Layer::leaky_relu(0.2));
+    let g = vec![conv_t(24, 7, 1, 0), norm(), Layer::relu(), conv_t(12, 4, 2, 1), norm(), Layer::relu(), conv_t(1, 4, 2, 1), Layer::tanh()];
+    let d = vec![conv(12, 4, 2, 1), leaky(), conv(24, 4, 2, 1), norm(), leaky(), conv(1, 7, 1, 0)];
+    let network = |name: &str, input: &[usize], layers| Network {
+        name: name.into(),
+        input: input.to_vec(),
+        layers,
+        data: Vec::new(),
+        init: InitScheme::Dcgan,
+    };
     let config = GanConfig {
         generator: network("G", &[16], g),
         discriminator: network("D", &[1, 28, 28], d),

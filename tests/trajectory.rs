@@ -11,7 +11,8 @@ use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::step::StepRow;
 use ganymede::gpu::{Gpu, GpuOptions, testing};
 use ganymede::graph::tensor::Tensor;
-use ganymede::nn::network::{InitScheme, Layer, Network};
+use ganymede::nn::layer::Layer;
+use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::HostData;
 use ganymede::ops::batch::ConcatBatch;
 use ganymede::ops::elementwise::Add;
@@ -37,6 +38,7 @@ impl Trajectory {
             name: name.to_string(),
             input: input.to_vec(),
             layers,
+            data: Vec::new(),
             init: InitScheme::PyTorch,
         };
         let real = Fixture::load(&format!("{name}_real"));
@@ -54,37 +56,29 @@ impl Trajectory {
     }
 
     fn dcgan() -> Self {
-        let conv_t = |inputs, outputs, stride, padding, bias| Layer::ConvTranspose2d {
-            inputs,
-            outputs,
-            kernel: 4,
-            stride,
-            padding,
-            output_padding: 0,
-            bias,
-        };
-        let conv = |inputs, outputs, stride, padding, bias| Layer::Conv2d { inputs, outputs, kernel: 4, stride, padding, bias };
-        let norm = |features| Layer::BatchNorm { features };
+        let conv_t = |channels: usize, stride, padding| Layer::conv_transpose2d(channels, 4, stride, padding);
+        let conv = |channels: usize, stride, padding| Layer::conv2d(channels, 4, stride, padding);
+        let norm = Layer::batch_norm;
         let generator = vec![
-            conv_t(10, 6, 1, 0, false),
-            norm(6),
-            Layer::Relu,
-            conv_t(6, 5, 2, 1, false),
-            norm(5),
-            Layer::Relu,
-            conv_t(5, 1, 2, 1, true),
-            Layer::Tanh,
+            conv_t(6, 1, 0).without_bias(),
+            norm(),
+            Layer::relu(),
+            conv_t(5, 2, 1).without_bias(),
+            norm(),
+            Layer::relu(),
+            conv_t(1, 2, 1),
+            Layer::tanh(),
         ];
-        let leaky = Layer::LeakyRelu(0.2);
-        let discriminator = vec![conv(1, 5, 2, 1, true), leaky, conv(5, 6, 2, 1, false), norm(6), leaky, conv(6, 1, 1, 0, false)];
+        let leaky = || Layer::leaky_relu(0.2);
+        let discriminator = vec![conv(5, 2, 1), leaky(), conv(6, 2, 1).without_bias(), norm(), leaky(), conv(1, 1, 0).without_bias()];
         Self::load("trajectory_dcgan", generator, discriminator)
     }
 
     fn mlp() -> Self {
-        let linear = |inputs, outputs| Layer::Linear { inputs, outputs, bias: true };
-        let leaky = Layer::LeakyRelu(0.2);
-        let generator = vec![linear(8, 16), leaky, linear(16, 25), Layer::Tanh];
-        let discriminator = vec![linear(25, 16), leaky, linear(16, 1)];
+        let linear = |features: usize| Layer::linear(features);
+        let leaky = || Layer::leaky_relu(0.2);
+        let generator = vec![linear(16), leaky(), linear(25), Layer::tanh()];
+        let discriminator = vec![linear(16), leaky(), linear(1)];
         Self::load("trajectory_mlp", generator, discriminator)
     }
 

@@ -14,7 +14,7 @@ use ganymede::gpu::testing;
 use ganymede::graph::variants::Variants;
 use ganymede::plan::ProductSite;
 use ganymede::run::checkpoint;
-use ganymede::run::config::{ConfigFile, Given, Layers};
+use ganymede::run::layers::Layers;
 use ganymede::tune::file::VariantsFile;
 
 /// The training step of every command here.
@@ -76,10 +76,11 @@ fn checkpoints(run: &Path) -> BTreeMap<u64, Vec<u8>> {
 /// The products of the step of [`MODEL`], with their candidates here. `None` where tests do not use a GPU, or where no product has a choice.
 fn sites() -> Option<Vec<ProductSite>> {
     let gpu = testing::gpu()?;
-    let mut flags = Given::default();
-    (flags.networks.preset, flags.training.batch) = (Some("mlp".into()), Some(4));
-    let config = Layers { flags, file: None }.resolve(None).expect("settings");
-    let gan = config.recipe().gan_config(1).expect("a preset");
+    let mut layers = Layers::default();
+    layers.flag("--preset", "preset", Some("mlp"));
+    layers.flag("--batch", "training.batch", Some(4));
+    let config = layers.resolve(None).expect("settings");
+    let gan = config.recipe().gan_config(&[1, 28, 28]);
     let mut sites = trainer::step_products(&gan, &Inputs::Device { images: 30 }, &gpu.caps()).expect("a step");
     sites.retain(|site| site.trials.len() > 1);
     (!sites.is_empty()).then_some(sites)
@@ -116,7 +117,7 @@ fn tuning_writes_a_table_that_plans_and_runs_take() {
     let plan = ok(dir.path(), &with("plan", &["--variants", "t.toml"]));
     assert!(plan.contains(&format!("Kernels: {} products as t.toml chooses\n", file.products.len())), "{plan}");
     let run = train(dir.path(), "runs", &["--variants", "t.toml"]);
-    let pinned = ConfigFile::read(&run.join("config.toml")).expect("settings").resolve().expect("settings").variants;
+    let pinned = Layers::of_file(&run.join("config.toml")).expect("settings").resolve(None).expect("settings").variants;
     assert_eq!(pinned.adapter.as_deref(), Some(gpu.adapter_name()));
     let kernels: BTreeMap<String, String> = file.products.into_iter().map(|(product, entry)| (product, entry.kernel)).collect();
     assert_eq!(pinned.kernels.kernels, kernels);

@@ -8,7 +8,6 @@ use super::values;
 use super::{Add, Options};
 use crate::data::{self, LoadOptions};
 use crate::error::{Error, Result};
-use crate::gan::config::GanConfig;
 use crate::gan::step::{self, Inputs};
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Bind;
@@ -16,12 +15,12 @@ use crate::gpu::step::StepRow;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::shape::Shape;
 use crate::graph::{Graph, NodeId};
-use crate::nn::presets::PRESETS;
 use crate::ops::case::{self, Case, CaseBuffer};
 use crate::ops::conv2d::Conv2d;
 use crate::ops::optimiser;
 use crate::ops::{self, random};
 use crate::plan::{Work, pieces};
+use crate::run::presets::PRESETS;
 use bytemuck::Zeroable;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -54,8 +53,8 @@ pub fn run(gpu: &Gpu, options: &Options, add: &mut Add) -> Result<()> {
     }
     let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
     for preset in options.presets(&names) {
-        let channels = data::load(&format!("{}?n=1", preset.data), &LoadOptions::default())?.channels;
-        let config = GanConfig::of_preset(preset, channels, options.batch(preset));
+        let channels = data::load(&format!("{}?n=1", preset.data()), &LoadOptions::default())?.channels;
+        let config = preset.gan_config(channels, options.batch(preset));
         let mut step = step::build(&config, &Inputs::Device { images: IMAGES }, caps.max_binding)?;
         for part in pieces(&mut step.program, &caps)? {
             let graph = &step.program.graph;

@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::graph::precision::Precision;
-use crate::nn::presets::{PRESETS, Preset};
+use crate::run::presets::{PRESETS, Preset};
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl Options {
     }
 
     fn batch(&self, preset: &Preset) -> usize {
-        self.batch.unwrap_or(preset.batch)
+        self.batch.unwrap_or(preset.batch())
     }
 }
 

@@ -6,11 +6,10 @@
 use super::step::images;
 use super::{Add, Better, Group, Measurement, Options};
 use crate::error::{Error, Result};
-use crate::gan::config::GanConfig;
 use crate::gan::step::Inputs;
 use crate::gan::trainer::Trainer;
 use crate::gpu::{Gpu, GpuOptions};
-use crate::nn::presets::{DEFAULT_PRESET, Preset};
+use crate::run::presets::{DEFAULT_PRESET, Preset};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -144,7 +143,7 @@ pub fn child(gpu: &GpuOptions, preset: &Preset, batch: Option<usize>, say: &mut 
     let gpu = Arc::new(Gpu::open(gpu)?);
     let open = start.elapsed().as_secs_f64();
     let data = images(preset)?;
-    let config = GanConfig::of_preset(preset, data.channels, batch.unwrap_or(preset.batch));
+    let config = preset.gan_config(data.channels, batch.unwrap_or(preset.batch()));
     let mut trainer = Trainer::new(gpu.clone(), config, &Inputs::Device { images: data.count })?;
     trainer.upload_data(&data.images)?;
     let build = start.elapsed().as_secs_f64() - open;

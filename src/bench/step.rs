@@ -10,7 +10,7 @@ use crate::gan::step::Inputs;
 use crate::gan::trainer::Trainer;
 use crate::gpu::{Clock, Gpu};
 use crate::graph::precision::Precision;
-use crate::nn::presets::Preset;
+use crate::run::presets::Preset;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ pub fn name(preset: &Preset, batch: usize) -> String {
 
 /// The preset's built-in data, at its size.
 pub fn images(preset: &Preset) -> Result<DataSet> {
-    data::load(preset.data, &LoadOptions { pad_to: Some((preset.image, preset.image)), ..LoadOptions::default() })
+    data::load(preset.data(), &LoadOptions { pad_to: Some((preset.image(), preset.image())), ..LoadOptions::default() })
 }
 
 fn measure(gpu: &Arc<Gpu>, options: &Options, preset: &Preset, name: &str) -> Result<Measurement> {
@@ -56,7 +56,7 @@ fn measure(gpu: &Arc<Gpu>, options: &Options, preset: &Preset, name: &str) -> Re
     let data = images(preset)?;
     let before = gpu.memory_allocated();
     let inputs = Inputs::Device { images: data.count };
-    let config = GanConfig { precision: options.precision, ..GanConfig::of_preset(preset, data.channels, batch) };
+    let config = GanConfig { precision: options.precision, ..preset.gan_config(data.channels, batch) };
     let settled = precision::settle(gpu, &config, &inputs)?;
     if settled.precision != options.precision {
         // Numbers of f32 under the name of f16 would be worse than none.

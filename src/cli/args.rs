@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gan::latent::Interpolation;
 use crate::graph::precision;
 use crate::profile;
-use crate::run::config::{ConfigFile, Given, Layers};
+use crate::run::layers::Layers;
 use crate::tune::file;
 
 /// Trains GANs on any GPU: the whole training step runs in hand-written compute shaders
@@ -35,8 +35,10 @@ pub enum Command {
     Tune(TuneArgs),
     /// Time every dispatch of a training step, and say what bounds it
     Profile(ProfileArgs),
-    /// List the presets
-    Presets,
+    /// Print the networks: layers, output shapes, parameters, work and memory
+    Summary(ModelArgs),
+    /// List the presets, or print one as a config file
+    Presets(PresetsArgs),
     /// Measure kernels, training steps and overheads on this machine's adapter
     Bench(Box<BenchArgs>),
 }
@@ -74,6 +76,9 @@ pub struct ModelArgs {
     /// Read settings from a file; flags win over it. A run's config.toml reproduces the run
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
+    /// Set any key of a config file, as in --set generator.optimizer.lr=1e-3; may be repeated, and wins over the file
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Images in a batch
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<u32>,
@@ -223,6 +228,16 @@ impl From<Interpolate> for Interpolation {
 pub enum Film {
     Pictures,
     Checkpoints,
+}
+
+#[derive(Debug, Args)]
+pub struct PresetsArgs {
+    /// Print this preset, as a file to begin with for --config
+    #[arg(long, value_name = "NAME", conflicts_with = "schema")]
+    pub show: Option<String>,
+    /// Print the JSON schema of config files, for editors that complete and check
+    #[arg(long)]
+    pub schema: bool,
 }
 
 #[derive(Debug, Args)]
@@ -440,27 +455,32 @@ impl DeviceArgs {
 }
 
 impl ModelArgs {
-    /// The settings that these flags give, and the `--config` file.
+    /// The settings that the `--config` file and these flags give.
     pub fn layers(&self) -> Result<Layers> {
-        let mut flags = Given::default();
-        flags.data.source = self.data.as_deref().map(utf8).transpose()?;
-        flags.networks.preset = self.preset.clone();
-        flags.training.batch = self.batch;
-        flags.training.micro_batch = self.micro_batch.map(Some);
-        flags.run.adapter = self.device.adapter.clone().map(Some);
-        flags.run.backend = self.device.backend_name().map(Some);
-        flags.run.memory_limit = self.memory_limit.map(Some);
-        flags.run.checked = self.device.checked.then_some(true);
-        Ok(Layers { flags, file: self.config.as_deref().map(ConfigFile::read).transpose()? })
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.file(path)?;
+        }
+        for assignment in &self.set {
+            layers.set(assignment)?;
+        }
+        layers.flag("--data", "data.source", self.data.as_deref().map(utf8).transpose()?);
+        layers.flag("--preset", "preset", self.preset.clone());
+        layers.flag("--batch", "training.batch", self.batch);
+        layers.flag("--micro-batch", "training.micro_batch", self.micro_batch);
+        layers.flag("--adapter", "run.adapter", self.device.adapter.clone());
+        layers.flag("--backend", "run.backend", self.device.backend_name());
+        layers.flag("--memory-limit", "run.memory_limit", self.memory_limit);
+        layers.flag("--checked", "run.checked", self.device.checked.then_some(true));
+        Ok(layers)
     }
 }
 
 impl ProfileArgs {
-    /// The settings that the flags give, and the `--config` file.
+    /// The settings that the `--config` file and the flags give.
     pub fn layers(&self) -> Result<Layers> {
         let mut layers = self.variants.onto(self.model.layers()?)?;
-        let preset = &mut layers.flags.networks.preset;
-        *preset = self.name.clone().or(preset.take());
+        layers.flag("PRESET", "preset", self.name.clone());
         Ok(layers)
     }
 }
@@ -468,35 +488,44 @@ impl ProfileArgs {
 impl VariantsArgs {
     /// `layers` with the table and the precision that the flags give.
     fn onto(&self, mut layers: Layers) -> Result<Layers> {
-        layers.flags.variants = self.variants.as_deref().map(file::setting).transpose()?;
-        layers.flags.training.precision = self.precision.map(Into::into);
+        let variants = self.variants.as_deref().map(file::setting).transpose()?;
+        layers.flag("--variants", "variants", variants.map(|variants| variants.value()).transpose()?);
+        layers.flag("--precision", "training.precision", self.precision.map(|precision| precision::Precision::from(precision).to_string()));
         Ok(layers)
     }
 }
 
 impl PlanArgs {
-    /// The settings that the flags give, and the `--config` file.
+    /// The settings that the `--config` file and the flags give.
     pub fn layers(&self) -> Result<Layers> {
         self.variants.onto(self.model.layers()?)
     }
 }
 
 impl TrainArgs {
-    /// The settings that the flags give, and the `--config` file.
+    /// The settings that the `--config` file and the flags give.
     pub fn layers(&self) -> Result<Layers> {
         let mut layers = self.variants.onto(self.model.layers()?)?;
-        let flags = &mut layers.flags;
-        flags.training.seed = self.seed;
-        (flags.training.lr_g, flags.training.lr_d) = (self.lr, self.lr);
-        flags.run.outdir = self.outdir.as_deref().map(utf8).transpose()?;
-        flags.run.kimg = self.kimg.map(Some);
-        flags.run.steps = self.steps.map(Some);
-        flags.run.tick_kimg = self.tick;
-        flags.run.snap_ticks = self.snap;
-        flags.run.keep = self.keep;
-        flags.run.desc = self.desc.clone();
+        layers.flag("--seed", "training.seed", self.seed.map(|seed| whole("--seed", seed)).transpose()?);
+        for network in ["generator", "discriminator"] {
+            layers.flag("--lr", &format!("{network}.optimizer.lr"), self.lr);
+        }
+        layers.flag("--outdir", "run.outdir", self.outdir.as_deref().map(utf8).transpose()?);
+        layers.flag("--kimg", "run.kimg", self.kimg);
+        layers.flag("--steps", "run.steps", self.steps.map(|steps| whole("--steps", steps)).transpose()?);
+        layers.flag("--tick", "run.tick_kimg", self.tick);
+        layers.flag("--snap", "run.snap_ticks", self.snap);
+        layers.flag("--keep", "run.keep", self.keep);
+        layers.flag("--desc", "run.desc", self.desc.clone());
         Ok(layers)
     }
+}
+
+/// A number as config files hold it.
+fn whole(flag: &str, number: u64) -> Result<i64> {
+    i64::try_from(number).map_err(|_| {
+        crate::error::Error::input(format!("{flag}: got {number}, expected at most {}, the largest integer of config.toml", i64::MAX))
+    })
 }
 
 fn utf8(path: &std::path::Path) -> Result<String> {
@@ -540,9 +569,10 @@ mod tests {
                     --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --precision f16 --checked";
         let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         let config = args.layers().unwrap().resolve(None).unwrap();
-        assert_eq!((config.data.source.as_str(), config.networks.preset.as_str()), ("builtin:shapes", "mlp"));
+        assert_eq!((config.data.source.as_str(), config.preset.as_str()), ("builtin:shapes", "mlp"));
         let t = &config.training;
-        assert_eq!((t.batch, t.micro_batch, t.seed, t.lr_g, t.lr_d), (8, Some(4), 3, 0.001, 0.001));
+        let lr = [config.generator.optimizer.lr, config.discriminator.optimizer.lr];
+        assert_eq!((t.batch, t.micro_batch, t.seed, lr), (8, Some(4), 3, [0.001; 2]));
         let r = &config.run;
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
@@ -555,7 +585,7 @@ mod tests {
         for line in ["ganymede profile mlp --batch 8", "ganymede profile --preset mlp --batch 8"] {
             let Command::Profile(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
             let config = args.layers().unwrap().resolve(None).unwrap();
-            assert_eq!((config.networks.preset.as_str(), config.training.batch, args.steps), ("mlp", 8, 10), "{line}");
+            assert_eq!((config.preset.as_str(), config.training.batch, args.steps), ("mlp", 8, 10), "{line}");
         }
     }
 }

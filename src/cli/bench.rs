@@ -5,7 +5,7 @@ use super::wiring;
 use crate::bench::{self, Group, Options, Report, compare};
 use crate::error::{Error, Result};
 use crate::gpu::{Backend, GpuOptions};
-use crate::nn::presets::preset;
+use crate::run::presets::preset;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;

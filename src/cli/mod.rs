@@ -20,6 +20,7 @@ mod plan;
 mod presets;
 mod profile;
 mod sample;
+mod summary;
 mod train;
 mod tune;
 mod wiring;
@@ -46,7 +47,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Plan(args) => plan::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Profile(args) => profile::run(&args),
-        Command::Presets => presets::run(),
+        Command::Presets(args) => presets::run(&args),
+        Command::Summary(args) => summary::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

@@ -9,9 +9,9 @@ use super::wiring::{self, SAMPLE_BATCH, Sampler};
 use super::{animate, print};
 use crate::error::{Error, Result};
 use crate::run::animation::Format;
-use crate::run::config::Layers;
 use crate::run::export::{self, Batch, Target};
 use crate::run::folder::{self, Found};
+use crate::run::layers::Layers;
 use crate::run::progress::Progress;
 use crate::run::state::{HostTensor, TrainState};
 use crate::run::{checkpoint, disk, grid};
@@ -181,7 +181,7 @@ pub(super) fn layout(seeds: Option<Seeds>, grid: Option<Grid>) -> Result<(Vec<u6
 
 /// Images of the data set that a checkpoint was trained on, for as many cells as the grid has.
 fn reals(found: &Found, path: &Path, state: &TrainState, grid: Grid) -> Result<crate::run::picture::Picture> {
-    let mut config = match folder::read_config(&found.folder)? {
+    let config = match folder::read_config(&found.folder)? {
         Some(config) => config,
         None if state.data.source.starts_with("builtin:") => {
             let mut config = Layers::default().resolve(None)?;
@@ -195,7 +195,7 @@ fn reals(found: &Found, path: &Path, state: &TrainState, grid: Grid) -> Result<c
             )));
         }
     };
-    (config.networks, config.training) = (state.recipe.networks.clone(), state.recipe.training.clone());
+    let config = config.with_recipe(state.recipe.clone());
     let data = wiring::open_data(&config)?;
     if data.id() != state.data {
         return Err(Error::input(format!(

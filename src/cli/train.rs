@@ -6,8 +6,9 @@ use super::args::TrainArgs;
 use super::wiring::{self, Data};
 use crate::error::{Error, Result};
 use crate::run::checkpoint;
-use crate::run::config::{Layers, Recipe, TrainConfig, VariantsConfig};
+use crate::run::config::TrainConfig;
 use crate::run::folder::{self, RunFolder};
+use crate::run::layers::Layers;
 use crate::run::log::Log;
 use crate::run::progress::{format_bytes, format_kimg};
 use crate::run::signal::Stop;
@@ -58,7 +59,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         (Some(folder), _) => folder.path().to_path_buf(),
         // A dry run opens no folder.
         (None, Some((path, _))) => path.parent().unwrap_or(Path::new(".")).to_path_buf(),
-        (None, None) => folder::next_path(outdir, data.name(), &config.networks.preset, config.training.batch, &config.run.desc)?,
+        (None, None) => folder::next_path(outdir, data.name(), &config.preset, config.training.batch, &config.run.desc)?,
     };
     log.line(&introduction(&config, &origin, &name, &data)?)?;
     log.line(&wiring::networks(&config, &data)?)?;
@@ -76,7 +77,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let folder = match folder {
         Some(folder) => folder,
         None => {
-            let folder = RunFolder::create(outdir, data.name(), &config.networks.preset, config.training.batch, &config.run.desc)?;
+            let folder = RunFolder::create(outdir, data.name(), &config.preset, config.training.batch, &config.run.desc)?;
             if folder.path() != name {
                 log.line(&format!("Run folder: {} (another run took the number meanwhile)", folder.path().display()))?;
             }
@@ -133,7 +134,8 @@ fn resume(layers: &Layers, what: &str, dry_run: bool) -> Result<Job> {
     let checkpoint = found.checkpoint.map(|path| checkpoint::read(&path).map(|state| (path, state)));
     let checkpoint = checkpoint.transpose().map_err(|error| name_older(error, &found.folder))?;
     if let Some((path, state)) = &checkpoint {
-        let edited = Layers::default().check_unchanged(&with_recipe(stored.clone(), state), &stored, &found.folder, None).is_err();
+        let edited =
+            Layers::default().check_unchanged(&stored.clone().with_recipe(state.recipe.clone()), &stored, &found.folder, None).is_err();
         if edited {
             return Err(Error::input(format!(
                 "{} differs from what {} was trained with; undo the change, or start a new run with `--fork {}` and flags",
@@ -161,8 +163,7 @@ fn fork(layers: &Layers, what: &str) -> Result<Job> {
     let base = match folder::read_config(&found.folder)? {
         Some(stored) => stored,
         None => {
-            let given = layers.flags.data.source.is_some() || layers.file.as_ref().is_some_and(|file| file.given.data.source.is_some());
-            if !given && !state.data.source.starts_with("builtin:") {
+            if layers.value("data.source").is_none() && !state.data.source.starts_with("builtin:") {
                 return Err(Error::input(format!("{} does not say where its data set is; give it with --data", path.display())));
             }
             let mut base = Layers::default().resolve(None)?;
@@ -172,23 +173,16 @@ fn fork(layers: &Layers, what: &str) -> Result<Job> {
             base
         }
     };
-    let mut config = layers.resolve(Some(&with_recipe(base, &state)))?;
-    if layers.flags.run.desc.is_none() {
+    let mut config = layers.resolve(Some(&base.with_recipe(state.recipe.clone())))?;
+    if layers.value("run.desc").is_none() {
         config.run.desc.clear();
     }
     Ok(Job { config, origin: Origin::Fork(path, state), folder: None })
 }
 
-/// `config` with what a checkpoint says of training.
-fn with_recipe(config: TrainConfig, state: &TrainState) -> TrainConfig {
-    let Recipe { networks, training, variants } = state.recipe.clone();
-    TrainConfig { networks, training, variants: VariantsConfig { kernels: variants, ..config.variants }, ..config }
-}
-
 /// Where runs are looked up by name.
 fn outdir(layers: &Layers) -> PathBuf {
-    let file = layers.file.as_ref().and_then(|file| file.given.run.outdir.clone());
-    PathBuf::from(layers.flags.run.outdir.clone().or(file).unwrap_or_else(|| "runs".to_string()))
+    PathBuf::from(layers.text_of("run.outdir").unwrap_or_else(|| "runs".to_string()))
 }
 
 /// Adds to the error of an unreadable checkpoint which older one there is.

@@ -25,7 +25,7 @@ pub fn run(args: &TuneArgs) -> Result<()> {
         return Err(Error::input("--seconds: no product was timed; give more seconds"));
     }
     file.write(&args.out)?;
-    let (preset, batch) = (&config.networks.preset, config.training.batch);
+    let (preset, batch) = (&config.preset, config.training.batch);
     super::print(&format!("Wrote {0}; to use it: ganymede train --preset {preset} --batch {batch} --variants {0}", args.out.display()))
 }
 

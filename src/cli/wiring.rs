@@ -11,7 +11,6 @@ use crate::gan::trainer::{self, PendingStats, Trainer};
 use crate::gpu::{Backend, CaptureTool, Gpu, GpuOptions, describe_devices};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
-use crate::nn::presets::preset;
 use crate::nn::summary;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
@@ -42,6 +41,11 @@ impl Data {
     /// What identifies it in a checkpoint.
     pub fn id(&self) -> DataId {
         self.id.clone()
+    }
+
+    /// Shape of an image: (C, H, W).
+    fn sample(&self) -> [usize; 3] {
+        [self.set.channels, self.set.height, self.set.width]
     }
 
     /// Short name for the run folder: `digits`, `fashion-mnist`.
@@ -84,14 +88,13 @@ impl Data {
 /// [`Error::Input`] naming the file at fault.
 pub fn open_data(config: &TrainConfig) -> Result<Data> {
     let source = &config.data.source;
-    let preset = preset(&config.networks.preset)?;
     let set = data::load(source, &LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None })?;
     let size = (set.height, set.width);
-    let side = preset.image;
+    let side = config.data.size.map_or(size.0.max(size.1), |size| size as usize);
     if size.0 > side || size.1 > side {
         return Err(Error::input(format!(
-            "--data {source}: images are {}x{}, and preset {} takes at most {side}x{side}; choose a larger preset (see `ganymede presets`)",
-            size.0, size.1, preset.name
+            "--data {source}: images are {}x{}, and preset {} takes at most {side}x{side} (data.size); choose a larger preset (see `ganymede presets`)",
+            size.0, size.1, config.preset
         )));
     }
     let (set, padded_from) = if size == (side, side) { (set, None) } else { (set.pad_to(side, side)?, Some(size)) };
@@ -117,13 +120,13 @@ fn short_name(source: &str) -> String {
 
 /// The networks as a table (layer, output shape, parameters), then the totals.
 pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
-    let (generator, discriminator) = preset(&config.networks.preset)?.networks(data.set.channels);
+    let (generator, discriminator) = config.recipe().networks(&data.sample());
     Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
 }
 
 /// What to know about micro-batches, where there are any: how they change the numbers.
 pub fn micro_batches(config: &TrainConfig, data: &Data) -> Result<Option<String>> {
-    let gan = config.recipe().gan_config(data.set.channels)?;
+    let gan = config.recipe().gan_config(&data.sample());
     let (m, batch) = (gan.micro_batch, gan.batch);
     Ok(match (gan.micro_batches(), gan.has_norm()) {
         (1, _) => None,
@@ -180,7 +183,7 @@ pub fn build(config: &TrainConfig, data: &Data, capture_step: Option<u64>) -> Re
 fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Option<String>)> {
     let run = &config.run;
     let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
-    let mut gan = config.recipe().gan_config(data.set.channels)?;
+    let mut gan = config.recipe().gan_config(&data.sample());
     let precision = settle(&mut gan, data, &gpu)?;
     check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
@@ -414,7 +417,7 @@ impl Sampler {
 /// # Errors
 /// [`Error::Input`] if the checkpoint does not fit its preset's networks, [`Error::Environment`] as for [`build`].
 pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result<Sampler> {
-    let gan = state.recipe.gan_config(state.data.channels as usize)?;
+    let gan = state.recipe.gan_config(&state.data.sample());
     let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
     load_averaged(&gpu, &generator, state, origin)?;
@@ -479,7 +482,7 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 /// # Errors
 /// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
-    let mut gan = config.recipe().gan_config(data.set.channels)?;
+    let mut gan = config.recipe().gan_config(&data.sample());
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let precision = settle(&mut gan, data, &gpu)?.map(|line| line + "\n").unwrap_or_default();
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
@@ -503,13 +506,13 @@ pub fn tune(
     seconds: &dyn Fn(bool) -> f64,
     print: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<(VariantsFile, Outcome)> {
-    let gan = config.recipe().gan_config(data.set.channels)?;
+    let gan = config.recipe().gan_config(&data.sample());
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     print(&gpu.adapter_summary())?;
     let sites = trainer::step_products(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
     let outcome = tune::tune(&gpu, sites, seconds(gpu.caps().software), print)?;
     gpu.save_pipeline_cache();
-    Ok((VariantsFile::new(&gpu, &config.networks.preset, config.training.batch, &outcome), outcome))
+    Ok((VariantsFile::new(&gpu, &config.preset, config.training.batch, &outcome), outcome))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! What a training step depends on.
 
+use super::loss::LossConfig;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
-use crate::nn::presets::Preset;
 use crate::ops::optimiser::Adam;
 
 /// Everything that shapes a training step. Two runs with equal configurations and data compute the same bits on one adapter.
@@ -24,6 +24,8 @@ pub struct GanConfig {
     pub micro_batch: usize,
     /// Discriminator updates a step.
     pub d_steps: usize,
+    /// What the networks learn from.
+    pub loss: LossConfig,
     /// Learning rates.
     pub lr_g: f64,
     /// Learning rate of the discriminator.
@@ -64,6 +66,7 @@ impl GanConfig {
             batch,
             micro_batch: batch,
             d_steps: 1,
+            loss: LossConfig::default(),
             lr_g: 2e-4,
             lr_d: 2e-4,
             adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
@@ -74,14 +77,6 @@ impl GanConfig {
             variants: Variants::default(),
             precision: Precision::default(),
         }
-    }
-
-    /// A preset's networks for images of `channels` channels, with its learning rate and beta1.
-    pub fn of_preset(preset: &Preset, channels: usize, batch: usize) -> Self {
-        let (generator, discriminator) = preset.networks(channels);
-        let config = GanConfig::new(generator, discriminator, batch);
-        let adam = Adam { beta1: preset.beta1, ..config.adam };
-        GanConfig { lr_g: preset.lr, lr_d: preset.lr, adam, ..config }
     }
 
     /// Checks what no type can.

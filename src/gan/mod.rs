@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod latent;
+pub mod loss;
 pub mod precision;
 pub mod sampler;
 pub mod schedule;

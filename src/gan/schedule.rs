@@ -60,10 +60,18 @@ pub fn ema_decay(config: &GanConfig, images_seen: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::presets::PRESETS;
+    use crate::nn::layer::Layer;
+    use crate::nn::network::{InitScheme, Network};
 
     fn config(lr_horizon_kimg: Option<f64>) -> GanConfig {
-        GanConfig { d_steps: 2, lr_d: 1e-3, lr_horizon_kimg, ..GanConfig::of_preset(&PRESETS[0], 1, 64) }
+        let network = |name: &str| Network {
+            name: name.into(),
+            input: vec![2],
+            data: vec![2],
+            layers: vec![Layer::linear(2)],
+            init: InitScheme::PyTorch,
+        };
+        GanConfig { d_steps: 2, lr_d: 1e-3, lr_horizon_kimg, ..GanConfig::new(network("G"), network("D"), 64) }
     }
 
     #[test]

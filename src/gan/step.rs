@@ -8,7 +8,9 @@ use crate::gpu::step::StepRow;
 use crate::graph::lower::{BufferId, Lowering, Operand, Place};
 use crate::graph::shape::Shape;
 use crate::graph::{Kind, NodeId};
-use crate::nn::network::{Forward, Layer, Mode, NORM_MOMENTUM, Network, Params};
+use crate::nn::build::NORM_MOMENTUM;
+use crate::nn::layer::Layer;
+use crate::nn::network::{Forward, Mode, Network, Params};
 use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
 use crate::ops::batch::ConcatBatch;
 use crate::ops::batch_norm_whole::Running;
@@ -374,10 +376,10 @@ impl<'a> StepBuilder<'a> {
     /// Moves a network's running statistics by the batch statistics of a forward pass.
     pub fn track(&mut self, which: Which, forward: &Forward) -> Result<()> {
         let stores = self.stores(which).clone();
-        for (layer, site) in &forward.norms {
+        for (prefix, site) in &forward.norms {
             let scope = self.step.program.graph.node(site.norm.y).scope.clone();
             let place = |key: &str| -> Result<Operand> {
-                let name = format!("{layer}.{key}");
+                let name = format!("{prefix}{key}");
                 let stored = stores.running.tensors.iter().find(|t| t.spec.name == name);
                 let stored = stored.ok_or_else(|| Error::internal(format!("{} keeps no {name}", stores.name)))?;
                 Ok(Operand::Place(stores.stats.place(stored)))
@@ -554,7 +556,7 @@ fn square_places(stores: &NetworkStores) -> Vec<Place> {
 fn entry_shape(discriminator: &Network, batch: usize) -> Result<Shape> {
     let image = discriminator.input_shape(batch)?;
     match discriminator.layers.first() {
-        Some(Layer::Flatten) => Shape::new(&[batch, image.len() / batch]),
+        Some(Layer::Flatten {}) => Shape::new(&[batch, image.len() / batch]),
         _ => Ok(image),
     }
 }

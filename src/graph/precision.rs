@@ -6,7 +6,7 @@ use std::fmt;
 /// How products read the values that they multiply. Sums are in f32 always, and so is everything that no product reads.
 ///
 /// Bits depend on it, so a run keeps it in its settings and in its checkpoints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// As they are.

@@ -520,7 +520,7 @@ pub mod cpu {
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     // One channel, C not a multiple of 4, wide rows, no pixels, several chunks of which the last is short, many columns.
-    let uses: [(&[usize], usize); 8] = [
+    let uses: [(&[usize], usize); 9] = [
         (&[3, 1, 1, 1], 1),
         (&[6, 5, 3, 2], 1),
         (&[6, 5, 3, 2], 2),
@@ -529,6 +529,8 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         (&[4, 8, 5, 5], 2),
         (&[4, 16, 33, 31], 2),
         (&[6, 300, 1, 1], 1),
+        // As instance norm: a group for each image.
+        (&[5, 6, 3, 4], 5),
     ];
     for (i, (dims, groups)) in uses.into_iter().enumerate() {
         for caps in widths(caps) {

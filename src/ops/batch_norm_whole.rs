@@ -17,6 +17,10 @@ use bytemuck::{Pod, Zeroable};
 /// Most rows, groups included, that one workgroup walks on a GPU. Beyond that a column takes longer than the dispatches that it saves.
 const MOST_ROWS: usize = 65_536;
 
+/// Most groups that one workgroup walks on a GPU, one after another, with several barriers for each. Instance norm, with a group for each image, is
+/// cut into pieces for more workgroups.
+const MOST_GROUPS: usize = 8;
+
 /// `batch_norm_forward`, any adapter.
 pub static BATCH_NORM_FORWARD: Kernel = Kernel {
     name: "batch_norm_forward",
@@ -131,9 +135,9 @@ fn reads_textures(caps: &Caps, shape: &Shape) -> bool {
     caps.software && caps.fixed_subgroup && 4 * shape.physical_len() as u64 <= Kernel::TEXTURE_BYTES
 }
 
-/// Whether one dispatch for x of this shape is the better choice on an adapter. It follows from the adapter and the shape alone.
-pub fn is_whole(caps: &Caps, shape: &Shape) -> bool {
-    reads_textures(caps, shape) || shape.rows() <= MOST_ROWS
+/// Whether one dispatch for x of this shape in batch groups is the better choice on an adapter. It follows from the adapter, shape and groups alone.
+pub fn is_whole(caps: &Caps, shape: &Shape, groups: usize) -> bool {
+    reads_textures(caps, shape) || shape.rows() <= MOST_ROWS && groups <= MOST_GROUPS
 }
 
 /// The forward pass: x (groups * n, C[, H, W]) to statistics and y, and the running statistics moved.
@@ -196,7 +200,7 @@ pub fn lower_backward(l: &mut Lowering, dy: Operand, x: (Operand, Shape), statis
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     // One channel, C not a multiple of 4, fewer rows than lanes, no pixels, several chunks of a lane of which the last is short.
-    let uses: [(&[usize], usize, Activation); 8] = [
+    let uses: [(&[usize], usize, Activation); 9] = [
         (&[3, 1, 1, 1], 1, Activation::None),
         (&[6, 5, 3, 2], 1, Activation::Sigmoid),
         (&[6, 5, 3, 2], 2, Activation::LeakyRelu(0.2)),
@@ -205,6 +209,8 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         (&[4, 16, 33, 31], 2, Activation::LeakyRelu(0.0)),
         (&[7, 4, 25, 24], 1, Activation::None),
         (&[6, 300, 1, 1], 1, Activation::LeakyRelu(0.2)),
+        // As instance norm: a group for each image.
+        (&[5, 6, 3, 4], 5, Activation::LeakyRelu(0.2)),
     ];
     for caps in both(caps) {
         for (i, &(dims, groups, activation)) in uses.iter().enumerate() {
@@ -288,7 +294,8 @@ mod tests {
         let gpu = Caps::minimal();
         let software = Caps { software: true, fixed_subgroup: true, ..Caps::minimal() };
         let (small, large, huge) = (shape(&[128, 128, 16, 16]), shape(&[128, 64, 32, 32]), shape(&[128, 64, 64, 128]));
-        assert_eq!([&small, &large, &huge].map(|s| is_whole(&gpu, s)), [true, false, false]);
-        assert_eq!([&small, &large, &huge].map(|s| is_whole(&software, s)), [true, true, false]);
+        assert_eq!([&small, &large, &huge].map(|s| is_whole(&gpu, s, 2)), [true, false, false]);
+        assert_eq!([&small, &large, &huge].map(|s| is_whole(&software, s, 2)), [true, true, false]);
+        assert_eq!([&gpu, &software].map(|caps| is_whole(caps, &small, 128)), [false, true]);
     }
 }

@@ -149,7 +149,8 @@ impl Conv2d {
     }
 }
 
-fn rank4(op: &str, name: &str, shape: &Shape) -> Result<[usize; 4]> {
+/// The extents of a tensor (N, C, H, W), or an error that names it.
+pub(super) fn rank4(op: &str, name: &str, shape: &Shape) -> Result<[usize; 4]> {
     <[usize; 4]>::try_from(shape.dims()).map_err(|_| Error::input(format!("{op}: {name} must have rank 4, got shape {shape}")))
 }
 

@@ -7,10 +7,13 @@ pub mod batch_norm_whole;
 pub mod bce;
 pub mod case;
 pub mod case_builder;
+pub mod channel_groups;
+pub mod channels;
 pub mod column_sums;
 pub mod constant;
 pub mod conv2d;
 pub mod elementwise;
+pub mod embedding;
 pub mod gather;
 pub mod gemm;
 #[cfg(test)]
@@ -18,12 +21,18 @@ pub(crate) mod gradient_check;
 pub mod loaders;
 pub mod loss;
 pub mod matmul;
+pub mod minibatch_stddev;
 pub mod noise;
+pub mod norms;
 pub mod optimiser;
+pub mod pixel_shuffle;
+pub mod pool;
 pub mod reduce;
+pub mod regroup;
 pub mod reshape;
 pub mod running_stats;
 pub mod stats;
+pub mod upsample;
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::Kernel;
@@ -52,12 +61,18 @@ pub fn kernels() -> Vec<&'static Kernel> {
         batch_norm::KERNELS,
         batch_norm_whole::KERNELS,
         bce::KERNELS,
+        channel_groups::KERNELS,
+        channels::KERNELS,
         column_sums::KERNELS,
+        embedding::KERNELS,
         optimiser::KERNELS,
         noise::KERNELS,
         gather::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
+        pool::KERNELS,
+        upsample::KERNELS,
+        pixel_shuffle::KERNELS,
     ]
     .concat()
 }
@@ -73,12 +88,18 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         batch_norm::cases(caps),
         batch_norm_whole::cases(caps),
         bce::cases(caps),
+        channel_groups::cases(caps),
+        channels::cases(caps),
         column_sums::cases(caps),
+        embedding::cases(caps),
         optimiser::cases(caps),
         noise::cases(caps),
         gather::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),
+        pool::cases(caps),
+        upsample::cases(caps),
+        pixel_shuffle::cases(caps),
     ]
     .concat()
 }
@@ -133,8 +154,18 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     fn own_cases(caps: &Caps) -> Vec<Case> {
-        [elementwise::cases(caps), reduce::cases(caps), reshape::cases(caps), batch::cases(caps), batch_norm::cases(caps), bce::cases(caps)]
-            .concat()
+        [
+            elementwise::cases(caps),
+            reduce::cases(caps),
+            reshape::cases(caps),
+            batch::cases(caps),
+            batch_norm::cases(caps),
+            bce::cases(caps),
+            pool::cases(caps),
+            upsample::cases(caps),
+            pixel_shuffle::cases(caps),
+        ]
+        .concat()
     }
 
     #[test]
@@ -248,7 +279,18 @@ mod tests {
         let caps = Caps { int64: true, ..Caps::minimal() };
         let cases = own_cases(&caps);
         let used: HashSet<String> = cases.iter().flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label())).collect();
-        for kernel in [elementwise::KERNELS, reduce::KERNELS, reshape::KERNELS, batch::KERNELS, batch_norm::KERNELS, bce::KERNELS].concat()
+        for kernel in [
+            elementwise::KERNELS,
+            reduce::KERNELS,
+            reshape::KERNELS,
+            batch::KERNELS,
+            batch_norm::KERNELS,
+            bce::KERNELS,
+            pool::KERNELS,
+            upsample::KERNELS,
+            pixel_shuffle::KERNELS,
+        ]
+        .concat()
         {
             assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
         }

@@ -170,7 +170,9 @@ impl Cover {
                 batch_norm::lower_apply(lowering, operand(graph, site.x), statistics(site), weight, bias, *activation, y);
                 Ok(())
             }
-            Cover::Backward { site, dy, dx, dweight, dbias } if batch_norm_whole::is_whole(&lowering.caps, graph.shape(site.x)) => {
+            Cover::Backward { site, dy, dx, dweight, dbias }
+                if batch_norm_whole::is_whole(&lowering.caps, graph.shape(site.x), site.groups) =>
+            {
                 let [dx, dweight, dbias] = [dx, dweight, dbias].map(|node| node.map(Operand::Node));
                 let (dy, x, weight) = (Operand::Node(*dy), operand(graph, site.x), Operand::Node(site.weight));
                 batch_norm_whole::lower_backward(lowering, dy, x, statistics(site), weight, Gradients { dx, dweight, dbias });
@@ -219,7 +221,7 @@ impl Fusions {
                 found.covers.insert(node, moments.clone());
             }
             let (node, activation) = found.activation_after(graph, site.norm.y);
-            if batch_norm_whole::is_whole(caps, graph.shape(site.x)) {
+            if batch_norm_whole::is_whole(caps, graph.shape(site.x), site.groups) {
                 let whole = Cover::Norm { site, node, activation, running: tracked.get(&site.norm.mean).copied() };
                 for node in whole.writes() {
                     found.covers.insert(node, whole.clone());

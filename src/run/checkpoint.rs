@@ -249,13 +249,13 @@ impl View for &HostTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::config::Layers;
+    use crate::run::layers::Layers;
 
     fn state() -> TrainState {
         let mut config = Layers::default().resolve(None).unwrap();
         // Floats that need all their digits, and that a hasty decimal reader gets wrong in the last bit.
-        config.training.lr_g = 0.1 + 0.2;
-        config.training.eps = 1.000_000_000_000_000_2e-8;
+        config.generator.optimizer.lr = 0.1 + 0.2;
+        config.generator.optimizer.eps = 1.000_000_000_000_000_2e-8;
         TrainState {
             tensors: BTreeMap::from([
                 ("G.main.0.weight".into(), HostTensor::f32([2, 3], vec![1.0, -2.5, 3e-41, f32::MIN_POSITIVE, -0.0, 7.0])),

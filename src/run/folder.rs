@@ -17,8 +17,9 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, CheckpointFile};
-use super::config::{ConfigFile, TrainConfig, slug};
+use super::config::{TrainConfig, slug};
 use super::disk;
+use super::layers::Layers;
 use crate::error::{Error, Result};
 
 /// An open run folder; it stays locked until this is dropped.
@@ -177,7 +178,7 @@ pub fn read_config(folder: &Path) -> Result<Option<TrainConfig>> {
     if !path.exists() {
         return Ok(None);
     }
-    ConfigFile::read(&path)?.resolve().map(Some)
+    Layers::of_file(&path)?.resolve(None).map(Some)
 }
 
 /// Makes `outdir` and checks that it can be written to, so that a bad one is found before anything slow happens.
@@ -321,7 +322,7 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
-    use crate::run::config::Layers;
+    use crate::run::layers::Layers;
 
     fn create(outdir: &Path, desc: &str) -> RunFolder {
         RunFolder::create(outdir, "digits", "mlp", 64, desc).unwrap()

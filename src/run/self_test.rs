@@ -8,8 +8,8 @@ use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::graph::lower::Caps;
 use crate::graph::precision::Precision;
-use crate::nn::presets::PRESETS;
 use crate::ops::{self, case};
+use crate::run::presets::PRESETS;
 use std::collections::BTreeSet;
 
 /// A kernel and its overrides, as text: what a pipeline is built from.
@@ -83,9 +83,9 @@ pub fn self_test(gpu: &Gpu, mut report: impl FnMut(&Line)) -> Result<Summary> {
 /// Every pipeline that training with a preset builds on an adapter of these capabilities.
 pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
     let mut used = BTreeSet::new();
-    for preset in PRESETS {
+    for preset in PRESETS.iter() {
         for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
-            let config = GanConfig { precision, ..GanConfig::of_preset(preset, channels, 2) };
+            let config = GanConfig { precision, ..preset.gan_config(channels, 2) };
             let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
             used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));
         }

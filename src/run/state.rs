@@ -29,6 +29,13 @@ pub struct DataId {
     pub width: u32,
 }
 
+impl DataId {
+    /// Shape of an image: (C, H, W).
+    pub fn sample(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width].map(|n| n as usize)
+    }
+}
+
 /// Everything that a run needs to go on as if it had never stopped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainState {
@@ -52,7 +59,7 @@ impl TrainState {
     /// # Errors
     /// [`Error::Input`] naming `origin` (the file that the state was read from) and the tensor.
     pub fn check_tensors(&self, expected: &Tensors, origin: &dyn fmt::Display) -> Result<()> {
-        let preset = &self.recipe.networks.preset;
+        let preset = &self.recipe.preset;
         for (name, want) in expected {
             let Some(have) = self.tensors.get(name) else {
                 return Err(Error::input(format!(

@@ -4,3 +4,5 @@ mod basics;
 #[path = "../common/mod.rs"]
 mod common;
 mod harness;
+mod norms;
+mod spatial;

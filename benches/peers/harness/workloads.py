@@ -78,7 +78,7 @@ class Expected:
     losses: tuple[tuple[float, float], ...]
 
 
-# PyTorch 2.15.0, CPU, eager. Our own step is held to PyTorch's by tests/golden.rs and tests/trajectory.rs.
+# PyTorch 2.15.0, CPU, eager. Our own step is held to PyTorch's by tests/golden and tests/trajectory.rs.
 EXPECTED: dict[str, Expected] = {
     "dcgan-32": Expected(((1.700631, 2.444983), (1.341665, 2.569535), (1.209596, 2.502458))),
     "mlp": Expected(((1.400659, 0.686044), (1.390776, 0.673629), (1.380262, 0.662271))),

@@ -79,7 +79,7 @@ fn page(folder: &Path, facts: &Facts<'_>) -> Result<String> {
         escape(&name),
         include_str!("style.css"),
         escape(&name),
-        escape(&format!("{} on {}, batch {}", config.networks.preset, config.data.source, config.training.batch)),
+        escape(&format!("{} on {}, batch {}", config.preset, config.data.source, config.training.batch)),
         escape(&verdict_line(facts, &lines)),
     );
     html.push_str(&samples(folder)?);
@@ -285,7 +285,7 @@ fn run_table(facts: &Facts<'_>, lines: &[Map<String, Value>]) -> Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::config::Layers;
+    use crate::run::layers::Layers;
 
     #[test]
     fn base64_of_rfc_4648() {

@@ -1,0 +1,331 @@
+//! What layers compute: the forward pass of a network as graph.
+
+use super::init::Init;
+use super::layer::{Conv, Layer, SampleShape, Size};
+use super::network::{Forward, InitScheme, Mode, Network, Params};
+use super::store::{Role, TensorSpec};
+use crate::error::{Error, Result};
+use crate::graph::shape::Shape;
+use crate::graph::{Graph, NodeId};
+use crate::ops::batch_norm;
+use crate::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
+use crate::ops::elementwise::{self, LeakyRelu, Sigmoid, Tanh};
+use crate::ops::matmul::Matmul;
+use crate::ops::reduce::{GroupBroadcast, broadcast_axes};
+use crate::ops::reshape::{Reshape, flatten, reshape};
+use crate::plan::{NormSite, Program};
+use std::collections::HashMap;
+
+/// Momentum of batch norm's running statistics: PyTorch's default.
+pub const NORM_MOMENTUM: f64 = 0.1;
+/// Batch norm's eps: PyTorch's default.
+pub const NORM_EPS: f32 = 1e-5;
+
+/// Where the tensors of a pass come from.
+pub(super) enum Tensors<'a> {
+    /// They are there.
+    Given(&'a Params),
+    /// They are asked for, to know which there must be; the pass is for its shapes alone.
+    Wanted(Vec<TensorSpec>),
+}
+
+impl Tensors<'_> {
+    fn get(&mut self, g: &mut Graph, name: String, dims: &[usize], role: Role, init: Init) -> Result<NodeId> {
+        match self {
+            Tensors::Given(params) => params.get(&name).copied().ok_or_else(|| Error::internal(format!("there is no tensor {name}"))),
+            Tensors::Wanted(specs) => {
+                let shape = Shape::new(dims)?;
+                let node = g.leaf(&name, shape.clone(), None)?;
+                specs.push(TensorSpec { name, shape, role, init });
+                Ok(node)
+            }
+        }
+    }
+}
+
+/// A forward pass under construction.
+pub(super) struct Build<'a, 'p> {
+    network: &'a Network,
+    program: &'a mut Program,
+    tensors: &'a mut Tensors<'p>,
+    mode: Mode,
+    scope: &'a str,
+    taps: HashMap<String, NodeId>,
+    norms: Vec<(String, NormSite)>,
+}
+
+impl<'a, 'p> Build<'a, 'p> {
+    pub fn new(network: &'a Network, program: &'a mut Program, tensors: &'a mut Tensors<'p>, mode: Mode, scope: &'a str) -> Self {
+        Build { network, program, tensors, mode, scope, taps: HashMap::new(), norms: Vec::new() }
+    }
+
+    /// The whole network on `x`.
+    pub fn run(mut self, x: NodeId) -> Result<Forward> {
+        let mut output = x;
+        let mut layers = Vec::new();
+        for (index, layer) in self.network.layers.iter().enumerate() {
+            output = self.layer("", index, layer, output)?;
+            layers.push(output);
+        }
+        for (_, norm) in &self.norms {
+            if matches!(self.mode, Mode::Train { .. }) {
+                self.program.note_norm(*norm);
+            }
+        }
+        Ok(Forward { output, layers, taps: self.taps, norms: self.norms })
+    }
+
+    /// Layer `index` of the list whose keys begin with `prefix`.
+    fn layer(&mut self, prefix: &str, index: usize, layer: &Layer, x: NodeId) -> Result<NodeId> {
+        let at = |error: Error| match error {
+            Error::Input(message) => Error::Input(format!("{} layer {prefix}{index} ({layer}): {message}", self.network.name)),
+            other => other,
+        };
+        match layer {
+            Layer::Tap { name } => {
+                if self.taps.insert(name.clone(), x).is_some() {
+                    return Err(at(Error::input(format!("a tap before it is called {name} too; give it another name"))));
+                }
+                Ok(x)
+            }
+            Layer::Residual { layers, shortcut } => {
+                let mut branches = [x, x];
+                for ((value, layers), part) in branches.iter_mut().zip([layers, shortcut]).zip(["layers", "shortcut"]) {
+                    let inner = format!("{prefix}{index}.{part}.");
+                    for (j, layer) in layers.iter().enumerate() {
+                        *value = self.layer(&inner, j, layer, *value)?;
+                    }
+                }
+                let label = self.label(prefix, index, layer);
+                self.program.graph.scope(&label, |g| elementwise::add(g, branches[1], branches[0])).map_err(at)
+            }
+            _ => {
+                let label = self.label(prefix, index, layer);
+                let mut cx = LayerContext {
+                    network: self.network,
+                    tensors: self.tensors,
+                    mode: self.mode,
+                    prefix: format!("{prefix}{index}."),
+                    taps: &self.taps,
+                    norm: None,
+                };
+                let output = self.program.graph.scope(&label, |g| cx.apply(g, layer, x)).map_err(at)?;
+                if let Some(norm) = cx.norm {
+                    self.norms.push((cx.prefix, norm));
+                }
+                Ok(output)
+            }
+        }
+    }
+
+    /// `D/pair/residual3/conv0` for key `3.layers.0`.
+    fn label(&self, prefix: &str, index: usize, layer: &Layer) -> String {
+        let outer = prefix.split('.').filter_map(|part| part.parse::<usize>().ok()).map(|i| format!("/residual{i}")).collect::<String>();
+        let way = if prefix.ends_with("shortcut.") { "/shortcut" } else { "" };
+        format!("{}{outer}{way}/{}{index}", self.scope, layer.kind())
+    }
+}
+
+/// One layer that holds no others.
+struct LayerContext<'a, 'p> {
+    network: &'a Network,
+    tensors: &'a mut Tensors<'p>,
+    mode: Mode,
+    /// Of its keys: `"3."`.
+    prefix: String,
+    taps: &'a HashMap<String, NodeId>,
+    /// The batch norm that it made.
+    norm: Option<NormSite>,
+}
+
+impl LayerContext<'_, '_> {
+    fn parameter(&mut self, g: &mut Graph, key: &str, dims: &[usize], init: Init) -> Result<NodeId> {
+        self.tensors.get(g, format!("{}{key}", self.prefix), dims, Role::Parameter, init)
+    }
+
+    fn running(&mut self, g: &mut Graph, key: &str, dims: &[usize], init: Init) -> Result<NodeId> {
+        self.tensors.get(g, format!("{}{key}", self.prefix), dims, Role::Running, init)
+    }
+
+    fn weight(&mut self, g: &mut Graph, dims: &[usize]) -> Result<NodeId> {
+        let init = match self.network.init {
+            InitScheme::Dcgan => Init::Normal { mean: 0.0, std: 0.02 },
+            InitScheme::PyTorch => Init::pytorch_weight(),
+            InitScheme::Keras => Init::XavierUniform { gain: 1.0 },
+        };
+        self.parameter(g, "weight", dims, init)
+    }
+
+    /// Adds a learned number to each of the channels of `y`, if `wanted`. `weight` is the shape of the layer's weight.
+    fn biased(&mut self, g: &mut Graph, y: NodeId, wanted: bool, weight: &[usize]) -> Result<NodeId> {
+        if !wanted {
+            return Ok(y);
+        }
+        let channels = g.shape(y).channels();
+        let init = match self.network.init {
+            InitScheme::PyTorch => Init::pytorch_bias(&Shape::new(weight)?)?,
+            InitScheme::Dcgan | InitScheme::Keras => Init::Zeros,
+        };
+        let b = self.parameter(g, "bias", &[channels], init)?;
+        let b = g.apply(Reshape { shape: Shape::new(&[1, channels])? }, &[b])?;
+        let shape = g.shape(y).clone();
+        let b = g.apply(GroupBroadcast { shape }, &[b])?;
+        elementwise::add(g, y, b)
+    }
+
+    fn channels(&self, size: Size) -> usize {
+        match size {
+            Size::Of(n) => n,
+            Size::Data => self.network.data.first().copied().unwrap_or(1),
+        }
+    }
+
+    /// The taps of that name.
+    fn tap(&self, name: &str) -> Result<NodeId> {
+        self.taps.get(name).copied().ok_or_else(|| {
+            let mut names: Vec<&str> = self.taps.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            let known =
+                if names.is_empty() { "there is no tap before it".to_string() } else { format!("taps before it are {}", names.join(", ")) };
+            Error::input(format!("there is no tap {name}; {known}"))
+        })
+    }
+
+    fn apply(&mut self, g: &mut Graph, layer: &Layer, x: NodeId) -> Result<NodeId> {
+        let (n, dims) = (g.shape(x).dims()[0], g.shape(x).dims().to_vec());
+        match layer {
+            Layer::Linear { features, bias } => {
+                let x = if dims.len() > 2 { flatten(g, x)? } else { x };
+                let features = match features {
+                    Size::Of(n) => *n,
+                    Size::Data => self.network.data.iter().product(),
+                };
+                let weight = [features, g.shape(x).channels()];
+                let w = self.weight(g, &weight)?;
+                let y = g.apply(Matmul { transpose_a: false, transpose_b: true }, &[x, w])?;
+                self.biased(g, y, *bias, &weight)
+            }
+            Layer::Conv2d(conv) => self.conv(g, conv, x),
+            Layer::Conv1d(conv) => self.conv(g, &conv.flat(), x),
+            Layer::ConvTranspose2d(conv) => self.conv_transpose(g, conv, x),
+            Layer::ConvTranspose1d(conv) => self.conv_transpose(g, &conv.flat(), x),
+            Layer::BatchNorm {} => self.batch_norm(g, x),
+            Layer::Relu {} => g.apply(LeakyRelu { slope: 0.0 }, &[x]),
+            Layer::LeakyRelu { slope } => g.apply(LeakyRelu { slope: *slope as f32 }, &[x]),
+            Layer::Tanh {} => g.apply(Tanh, &[x]),
+            Layer::Sigmoid {} => g.apply(Sigmoid, &[x]),
+            Layer::Flatten {} => flatten(g, x),
+            Layer::Unflatten { shape } => {
+                let shape = match shape {
+                    SampleShape::Of(shape) => shape.to_vec(),
+                    SampleShape::Data => self.network.data.clone(),
+                };
+                reshape(g, x, &Shape::new(&[vec![n], shape].concat())?)
+            }
+            Layer::Add { from } => {
+                let mut sum = x;
+                for name in &from.0 {
+                    let tap = self.tap(name)?;
+                    sum = elementwise::add(g, sum, tap)?;
+                }
+                Ok(sum)
+            }
+            Layer::Quadratic {} => quadratic(g, x),
+            Layer::Tap { .. } | Layer::Residual { .. } => Err(Error::internal("a layer that Build::layer does itself")),
+        }
+    }
+
+    fn conv(&mut self, g: &mut Graph, conv: &Conv, x: NodeId) -> Result<NodeId> {
+        if conv.output_padding.0 != [0, 0] {
+            return Err(Error::input("output_padding is for transposed convolutions; leave it out"));
+        }
+        let inputs = self.image(g, x)?;
+        let geometry = geometry(conv, inputs)?;
+        let outputs = self.channels(conv.channels);
+        let [kh, kw] = conv.kernel.0;
+        let weight = [outputs, inputs / conv.groups, kh, kw];
+        let w = self.weight(g, &weight)?;
+        let y = conv2d(g, x, w, geometry)?;
+        self.biased(g, y, conv.bias, &weight)
+    }
+
+    fn conv_transpose(&mut self, g: &mut Graph, conv: &Conv, x: NodeId) -> Result<NodeId> {
+        // z of shape (N, F) enters as (N, F, 1, 1).
+        let x = match *g.shape(x).dims() {
+            [n, f] => g.apply(Reshape { shape: Shape::new(&[n, f, 1, 1])? }, &[x])?,
+            _ => x,
+        };
+        let inputs = self.image(g, x)?;
+        let geometry = geometry(conv, inputs)?;
+        let outputs = self.channels(conv.channels);
+        let [kh, kw] = conv.kernel.0;
+        let weight = [inputs, outputs / conv.groups, kh, kw];
+        let w = self.weight(g, &weight)?;
+        let y = conv_transpose2d(g, x, w, geometry, conv.output_padding.0)?;
+        self.biased(g, y, conv.bias, &weight)
+    }
+
+    /// Channels of an image.
+    fn image(&self, g: &Graph, x: NodeId) -> Result<usize> {
+        match *g.shape(x).dims() {
+            [_, c, _, _] => Ok(c),
+            _ => Err(Error::input(format!("it takes images, but its input has shape {}; put an unflatten before it", sample(g.shape(x))))),
+        }
+    }
+
+    fn batch_norm(&mut self, g: &mut Graph, x: NodeId) -> Result<NodeId> {
+        let features = [g.shape(x).channels()];
+        let init = match self.network.init {
+            InitScheme::Dcgan => Init::Normal { mean: 1.0, std: 0.02 },
+            InitScheme::PyTorch | InitScheme::Keras => Init::Ones,
+        };
+        let weight = self.parameter(g, "weight", &features, init)?;
+        let bias = self.parameter(g, "bias", &features, Init::Zeros)?;
+        match self.mode {
+            Mode::Train { groups } => {
+                let norm = batch_norm::batch_norm(g, x, weight, bias, NORM_EPS, groups)?;
+                self.norm = Some(NormSite { norm, x, weight, bias, eps: NORM_EPS, groups });
+                Ok(norm.y)
+            }
+            Mode::Eval => {
+                let mean = self.running(g, "running_mean", &features, Init::Zeros)?;
+                let var = self.running(g, "running_var", &features, Init::Ones)?;
+                batch_norm::batch_norm_eval(g, x, weight, bias, mean, var, NORM_EPS)
+            }
+        }
+    }
+}
+
+fn geometry(conv: &Conv, inputs: usize) -> Result<Conv2d> {
+    let Conv { kernel, stride, dilation, groups, .. } = *conv;
+    for (what, pair) in [("kernel", kernel), ("stride", stride), ("dilation", dilation)] {
+        if pair.0.contains(&0) {
+            return Err(Error::input(format!("{what} is {pair}; expected at least 1")));
+        }
+    }
+    if groups == 0 || !inputs.is_multiple_of(groups) || matches!(conv.channels, Size::Of(n) if !n.is_multiple_of(groups)) {
+        return Err(Error::input(format!(
+            "groups is {groups}, which must divide its {inputs} input channels and {} channels",
+            conv.channels
+        )));
+    }
+    Ok(Conv2d { stride: stride.0, padding: conv.padding.0, dilation: dilation.0, groups })
+}
+
+/// (N, F) to (N, F + F·F).
+fn quadratic(g: &mut Graph, x: NodeId) -> Result<NodeId> {
+    let [n, f] = *g.shape(x).dims() else {
+        return Err(Error::input(format!("it takes vectors, but its input has shape {}; put a flatten before it", sample(g.shape(x)))));
+    };
+    let shape = Shape::new(&[n, f, 1, f])?;
+    let column = reshape(g, x, &Shape::new(&[n, f, 1, 1])?)?;
+    let row = reshape(g, x, &Shape::new(&[n, 1, 1, f])?)?;
+    let [column, row] = [column, row].map(|v| broadcast_axes(g, v, &shape));
+    let products = elementwise::mul(g, column?, row?)?;
+    flatten(g, products)
+}
+
+/// The shape without the batch axis.
+fn sample(shape: &Shape) -> String {
+    shape.dims()[1..].iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
