@@ -148,7 +148,7 @@ fn checksum(data: &[u8]) -> u32 {
         }
     }
     let crc = !crc;
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// The messages of an event file.
@@ -412,7 +412,7 @@ fn walks_between_seeds_pass_through_them() {
     let walk = ["--interpolate", "--seeds", "1,5,9", "--frames", "4", "--out"];
     for out in ["walk.gif", "walk.webp"] {
         let text = sample(&[&walk[..], &[out]].concat());
-        assert!(text.contains(&format!("12 frames of ")) && text.contains(&format!("are in {out}, 40 ms each")), "{text}");
+        assert!(text.contains("12 frames of ") && text.contains(&format!("are in {out}, 40 ms each")), "{text}");
         let frames = frames(&bench.read(out));
         assert_eq!(frames.len(), 12);
         for (i, seed) in ["1", "5", "9"].iter().enumerate() {

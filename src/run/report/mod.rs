@@ -8,7 +8,7 @@ mod verdict;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -171,7 +171,7 @@ fn chosen(sizes: &[u64]) -> Vec<usize> {
 }
 
 /// An embedded picture.
-fn image(path: &PathBuf, title: &str) -> Result<String> {
+fn image(path: &Path, title: &str) -> Result<String> {
     let bytes = read_if_there(path)?.unwrap_or_default();
     Ok(format!("<img alt=\"{}\" src=\"data:image/png;base64,{}\">", escape(title), base64(&bytes)))
 }
