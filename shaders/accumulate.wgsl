@@ -9,7 +9,7 @@
 // | sums | flat store | inout |
 //
 // The index of the micro-batch comes from the step row. The first one overwrites what is there, be it NaN. One item (four or eight floats)
-// per invocation. Parts: item_*, accumulate_buffers or accumulate_textures. Host: src/ops/optimiser.rs. Twin: optimiser::twin::accumulate.
+// per invocation. Parts: item_*, accumulate_buffers or accumulate_textures. Host: src/ops/optimiser/average.rs. Twin: optimiser::twin::accumulate.
 
 struct AccumulateParams {
     items: u32,

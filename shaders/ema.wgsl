@@ -8,7 +8,7 @@
 // | ema | flat store | inout |
 //
 // decay comes from the step row. One item (four or eight floats) per invocation.
-// Parts: item_*, ema_buffers or ema_textures, ema_rule. Host: src/ops/optimiser.rs. Twin: optimiser::twin::ema.
+// Parts: item_*, ema_buffers or ema_textures, ema_rule. Host: src/ops/optimiser/average.rs. Twin: optimiser::twin::ema.
 
 struct EmaParams {
     items: u32,

@@ -1,5 +1,5 @@
 // Element-wise function of one tensor, f picked by FUNCTION.
-// PyTorch: a * x + b, leaky_relu, tanh, sigmoid, softplus, sqrt, rsqrt, exp, log.
+// PyTorch: a * x + b, leaky_relu, tanh, sigmoid, softplus, sqrt, rsqrt, exp, log, elu, silu, gelu, abs, clamp, binary_cross_entropy.
 //
 //   y = f(x)
 //
@@ -9,7 +9,8 @@
 // | y      | that of x    | out       |
 //
 // Work: one item (one or two vec4 of channels, see item_*.wgsl) per invocation. Functions with f(0) != 0 mask the padding lanes.
-// Host: src/ops/elementwise.rs   Twin: the value function of each op there
+// Parts: activations, curves. Host: src/ops/elementwise.rs, src/ops/curves.rs, src/ops/bce_probabilities.rs
+// Twin: the value function of each op there
 
 struct UnaryParams {
     // Items: rows * columns / WIDTH.
@@ -19,7 +20,7 @@ struct UnaryParams {
     // Channels of a row without padding.
     channels: u32,
     reserved0: u32,
-    // Parameters of f: scale and shift, or slope.
+    // Parameters of f: scale and shift, slope, alpha, least and most, or target.
     a: f32,
     b: f32,
     reserved1: u32,
@@ -41,6 +42,12 @@ const SQRT: u32 = 5u;
 const RSQRT: u32 = 6u;
 const EXP: u32 = 7u;
 const LOG: u32 = 8u;
+const ELU: u32 = 9u;
+const SILU: u32 = 10u;
+const GELU: u32 = 11u;
+const ABS: u32 = 12u;
+const CLAMP: u32 = 13u;
+const BCE: u32 = 14u;
 
 // log(1 + e) for e in [0, 1]: two terms of the series where 1 + e would round e away.
 fn log_1p(e: vec4<f32>) -> vec4<f32> {
@@ -73,18 +80,40 @@ fn f(v: vec4<f32>, a: f32, b: f32) -> vec4<f32> {
         case EXP: {
             return exp(v);
         }
-        default: {
+        case LOG: {
             return log(v);
+        }
+        case ELU: {
+            return elu(v, a);
+        }
+        case SILU: {
+            return v * stable_sigmoid(v);
+        }
+        case GELU: {
+            return keep_nan(v, v * normal_cdf(v));
+        }
+        case ABS: {
+            return abs(v);
+        }
+        case CLAMP: {
+            return keep_nan(v, clamp(v, vec4<f32>(a), vec4<f32>(b)));
+        }
+        default: {
+            return -(a * bounded_log(v) + (1.0 - a) * bounded_log_rest(v));
         }
     }
 }
 
 // Zeroes the padding lanes of the vec4 at `at`.
 fn masked(value: vec4<f32>, at: u32, columns: u32, channels: u32) -> vec4<f32> {
-    if FUNCTION == LEAKY_RELU || FUNCTION == TANH || FUNCTION == SQRT {
-        return value;
+    switch FUNCTION {
+        case LEAKY_RELU, TANH, SQRT, ELU, SILU, GELU, ABS: {
+            return value;
+        }
+        default: {
+            return mask_channels(value, at % columns, channels);
+        }
     }
-    return mask_channels(value, at % columns, channels);
 }
 
 @compute @workgroup_size(64)

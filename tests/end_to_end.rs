@@ -185,7 +185,7 @@ fn equal_commands_write_equal_bytes() {
 fn a_stopped_and_resumed_run_equals_an_uninterrupted_one() {
     let Some(bench) = Bench::new() else { return };
     // Two discriminator updates a step, rates that fall to zero before the end, and rates of their own for the two networks.
-    let hard = "[training]\nd_steps = 2\n[discriminator.optimizer]\nlr = 0.001\n[generator.optimizer]\nlr = 0.0005\n";
+    let hard = "[training]\nd_steps = 2\n[discriminator.optimizer]\nlr = { shape = \"linear\", start = 0.001, end = 0, over_kimg = 0.044 }\n[generator.optimizer]\nlr = 0.0005\n";
     fs::write(bench.path("hard.toml"), hard).expect("written");
     fs::write(bench.path("plain.toml"), "").expect("written");
     let mut ends = BTreeSet::new();

@@ -66,7 +66,7 @@ impl Fake {
             images_seen: 0,
             batch: t.batch.into(),
             seed: t.seed,
-            lr: config.generator.optimizer.lr,
+            lr: config.generator.optimizer.lr.start,
             faults,
             pending: None,
         }
@@ -346,7 +346,7 @@ fn equal_runs_write_equal_checkpoints_whatever_may_differ_between_them() {
 fn a_config_file_reproduces_its_run() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = config(dir.path(), 40);
-    settings.generator.optimizer.lr = 0.1 + 0.2;
+    settings.generator.optimizer.lr = (0.1 + 0.2).into();
     let (first, outcome) = Process::default().fresh(&settings);
     outcome.unwrap();
     let again = Layers::of_file(&first.join("config.toml")).unwrap().resolve(None).unwrap();
@@ -543,7 +543,7 @@ fn a_fork_is_a_new_run_that_begins_where_the_checkpoint_is() {
     let before = checkpoints(&parent);
     let file = parent.join(checkpoint::file_name(240));
     let mut settings = config(dir.path(), 75);
-    (settings.training.batch, settings.generator.optimizer.lr, settings.run.steps, settings.run.kimg) = (16, 0.5, None, Some(0.6));
+    (settings.training.batch, settings.generator.optimizer.lr, settings.run.steps, settings.run.kimg) = (16, 0.5.into(), None, Some(0.6));
     let fork = || {
         let folder = RunFolder::create(dir.path(), "digits", "mlp", 16, "fork").unwrap();
         Process::stop_after(3).run(&folder, &settings, Origin::Fork(file.clone(), checkpoint::read(&file).unwrap())).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ganymede::data::{self, LoadOptions, Split};
 use ganymede::eval::swd::{DEFAULT_PROJECTIONS, gap_closed, sliced_wasserstein};
 use ganymede::gan::config::GanConfig;
-use ganymede::gan::schedule::{self, Position};
+use ganymede::gan::schedule::{self, Position, Schedule};
 use ganymede::gan::step::{Inputs, Z_STREAM};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::step::StepRow;
@@ -20,6 +20,7 @@ use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::{HostData, HostTensor};
 use ganymede::ops::gather::{self, Latent, Resident, Storage};
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
+use ganymede::ops::optimiser::{Clip, Optimiser};
 use ganymede::ops::stats::Stat;
 use ganymede::plan::{Executor, Program, compile};
 
@@ -197,15 +198,17 @@ fn the_average_is_the_recurrence() {
 #[test]
 fn adams_first_step_moves_weights_by_the_learning_rate_and_its_later_ones_by_the_formula() {
     let Some((gpu, _guard)) = gpu() else { return };
-    let config = GanConfig { lr_d: 3e-4, ..config() };
-    let mut trainer = trainer(&gpu, config.clone());
+    let (lr_g, lr_d) = (2e-4, 3e-4);
+    let (b1, b2, eps) = (0.5, 0.999, 1e-8);
+    let adam = Optimiser::Adam { beta1: b1, beta2: b2, eps, weight_decay: 0.0 };
+    let config = GanConfig { lr_g: lr_g.into(), lr_d: lr_d.into(), optimiser_g: adam, optimiser_d: adam, ..config() };
+    let mut trainer = trainer(&gpu, config);
     let start = tensors(&trainer);
     trainer.run_steps(1).expect("a step");
     let first = tensors(&trainer);
-    let (b1, b2, eps) = (config.adam.beta1, config.adam.beta2, config.adam.eps);
     let mut last = (start, first.clone());
     for t in 1..=3 {
-        for (network, lr) in [("G", config.lr_g), ("D", config.lr_d)] {
+        for (network, lr) in [("G", lr_g), ("D", lr_d)] {
             let prefix = format!("adam.{network}.m.");
             let parameters: Vec<&str> = first.keys().filter_map(|name| name.strip_prefix(&prefix)).collect();
             assert_eq!(parameters.len(), if network == "G" { 7 } else { 5 });
@@ -440,7 +443,7 @@ fn losses_and_statistics_agree() {
 fn a_state_carries_over_to_another_trainer() {
     let Some((gpu, _guard)) = gpu() else { return };
     // What a step depends on besides the state must come from the position: rates that fall, several draws a step.
-    let config = GanConfig { d_steps: 2, lr_horizon_kimg: Some(0.05), ..config() };
+    let config = GanConfig { d_steps: 2, lr_g: Schedule::linear(2e-4, 0.0, 0.05), lr_d: Schedule::linear(2e-4, 0.0, 0.05), ..config() };
     let z: Vec<f32> =
         (0..5u64).flat_map(|seed| noise_twin(Source { seed, stream: Z_STREAM }, Distribution::Normal, 0, 6)).map(|v| v as f32).collect();
     let mut whole = trainer(&gpu, config.clone());
@@ -531,8 +534,8 @@ fn gap_closed_by_training(gpu: &Arc<Gpu>, seed: u64) -> f64 {
         z_dim: 16,
         batch: 16,
         micro_batch: 16,
-        lr_g: 1e-3,
-        lr_d: 1e-3,
+        lr_g: 1e-3.into(),
+        lr_d: 1e-3.into(),
         ema_half_life_kimg: 1.0,
         ema_ramp: 0.05,
         seed,
@@ -566,5 +569,88 @@ fn training_brings_samples_nearer_to_real_images() {
     for seed in 0..3 {
         let closed = gap_closed_by_training(&gpu, seed);
         assert!(closed >= 0.3, "seed {seed}: {:.1} % of the gap closed", 100.0 * closed);
+    }
+}
+
+/// Optimisers with each amount of state, and clipping.
+fn with_other_optimisers() -> [GanConfig; 3] {
+    let sgd = |momentum| Optimiser::Sgd { momentum, nesterov: false, weight_decay: 1e-3 };
+    let rmsprop = |momentum| Optimiser::RmsProp { alpha: 0.99, eps: 1e-8, momentum, weight_decay: 0.0 };
+    let adamw = Optimiser::AdamW { beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
+    [
+        GanConfig { optimiser_g: sgd(0.0), optimiser_d: sgd(0.9), clip_d: Some(Clip::Norm(0.5)), ..config() },
+        GanConfig { optimiser_g: rmsprop(0.0), optimiser_d: rmsprop(0.5), weight_clip: Some(0.05), ..config() },
+        GanConfig { optimiser_g: adamw, clip_g: Some(Clip::Norm(1e-2)), clip_d: Some(Clip::Value(1e-2)), ..config() },
+    ]
+}
+
+#[test]
+fn checkpoints_hold_the_state_that_each_optimiser_keeps() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let expected: [&[&str]; 3] =
+        [&["sgd.D.m"], &["rmsprop.G.v", "rmsprop.D.m", "rmsprop.D.v"], &["adam.G.m", "adam.G.v", "adam.D.m", "adam.D.v"]];
+    for (config, expected) in with_other_optimisers().into_iter().zip(expected) {
+        let mut whole = trainer(&gpu, config.clone());
+        let kept = |state: &Tensors| -> BTreeSet<String> {
+            let moments = state.keys().filter(|name| ["sgd.", "rmsprop.", "adam."].iter().any(|kind| name.starts_with(kind)));
+            moments.map(|name| name.splitn(4, '.').take(3).collect::<Vec<_>>().join(".")).collect()
+        };
+        assert_eq!(kept(&tensors(&whole)), expected.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
+        whole.run_steps(4).expect("steps");
+        whole.check_finite().expect("finite");
+        let mut first = trainer(&gpu, config.clone());
+        first.run_steps(2).expect("steps");
+        let mut second = trainer(&gpu, config.clone());
+        second.load_tensors(first.position(), &tensors(&first)).expect("a state of the same configuration");
+        second.run_steps(2).expect("steps");
+        let names = ["G", "D", "adam", "sgd", "rmsprop", "tick"];
+        assert_eq!(bits(&tensors(&second), &names), bits(&tensors(&whole), &names));
+        if let Some(bound) = config.weight_clip {
+            let largest = tensors(&whole)
+                .iter()
+                .filter(|(name, _)| name.starts_with("D.") && !name.contains("running"))
+                .fold(0.0f32, |m, (_, t)| t.as_f32().expect("floats").iter().fold(m, |m, v| m.max(v.abs())));
+            assert_eq!(largest, bound as f32, "weights reach the bound and stay within it");
+        }
+    }
+    let mut other = trainer(&gpu, config());
+    let error =
+        other.load_tensors(Position::default(), &tensors(&trainer(&gpu, with_other_optimisers()[0].clone()))).expect_err("no moments");
+    assert!(error.exit_code() == 2 && error.to_string().contains("tensor adam.G.m.0.weight is missing"), "{error}");
+}
+
+/// Plain descent at rate 1 shows the gradient, so that clipping shows as what it did to it.
+#[test]
+fn clipping_scales_the_whole_gradient_of_a_network() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let sgd = Optimiser::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    for micro_batch in [4, 2] {
+        let base = GanConfig { lr_g: 1.0.into(), lr_d: 1.0.into(), optimiser_g: sgd, optimiser_d: sgd, micro_batch, ..config() };
+        let gradient = |config: GanConfig| -> (Vec<f64>, f64) {
+            let mut trainer = trainer(&gpu, config);
+            let start = tensors(&trainer);
+            trainer.run_steps(1).expect("a step");
+            let end = tensors(&trainer);
+            let names = start.keys().filter(|name| name.starts_with("D.") && !name.contains("running"));
+            let apart =
+                |name: &String| floats(&start, name).iter().zip(floats(&end, name)).map(|(a, b)| f64::from(a - b)).collect::<Vec<_>>();
+            let stats: BTreeMap<Stat, f64> = trainer.tick_stats().expect("statistics").into_iter().map(|(s, v)| (s, v.latest)).collect();
+            (names.flat_map(apart).collect(), stats[&Stat::GradNormD])
+        };
+        let (free, logged) = gradient(base.clone());
+        let norm = free.iter().map(|g| g * g).sum::<f64>().sqrt();
+        assert!((norm - logged).abs() <= 1e-4 * norm, "the gradient moved weights by {norm}, its norm is logged as {logged}");
+        let check = |clip: Clip, expected: &dyn Fn(f64) -> f64| {
+            let (clipped, still) = gradient(GanConfig { clip_d: Some(clip), ..base.clone() });
+            assert_eq!(still, logged, "{clip}: what is logged is the norm before clipping");
+            for (i, (got, g)) in clipped.iter().zip(&free).enumerate() {
+                // Weights are below 0.1 here, and lose digits when a step of 1 is read off them.
+                assert!((got - expected(*g)).abs() <= 1e-6 + 1e-5 * g.abs(), "{clip}: element {i} is {got}, expected {}", expected(*g));
+            }
+        };
+        check(Clip::Norm(norm / 3.0), &|g| g * (norm / 3.0) / (norm + 1e-6));
+        check(Clip::Norm(2.0 * norm), &|g| g);
+        let limit = free.iter().fold(0.0f64, |m, g| m.max(g.abs())) / 4.0;
+        check(Clip::Value(limit), &|g| g.clamp(-limit, limit));
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::Fixture;
 use ganymede::error::Result;
 use ganymede::gan::config::GanConfig;
-use ganymede::gan::schedule::{self, Position};
+use ganymede::gan::schedule::{self, Position, Schedule};
 use ganymede::gan::step::{Inputs, Step, StepBuilder, Which, build};
 use ganymede::gan::trainer::Trainer;
 use ganymede::gpu::step::StepRow;
@@ -16,7 +16,8 @@ use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::HostData;
 use ganymede::ops::batch::ConcatBatch;
 use ganymede::ops::elementwise::Add;
-use ganymede::ops::optimiser::Adam;
+use ganymede::ops::optimiser::Optimiser;
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -45,10 +46,12 @@ impl Trajectory {
         let z_dim = start.get("z.0").shape.dims()[1];
         let generator = network("G", &[z_dim], generator);
         let discriminator = network("D", &real.get("real.0").shape.dims()[1..], discriminator);
+        let adam = Optimiser::Adam { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps"), weight_decay: 0.0 };
         let config = GanConfig {
-            lr_g: number("lr"),
-            lr_d: number("lr"),
-            adam: Adam { beta1: number("beta1"), beta2: number("beta2"), eps: number("adam_eps") },
+            lr_g: number("lr").into(),
+            lr_d: number("lr").into(),
+            optimiser_g: adam,
+            optimiser_d: adam,
             ema_half_life_kimg: 1.0,
             ..GanConfig::new(generator, discriminator, number("batch") as usize)
         };
@@ -153,6 +156,79 @@ fn ten_steps_agree_with_pytorch() {
     }
 }
 
+/// The MLP's trajectory with other optimisers, clipping and schedules for each network.
+struct Variation {
+    name: String,
+    trajectory: Trajectory,
+    /// What PyTorch made of it: losses and the end.
+    outcome: Fixture,
+}
+
+impl Variation {
+    fn load(index: usize) -> Self {
+        let outcome = Fixture::load(&format!("optimisers_trajectory_{index}"));
+        let mut trajectory = Trajectory::mlp();
+        fn setting<T: DeserializeOwned>(outcome: &Fixture, key: &str) -> T {
+            serde_json::from_value(outcome.parameters[key].clone()).unwrap_or_else(|e| panic!("{} {key}: {e}", outcome.name))
+        }
+        trajectory.config = GanConfig {
+            lr_g: setting(&outcome, "lr_g"),
+            lr_d: setting(&outcome, "lr_d"),
+            optimiser_g: setting(&outcome, "optimiser_g"),
+            optimiser_d: setting(&outcome, "optimiser_d"),
+            clip_g: setting(&outcome, "clip_g"),
+            clip_d: setting(&outcome, "clip_d"),
+            weight_clip: setting(&outcome, "weight_clip"),
+            ..trajectory.config
+        };
+        // Losses stand beside the start, parameters beside the end.
+        for (name, tensor) in &outcome.tensors {
+            let fixture = if name.starts_with("loss") { &mut trajectory.start } else { &mut trajectory.end };
+            assert!(fixture.tensors.insert(name.clone(), tensor.clone()).is_some(), "{} has no {name}", fixture.name);
+        }
+        Variation { name: outcome.name.clone(), trajectory, outcome }
+    }
+
+    fn disagreements(&self, gpu: &Arc<Gpu>, config: &GanConfig) -> Vec<String> {
+        let step = build(config, &Inputs::Given, 128 << 20).expect("the step builds");
+        self.trajectory.disagreements(gpu, step, config, keep).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+}
+
+#[test]
+fn other_optimisers_agree_with_pytorch_and_every_setting_matters() {
+    let Some(gpu) = gpu() else { return };
+    for variation in [0, 1, 2].map(Variation::load) {
+        let config = &variation.trajectory.config;
+        assert_eq!(variation.outcome.tensors.keys().filter(|name| name.starts_with("loss")).count(), 3 * STEPS);
+        let wrong = variation.disagreements(&gpu, config);
+        assert!(wrong.is_empty(), "{}:\n{}", variation.name, wrong.join("\n"));
+
+        let without_decay = |mut optimiser: Optimiser| {
+            match &mut optimiser {
+                Optimiser::Sgd { weight_decay, .. }
+                | Optimiser::Adam { weight_decay, .. }
+                | Optimiser::AdamW { weight_decay, .. }
+                | Optimiser::RmsProp { weight_decay, .. } => *weight_decay = 0.0,
+            }
+            optimiser
+        };
+        let others = [
+            ("no clipping of G", GanConfig { clip_g: None, ..config.clone() }),
+            ("no clipping of D", GanConfig { clip_d: None, ..config.clone() }),
+            ("no clipping of weights", GanConfig { weight_clip: None, ..config.clone() }),
+            ("no weight decay of G", GanConfig { optimiser_g: without_decay(config.optimiser_g), ..config.clone() }),
+            ("no weight decay of D", GanConfig { optimiser_d: without_decay(config.optimiser_d), ..config.clone() }),
+            ("a constant rate of G", GanConfig { lr_g: Schedule::constant(config.lr_g.start), ..config.clone() }),
+            ("a constant rate of D", GanConfig { lr_d: Schedule::constant(config.lr_d.start), ..config.clone() }),
+            ("the optimisers swapped", GanConfig { optimiser_g: config.optimiser_d, optimiser_d: config.optimiser_g, ..config.clone() }),
+        ];
+        for (what, other) in others.into_iter().filter(|(_, other)| other != config) {
+            assert!(!variation.disagreements(&gpu, &other).is_empty(), "{}: {what} goes unnoticed", variation.name);
+        }
+    }
+}
+
 /// The parts of a step, put together by the test with one mistake.
 #[derive(Clone, Copy, PartialEq)]
 enum Mistake {
@@ -220,7 +296,12 @@ fn planted_faults_are_noticed() {
         run("running statistics updated twice", mistaken(config, Mistake::StatisticsTwice).expect("builds"), config, &keep),
         run("shared batch statistics", mistaken(config, Mistake::SharedStatistics).expect("builds"), config, &keep),
     ];
-    let swapped = GanConfig { adam: Adam { beta1: config.adam.beta2, beta2: config.adam.beta1, ..config.adam }, ..config.clone() };
+    let mut swapped = config.clone();
+    for optimiser in [&mut swapped.optimiser_g, &mut swapped.optimiser_d] {
+        if let Optimiser::Adam { beta1, beta2, .. } = optimiser {
+            std::mem::swap(beta1, beta2);
+        }
+    }
     outcomes.push(run("swapped betas", build(&swapped, &Inputs::Given, 128 << 20).expect("builds"), &swapped, &keep));
     outcomes.push(run("no bias correction", trajectory.step(), config, &|row, _| {
         for update in 0..2 {

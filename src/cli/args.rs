@@ -572,7 +572,7 @@ mod tests {
         assert_eq!((config.data.source.as_str(), config.preset.as_str()), ("builtin:shapes", "mlp"));
         let t = &config.training;
         let lr = [config.generator.optimizer.lr, config.discriminator.optimizer.lr];
-        assert_eq!((t.batch, t.micro_batch, t.seed, lr), (8, Some(4), 3, [0.001; 2]));
+        assert_eq!((t.batch, t.micro_batch, t.seed, lr), (8, Some(4), 3, [0.001.into(); 2]));
         let r = &config.run;
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));

@@ -1,12 +1,14 @@
 //! What a training step depends on.
 
 use super::loss::LossConfig;
+use super::schedule::Schedule;
+use super::step::Which;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
-use crate::ops::optimiser::Adam;
+use crate::ops::optimiser::{self, Clip, Optimiser, Update};
 
 /// Everything that shapes a training step. Two runs with equal configurations and data compute the same bits on one adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,14 +28,21 @@ pub struct GanConfig {
     pub d_steps: usize,
     /// What the networks learn from.
     pub loss: LossConfig,
-    /// Learning rates.
-    pub lr_g: f64,
+    /// Learning rate of the generator.
+    pub lr_g: Schedule,
     /// Learning rate of the discriminator.
-    pub lr_d: f64,
-    /// Adam's decay rates and eps.
-    pub adam: Adam,
-    /// Thousands of images over which both learning rates fall linearly to zero; `None` for constant rates.
-    pub lr_horizon_kimg: Option<f64>,
+    pub lr_d: Schedule,
+    /// Optimiser of the generator.
+    pub optimiser_g: Optimiser,
+    /// Optimiser of the discriminator.
+    pub optimiser_d: Optimiser,
+    /// Clipping of the generator's gradients; of the whole batch, where it is done in micro-batches.
+    pub clip_g: Option<Clip>,
+    /// Clipping of the discriminator's gradients.
+    pub clip_d: Option<Clip>,
+    /// Every parameter of the discriminator is kept in [-weight_clip, weight_clip] after each of its updates, as WGAN asks for (Arjovsky et al.
+    /// 2017, algorithm 1).
+    pub weight_clip: Option<f64>,
     /// Half-life of the generator's moving average in thousands of images.
     pub ema_half_life_kimg: f64,
     /// The half-life is never more than this share of the images seen, so that early averages forget the first, meaningless weights (the
@@ -67,10 +76,13 @@ impl GanConfig {
             micro_batch: batch,
             d_steps: 1,
             loss: LossConfig::default(),
-            lr_g: 2e-4,
-            lr_d: 2e-4,
-            adam: Adam { beta1: 0.5, beta2: 0.999, eps: 1e-8 },
-            lr_horizon_kimg: None,
+            lr_g: 2e-4.into(),
+            lr_d: 2e-4.into(),
+            optimiser_g: Optimiser::adam(0.5),
+            optimiser_d: Optimiser::adam(0.5),
+            clip_g: None,
+            clip_d: None,
+            weight_clip: None,
             ema_half_life_kimg: Self::default_ema_half_life_kimg(batch),
             ema_ramp: Self::DEFAULT_EMA_RAMP,
             seed: 0,
@@ -98,7 +110,21 @@ impl GanConfig {
         if self.d_steps == 0 || self.d_steps > StepRow::MAX_D_STEPS {
             return Err(Error::input(format!("d_steps is {}; expected 1 to {}", self.d_steps, StepRow::MAX_D_STEPS)));
         }
-        Ok(())
+        self.lr_g.validate("lr_g")?;
+        self.lr_d.validate("lr_d")?;
+        self.optimiser_g.validate("optimiser_g")?;
+        self.optimiser_d.validate("optimiser_d")?;
+        self.clip_g.map_or(Ok(()), |clip| clip.validate("clip_g"))?;
+        self.clip_d.map_or(Ok(()), |clip| clip.validate("clip_d"))?;
+        self.weight_clip.map_or(Ok(()), |bound| optimiser::validate_weight_clip(bound, "weight_clip"))
+    }
+
+    /// What an update does to a network's parameters.
+    pub fn update(&self, which: Which) -> Update {
+        match which {
+            Which::Generator => Update { optimiser: self.optimiser_g, clip: self.clip_g, weight_clip: None },
+            Which::Discriminator => Update { optimiser: self.optimiser_d, clip: self.clip_d, weight_clip: self.weight_clip },
+        }
     }
 
     /// Whether either network has a batch norm.
@@ -122,6 +148,39 @@ impl GanConfig {
         match self.discriminator.input[..] {
             [c, h, w] => Ok([c, h, w]),
             ref other => Err(Error::input(format!("the discriminator takes inputs of shape {other:?}; expected channels, height, width"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::layer::Layer;
+    use crate::nn::network::InitScheme;
+
+    #[test]
+    fn settings_of_the_optimisers_are_refused_by_key() {
+        let network = |name: &str| Network {
+            name: name.into(),
+            input: vec![2],
+            data: vec![2],
+            layers: vec![Layer::linear(2)],
+            init: InitScheme::PyTorch,
+        };
+        let config = GanConfig::new(network("G"), network("D"), 8);
+        config.validate().expect("the defaults are valid");
+        let one = Optimiser::adam(1.0);
+        for (config, start) in [
+            (GanConfig { lr_g: (-1.0).into(), ..config.clone() }, "lr_g: got -1,"),
+            (GanConfig { lr_d: Schedule::linear(1.0, 0.0, -1.0), ..config.clone() }, "lr_d.over_kimg: got -1,"),
+            (GanConfig { optimiser_g: one, ..config.clone() }, "optimiser_g.beta1: got 1,"),
+            (GanConfig { optimiser_d: one, ..config.clone() }, "optimiser_d.beta1: got 1,"),
+            (GanConfig { clip_g: Some(Clip::Norm(0.0)), ..config.clone() }, "clip_g.norm: got 0,"),
+            (GanConfig { clip_d: Some(Clip::Value(f64::NAN)), ..config.clone() }, "clip_d.value: got NaN,"),
+            (GanConfig { weight_clip: Some(-0.01), ..config.clone() }, "weight_clip: got -0.01,"),
+        ] {
+            let error = config.validate().expect_err(start);
+            assert!(error.exit_code() == 2 && error.to_string().starts_with(start), "{error}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`build`] is the algorithm; [`StepBuilder`] holds its parts, so that tests can put them together wrongly and see the suite notice.
 
 use super::config::GanConfig;
+use super::loss::Score;
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::graph::lower::{BufferId, Lowering, Operand, Place};
@@ -10,23 +11,26 @@ use crate::graph::shape::Shape;
 use crate::graph::{Kind, NodeId};
 use crate::nn::build::NORM_MOMENTUM;
 use crate::nn::layer::Layer;
-use crate::nn::network::{Forward, Mode, Network, Params};
+use crate::nn::network::{Forward, Mode, Network, Noise, Params};
 use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
-use crate::ops::batch::ConcatBatch;
+use crate::ops::batch::{ConcatBatch, slice_batch};
 use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
+use crate::ops::elementwise::add;
 use crate::ops::gather::{self, Latent, Resident, Storage};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
-use crate::ops::optimiser::{self, AdamStores, BLOCK};
-use crate::ops::reshape::{Reshape, reshape};
+use crate::ops::optimiser::{self, BLOCK, Clip, FACTOR_WORDS, UpdateStores};
+use crate::ops::reshape::reshape;
 use crate::ops::stats::{self, BadEvent, Job, ScoreTargets, Stat, StatsLayout, TickBuffers};
 use crate::plan::Program;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 /// The random stream of z; `ganymede sample` draws from it too.
 pub const Z_STREAM: u32 = 1;
+/// The first random streams of the dropouts of G and of D.
+const DROPOUT_STREAMS: [u32; 2] = [0x1000, 0x2000];
 
 /// Where the inputs of a step come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +59,16 @@ pub struct NetworkStores {
     pub grads: Store,
     /// Gradients of its last micro-batch, where a batch has several.
     pub micro_grads: Option<Store>,
-    /// Adam's first moments.
-    pub m: Store,
-    /// Adam's second moments.
-    pub v: Store,
+    /// First moments, if the optimiser keeps them ([`crate::ops::optimiser::Moments`]).
+    pub m: Option<Store>,
+    /// Second moments, if the optimiser keeps them.
+    pub v: Option<Store>,
+    /// Name of the moments in checkpoints: `"adam"`.
+    pub optimiser: &'static str,
     /// Sums of the gradients' squares, segments one after the other.
     pub squares: BufferId,
+    /// The factor that clips the gradients by norm, if they are.
+    pub factor: Option<BufferId>,
     /// Running statistics.
     pub stats: Store,
     /// Moving average of parameters and running statistics (generator only).
@@ -70,22 +78,30 @@ pub struct NetworkStores {
 }
 
 impl NetworkStores {
-    fn declare(program: &mut Program, network: &Network, which: Which, max_bytes: u64, split: bool) -> Result<Self> {
+    fn declare(program: &mut Program, config: &GanConfig, which: Which, max_bytes: u64) -> Result<Self> {
+        let network = match which {
+            Which::Generator => &config.generator,
+            Which::Discriminator => &config.discriminator,
+        };
+        let update = config.update(which);
         let tensors = network.tensors()?;
         let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
         let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
         let running = Layout::new(of(Role::Running), max_bytes)?;
         let name = &network.name;
-        let micro_grads = split.then(|| Store::declare(program, &format!("{name}.micro_grads"), &parameters));
+        let micro_grads = (config.micro_batches() > 1).then(|| Store::declare(program, &format!("{name}.micro_grads"), &parameters));
         let ema = (which == Which::Generator).then(|| {
             (Store::declare(program, &format!("{name}.ema"), &parameters), Store::declare(program, &format!("{name}.ema_stats"), &running))
         });
+        let moments = update.optimiser.moments();
         Ok(NetworkStores {
             name: name.clone(),
             values: Store::declare(program, &format!("{name}.values"), &parameters),
             grads: Store::declare(program, &format!("{name}.grads"), &parameters),
-            m: Store::declare(program, &format!("{name}.m"), &parameters),
-            v: Store::declare(program, &format!("{name}.v"), &parameters),
+            m: moments.m.then(|| Store::declare(program, &format!("{name}.m"), &parameters)),
+            v: moments.v.then(|| Store::declare(program, &format!("{name}.v"), &parameters)),
+            optimiser: update.optimiser.kernel(),
+            factor: matches!(update.clip, Some(Clip::Norm(_))).then(|| program.buffer(format!("{name}.clip"), FACTOR_WORDS)),
             stats: Store::declare(program, &format!("{name}.stats"), &running),
             squares: program.buffer(format!("{name}.squares"), parameters.segments.iter().map(|&words| square_words(words)).sum()),
             micro_grads,
@@ -177,6 +193,14 @@ pub struct StepBuilder<'a> {
     paired: BTreeSet<usize>,
     /// What the next dispatch of statistics adds to the tick.
     jobs: Vec<Job>,
+    /// Where the dropouts of the next pass draw from.
+    slot: u32,
+    /// The leaves of D's parameters in its latest pass.
+    latest_discriminator: Params,
+    /// The reals of the latest draw.
+    latest_real: Option<NodeId>,
+    /// The fakes that the generator learns from, and the values of D's taps on them.
+    judged: Option<(NodeId, HashMap<String, NodeId>)>,
     /// An update of the optimiser that waits to hear whether its result is averaged.
     pending: Option<(Which, usize)>,
 }
@@ -187,12 +211,11 @@ impl<'a> StepBuilder<'a> {
         config.validate()?;
         let mut program = Program::new("step");
         program.precision = config.precision;
-        let split = config.micro_batches() > 1;
-        if split && *inputs == Inputs::Given {
+        if config.micro_batches() > 1 && *inputs == Inputs::Given {
             return Err(Error::internal("micro-batches take their inputs on the device"));
         }
-        let generator = NetworkStores::declare(&mut program, &config.generator, Which::Generator, max_bytes, split)?;
-        let discriminator = NetworkStores::declare(&mut program, &config.discriminator, Which::Discriminator, max_bytes, split)?;
+        let generator = NetworkStores::declare(&mut program, config, Which::Generator, max_bytes)?;
+        let discriminator = NetworkStores::declare(&mut program, config, Which::Discriminator, max_bytes)?;
         let image = entry_shape(&config.discriminator, config.micro_batch)?;
         let z_shape = Shape::new(&[config.micro_batch, config.z_dim])?;
         let mut z = Vec::new();
@@ -219,7 +242,20 @@ impl<'a> StepBuilder<'a> {
         }
         let step =
             Step { program, generator, discriminator, z, real, real_shape: image.clone(), stats, events, losses, data, images_per_segment };
-        Ok(StepBuilder { config, inputs, step, image, versions: 0, paired: BTreeSet::new(), jobs: Vec::new(), pending: None })
+        Ok(StepBuilder {
+            config,
+            inputs,
+            step,
+            image,
+            versions: 0,
+            paired: BTreeSet::new(),
+            jobs: Vec::new(),
+            slot: StepRow::draw(0),
+            latest_discriminator: Params::new(),
+            latest_real: None,
+            judged: None,
+            pending: None,
+        })
     }
 
     /// Leaves for a network's parameters as they are at this point of the step.
@@ -250,6 +286,12 @@ impl<'a> StepBuilder<'a> {
 
     /// Draws z and a batch of reals for a discriminator update.
     pub fn draw(&mut self, update: usize) -> Result<(NodeId, NodeId)> {
+        self.draw_as(update, &update.to_string())
+    }
+
+    /// [`StepBuilder::draw`], for leaves of that version.
+    fn draw_as(&mut self, update: usize, version: &str) -> Result<(NodeId, NodeId)> {
+        self.slot = StepRow::draw(update);
         let (z, real) = (self.step.z[update], self.step.real[update]);
         let z_shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
         if let Inputs::Device { images } = *self.inputs {
@@ -267,8 +309,9 @@ impl<'a> StepBuilder<'a> {
             let draw = move |l: &mut Lowering| gather::lower_draw_batch(l, &latent, &resident, seed, slot, (Operand::Place(real), &shape));
             self.step.program.effect("data/draw", draw);
         }
-        let z = self.step.program.leaf(&format!("z@{update}"), &z_shape, z)?;
-        let real = self.step.program.leaf(&format!("real@{update}"), &self.image.clone(), real)?;
+        let z = self.step.program.leaf(&format!("z@{version}"), &z_shape, z)?;
+        let real = self.step.program.leaf(&format!("real@{version}"), &self.image.clone(), real)?;
+        self.latest_real = Some(real);
         Ok((z, real))
     }
 
@@ -299,14 +342,20 @@ impl<'a> StepBuilder<'a> {
             return Ok((params, fake));
         }
         let params = self.parameters(Which::Generator)?;
-        let z = self.draw_z_again(self.config.d_steps - 1)?;
+        let last = self.config.d_steps - 1;
+        let z = if self.config.loss.needs_reals() { self.draw_as(last, "G")?.0 } else { self.draw_z_again(last)? };
         let forward = self.generator_forward(&params, z)?;
         Ok((params, forward.output))
     }
 
+    fn training(&self, which: Which, groups: usize) -> Mode {
+        let stream = DROPOUT_STREAMS[which as usize];
+        Mode::Train { groups, noise: Some(Noise { seed: self.config.seed, stream, draw: Draw::Step(self.slot) }) }
+    }
+
     fn generator_forward(&mut self, params: &Params, z: NodeId) -> Result<Forward> {
-        let network = &self.config.generator;
-        let mut forward = network.forward(&mut self.step.program, params, z, Mode::Train { groups: 1 }, "G/fake")?;
+        let (network, mode) = (&self.config.generator, self.training(Which::Generator, 1));
+        let mut forward = network.forward(&mut self.step.program, params, z, mode, "G/fake")?;
         let taken = self.config.discriminator.input_shape(self.config.micro_batch)?;
         let graph = &mut self.step.program.graph;
         if graph.shape(forward.output) != &taken {
@@ -345,27 +394,26 @@ impl<'a> StepBuilder<'a> {
         program.graph.scope("D/pair/concat", |g| g.apply(ConcatBatch, &[real, fake]))
     }
 
-    /// D on one batch. Returns logits (N, 1).
+    /// D on one batch. Returns its outputs, (N, 1) or what the loss takes.
     pub fn discriminate(&mut self, params: &Params, images: NodeId) -> Result<NodeId> {
+        // The last draw of a step is the generator's.
+        self.slot = StepRow::draw(self.config.d_steps);
         let forward = self.discriminator_forward(params, images, 1, "G/D")?;
         self.track(Which::Discriminator, &forward)?;
+        self.judged = Some((images, forward.taps.clone()));
         self.logits(&forward)
     }
 
     /// A training pass of D, with batch statistics for each of `groups` equal parts; its running statistics stay.
     pub fn discriminator_forward(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<Forward> {
-        self.config.discriminator.forward(&mut self.step.program, params, images, Mode::Train { groups }, scope)
+        self.latest_discriminator.clone_from(params);
+        let mode = self.training(Which::Discriminator, groups);
+        self.config.discriminator.forward(&mut self.step.program, params, images, mode, scope)
     }
 
-    /// The logits (N, 1) of a pass of D.
+    /// The outputs of a pass of D, as the loss takes them: (N, 1), or (N, 2) for a softmax.
     pub fn logits(&mut self, forward: &Forward) -> Result<NodeId> {
-        let g = &mut self.step.program.graph;
-        let shape = g.shape(forward.output).clone();
-        let n = shape.dims()[0];
-        if shape.len() != n {
-            return Err(Error::input(format!("the discriminator gives {shape}; expected one logit an image")));
-        }
-        g.apply(Reshape { shape: Shape::new(&[n, 1])? }, &[forward.output])
+        self.config.loss.outputs_of(&mut self.step.program.graph, forward.output)
     }
 
     /// The program so far.
@@ -390,8 +438,11 @@ impl<'a> StepBuilder<'a> {
         Ok(())
     }
 
-    /// The discriminator's loss on logits of [`StepBuilder::discriminate_pair`]: BCE of reals against 1 plus BCE of fakes against 0.
+    /// The discriminator's loss on outputs of [`StepBuilder::discriminate_pair`]: on reals, plus on fakes.
     pub fn discriminator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
+        if !self.config.loss.is_plain() {
+            return self.general_discriminator_loss(logits);
+        }
         let n = self.config.micro_batch;
         let [at_real, at_fake, _] = self.step.losses;
         let runs = [(n, Target::Real), (n, Target::Fake)];
@@ -406,8 +457,27 @@ impl<'a> StepBuilder<'a> {
         Ok(loss)
     }
 
-    /// The generator's non-saturating loss: BCE of fakes against 1 (Goodfellow et al. 2014, section 3).
+    fn general_discriminator_loss(&mut self, outputs: NodeId) -> Result<NodeId> {
+        let (n, config) = (self.config.micro_batch, &self.config.loss);
+        let [at_real, at_fake, _] = self.step.losses;
+        let [real, fake, loss] = self.step.program.graph.scope("D/loss", |g| {
+            let (reals, fakes) = (slice_batch(g, outputs, 0, n)?, slice_batch(g, outputs, n, n)?);
+            let (real, fake) = (config.on_reals(g, reals)?, config.on_fakes(g, fakes)?);
+            Ok([real, fake, add(g, real, fake)?])
+        })?;
+        self.scalar(real, at_real, Stat::LossDReal);
+        self.scalar(fake, at_fake, Stat::LossDFake);
+        self.general_score(outputs, 0..n, true, Stat::DX, Some(Stat::SignsReal))?;
+        self.general_score(outputs, n..2 * n, false, Stat::DGZ1, Some(Stat::SignsFake))?;
+        Ok(loss)
+    }
+
+    /// The generator's loss on outputs of [`StepBuilder::discriminate`]: as configured, by default the non-saturating one, BCE of fakes against
+    /// 1 (Goodfellow et al. 2014, section 3).
     pub fn generator_loss(&mut self, logits: NodeId) -> Result<NodeId> {
+        if !self.config.loss.is_plain() {
+            return self.general_generator_loss(logits);
+        }
         let n = self.config.micro_batch;
         let runs = [(n, Target::Real)];
         let bce = self.step.program.graph.scope("G/loss", |g| bce_parts(g, logits, &runs))?;
@@ -418,6 +488,67 @@ impl<'a> StepBuilder<'a> {
         let targets = ScoreTargets { loss: Some(Stat::LossG), score: Some(Stat::DGZ2), signs: None };
         self.score(logits, 0..n, true, targets);
         Ok(loss)
+    }
+
+    fn general_generator_loss(&mut self, outputs: NodeId) -> Result<NodeId> {
+        let config = &self.config.loss;
+        let mut loss = self.step.program.graph.scope("G/loss", |g| config.of_generator(g, outputs))?;
+        if config.needs_reals() {
+            let (Some(real), Some((fake, taps))) = (self.latest_real, self.judged.clone()) else {
+                return Err(Error::internal("a generator's loss before the pass that it is of"));
+            };
+            if let Some(matching) = &config.feature_matching {
+                let unknown = || {
+                    let mut names: Vec<&str> = taps.keys().map(String::as_str).collect();
+                    names.sort_unstable();
+                    Error::input(format!(
+                        "loss.feature_matching.tap: the discriminator has no tap {:?}; its taps are {names:?}",
+                        matching.tap
+                    ))
+                };
+                let fakes = *taps.get(&matching.tap).ok_or_else(unknown)?;
+                let discriminator = self.latest_discriminator.clone();
+                let reals = self.discriminator_forward(&discriminator, real, 1, "G/D_real")?;
+                let reals = *reals.taps.get(&matching.tap).ok_or_else(unknown)?;
+                loss = self.step.program.graph.scope("G/feature_matching", |g| {
+                    let term = matching.term(g, reals, fakes)?;
+                    add(g, loss, term)
+                })?;
+            }
+            if let Some(reconstruction) = &config.reconstruction {
+                loss = self.step.program.graph.scope("G/reconstruction", |g| {
+                    let term = reconstruction.term(g, real, fake)?;
+                    add(g, loss, term)
+                })?;
+            }
+        }
+        let [_, _, at] = self.step.losses;
+        self.scalar(loss, at, Stat::LossG);
+        self.general_score(outputs, 0..self.config.micro_batch, true, Stat::DGZ2, None)?;
+        Ok(loss)
+    }
+
+    /// Leaves a scalar of the step in its place, and adds it to the tick.
+    fn scalar(&mut self, value: NodeId, at: Place, stat: Stat) {
+        self.step.program.compute(value, at);
+        self.tally(value, stat);
+    }
+
+    fn tally(&mut self, value: NodeId, stat: Stat) {
+        let tick = TickBuffers { stats: Operand::Place(self.step.stats), events: Operand::Place(self.step.events) };
+        let store = self.step.discriminator.id;
+        self.step
+            .program
+            .effect(format!("stats/{}", stat.name()), move |l| stats::lower_scalar_stats(l, Operand::Node(value), stat, tick, store));
+    }
+
+    fn general_score(&mut self, outputs: NodeId, rows: Range<usize>, real: bool, score: Stat, signs: Option<Stat>) -> Result<()> {
+        let config = &self.config.loss;
+        match self.step.program.graph.scope("stats", |g| config.score(g, outputs, rows.clone()))? {
+            Score::Logits(logits) => self.score(logits, rows, real, ScoreTargets { loss: None, score: Some(score), signs }),
+            Score::Mean(mean) => self.tally(mean, score),
+        }
+        Ok(())
     }
 
     fn score(&mut self, logits: NodeId, rows: Range<usize>, real: bool, targets: ScoreTargets) {
@@ -471,10 +602,9 @@ impl<'a> StepBuilder<'a> {
         for stored in &stores.parameters.tensors {
             tensors.push(squares[stored.segment].offset + stored.offset / BLOCK);
         }
-        let blocks = squares.iter().map(|s| s.len).sum();
         let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };
-        let all = Operand::Place(whole(stores.squares, blocks));
-        self.jobs.push(Job::Norm { squares: all, blocks, tensors, stat, store: stores.id });
+        let all = all_squares(&stores);
+        self.jobs.push(Job::Norm { squares: Operand::Place(all), blocks: all.len, tensors, stat, store: stores.id });
         self.pending = Some((which, update));
         Ok(())
     }
@@ -482,23 +612,40 @@ impl<'a> StepBuilder<'a> {
     /// Lets a pending update happen.
     fn optimise(&mut self) {
         if let Some((which, update)) = self.pending.take() {
-            self.adam(which, update, None);
+            self.move_parameters(which, update, None);
         }
     }
 
-    /// One dispatch per segment: the optimiser, and the average of what it makes.
-    fn adam(&mut self, which: Which, update: usize, averages: Option<Store>) {
-        let (stores, adam) = (self.stores(which).clone(), self.config.adam);
-        self.step.program.effect(format!("{}/adam", stores.name), move |l| {
+    /// One dispatch per segment: the optimiser, and the average of what it makes. Where gradients are clipped by norm, that is found first.
+    fn move_parameters(&mut self, which: Which, update: usize, averages: Option<Store>) {
+        let (stores, rules) = (self.stores(which).clone(), self.config.update(which));
+        let factor = stores.factor.map(|buffer| Operand::Place(whole(buffer, FACTOR_WORDS)));
+        if let (Some(Clip::Norm(max)), Some(factor)) = (rules.clip, factor) {
+            self.clip(&stores, max, factor);
+        }
+        self.step.program.effect(format!("{}/{}", stores.name, rules.optimiser.kernel()), move |l| {
             let squares = square_places(&stores);
             for (index, &words) in stores.parameters.segments.iter().enumerate() {
                 let of = |store: &Store| Operand::Place(store.segment(&stores.parameters, index));
-                let [grads, values, m, v] = [&stores.grads, &stores.values, &stores.m, &stores.v].map(of);
-                let (averages, squares) = (averages.as_ref().map(of), Operand::Place(squares[index]));
-                let updated = AdamStores { grads, values, m, v, averages, squares };
-                optimiser::lower_adam(l, updated, words, adam, StepRow::optimiser(update))?;
+                let [grads, values] = [&stores.grads, &stores.values].map(of);
+                let [m, v, averages] = [&stores.m, &stores.v, &averages].map(|store| store.as_ref().map(of));
+                let updated = UpdateStores { grads, values, m, v, averages, squares: Operand::Place(squares[index]), factor };
+                rules.lower(l, updated, words, StepRow::optimiser(update))?;
             }
             Ok(())
+        });
+    }
+
+    /// Makes the factor that brings a network's gradient down to the norm `max`.
+    fn clip(&mut self, stores: &NetworkStores, max: f64, factor: Operand) {
+        let (layout, grads) = (stores.parameters.clone(), stores.grads.clone());
+        let (squares, all) = (square_places(stores), all_squares(stores));
+        self.step.program.effect(format!("{}/clip", stores.name), move |l| {
+            for (index, &words) in layout.segments.iter().enumerate() {
+                let grads = Operand::Place(grads.segment(&layout, index));
+                optimiser::lower_grad_squares(l, grads, Operand::Place(squares[index]), words)?;
+            }
+            optimiser::lower_clip_factor(l, Operand::Place(all), all.len, max, factor)
         });
     }
 
@@ -508,7 +655,7 @@ impl<'a> StepBuilder<'a> {
         let (ema, ema_stats) = stores.ema.clone().ok_or_else(|| Error::internal("the generator has no average"))?;
         let mut pairs = vec![(stores.running.clone(), stores.stats.clone(), ema_stats)];
         match self.pending.take() {
-            Some((Which::Generator, update)) => self.adam(Which::Generator, update, Some(ema)),
+            Some((Which::Generator, update)) => self.move_parameters(Which::Generator, update, Some(ema)),
             other => {
                 self.pending = other;
                 pairs.push((stores.parameters.clone(), stores.values.clone(), ema));
@@ -550,6 +697,11 @@ fn square_places(stores: &NetworkStores) -> Vec<Place> {
         Place { buffer: stores.squares, offset: offset - len, len }
     };
     stores.parameters.segments.iter().map(place).collect()
+}
+
+/// The squares of a network's whole gradient; zeros are between segments.
+fn all_squares(stores: &NetworkStores) -> Place {
+    whole(stores.squares, square_places(stores).iter().map(|place| place.len).sum())
 }
 
 /// A batch as the discriminator's first layer with weights takes it: images that it flattens first are flat from the beginning.

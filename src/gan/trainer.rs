@@ -406,8 +406,9 @@ impl Trainer {
             let name = &stores.name;
             all.push((name.clone(), &stores.parameters, &stores.values));
             all.push((name.clone(), &stores.running, &stores.stats));
-            all.push((format!("adam.{name}.m"), &stores.parameters, &stores.m));
-            all.push((format!("adam.{name}.v"), &stores.parameters, &stores.v));
+            for (moment, store) in [("m", &stores.m), ("v", &stores.v)] {
+                all.extend(store.iter().map(|store| (format!("{}.{name}.{moment}", stores.optimiser), &stores.parameters, store)));
+            }
             if let Some((ema, ema_stats)) = &stores.ema {
                 all.push((format!("{name}_ema"), &stores.parameters, ema));
                 all.push((format!("{name}_ema"), &stores.running, ema_stats));

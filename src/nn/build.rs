@@ -1,18 +1,23 @@
 //! What layers compute: the forward pass of a network as graph.
 
 use super::init::Init;
-use super::layer::{Conv, Layer, SampleShape, Size};
-use super::network::{Forward, InitScheme, Mode, Network, Params};
+use super::layer::{Conv, Layer, SampleShape, Size, UpsampleMode, Window};
+use super::network::{Forward, InitScheme, Mode, Network, Noise, Params};
 use super::store::{Role, TensorSpec};
 use crate::error::{Error, Result};
 use crate::graph::shape::Shape;
 use crate::graph::{Graph, NodeId};
-use crate::ops::batch_norm;
+use crate::ops::channels::concat_channels;
 use crate::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
+use crate::ops::dropout::dropout_groups;
 use crate::ops::elementwise::{self, LeakyRelu, Sigmoid, Tanh};
 use crate::ops::matmul::Matmul;
+use crate::ops::minibatch_stddev::minibatch_stddev;
+use crate::ops::noise::Source;
+use crate::ops::pool::{self, Pool};
 use crate::ops::reduce::{GroupBroadcast, broadcast_axes};
 use crate::ops::reshape::{Reshape, flatten, reshape};
+use crate::ops::{batch_norm, curves, norms, pixel_shuffle, softmax, upsample};
 use crate::plan::{NormSite, Program};
 use std::collections::HashMap;
 
@@ -20,6 +25,8 @@ use std::collections::HashMap;
 pub const NORM_MOMENTUM: f64 = 0.1;
 /// Batch norm's eps: PyTorch's default.
 pub const NORM_EPS: f32 = 1e-5;
+/// Pixel norm's eps (Karras et al. 2018).
+pub const PIXEL_NORM_EPS: f32 = 1e-8;
 
 /// Where the tensors of a pass come from.
 pub(super) enum Tensors<'a> {
@@ -52,11 +59,14 @@ pub(super) struct Build<'a, 'p> {
     scope: &'a str,
     taps: HashMap<String, NodeId>,
     norms: Vec<(String, NormSite)>,
+    /// Norms without running statistics.
+    passing: Vec<NormSite>,
+    dropouts: u32,
 }
 
 impl<'a, 'p> Build<'a, 'p> {
     pub fn new(network: &'a Network, program: &'a mut Program, tensors: &'a mut Tensors<'p>, mode: Mode, scope: &'a str) -> Self {
-        Build { network, program, tensors, mode, scope, taps: HashMap::new(), norms: Vec::new() }
+        Build { network, program, tensors, mode, scope, taps: HashMap::new(), norms: Vec::new(), passing: Vec::new(), dropouts: 0 }
     }
 
     /// The whole network on `x`.
@@ -67,10 +77,8 @@ impl<'a, 'p> Build<'a, 'p> {
             output = self.layer("", index, layer, output)?;
             layers.push(output);
         }
-        for (_, norm) in &self.norms {
-            if matches!(self.mode, Mode::Train { .. }) {
-                self.program.note_norm(*norm);
-            }
+        for norm in self.norms.iter().map(|(_, norm)| norm).chain(&self.passing) {
+            self.program.note_norm(*norm);
         }
         Ok(Forward { output, layers, taps: self.taps, norms: self.norms })
     }
@@ -108,11 +116,15 @@ impl<'a, 'p> Build<'a, 'p> {
                     prefix: format!("{prefix}{index}."),
                     taps: &self.taps,
                     norm: None,
+                    dropouts: self.dropouts,
                 };
                 let output = self.program.graph.scope(&label, |g| cx.apply(g, layer, x)).map_err(at)?;
-                if let Some(norm) = cx.norm {
-                    self.norms.push((cx.prefix, norm));
+                match (cx.norm, layer) {
+                    (Some(norm), Layer::BatchNorm {}) => self.norms.push((cx.prefix, norm)),
+                    (Some(norm), _) => self.passing.push(norm),
+                    (None, _) => {}
                 }
+                self.dropouts += u32::from(matches!(layer, Layer::Dropout { .. }));
                 Ok(output)
             }
         }
@@ -134,8 +146,10 @@ struct LayerContext<'a, 'p> {
     /// Of its keys: `"3."`.
     prefix: String,
     taps: &'a HashMap<String, NodeId>,
-    /// The batch norm that it made.
+    /// The norm that it made, of those that have fused kernels.
     norm: Option<NormSite>,
+    /// Dropouts before it.
+    dropouts: u32,
 }
 
 impl LayerContext<'_, '_> {
@@ -230,7 +244,60 @@ impl LayerContext<'_, '_> {
                 }
                 Ok(sum)
             }
+            Layer::Concat { from } => {
+                let taps = from.0.iter().map(|name| self.tap(name)).collect::<Result<Vec<_>>>()?;
+                concat_channels(g, &[vec![x], taps].concat())
+            }
             Layer::Quadratic {} => quadratic(g, x),
+            Layer::MaxPool2d(window) => {
+                self.image(g, x)?;
+                pool::max_pool2d(g, x, pool(window))
+            }
+            Layer::AvgPool2d(window) => {
+                self.image(g, x)?;
+                pool::avg_pool2d(g, x, pool(window))
+            }
+            Layer::GlobalAvgPool {} => pool::global_avg_pool(g, x),
+            Layer::GlobalSumPool {} => pool::global_sum_pool(g, x),
+            Layer::Upsample { scale, mode } => {
+                self.image(g, x)?;
+                match mode {
+                    UpsampleMode::Nearest => upsample::upsample_nearest(g, x, scale.0),
+                    UpsampleMode::Bilinear => upsample::upsample_bilinear(g, x, scale.0),
+                }
+            }
+            Layer::PixelShuffle { factor } => {
+                self.image(g, x)?;
+                pixel_shuffle::pixel_shuffle(g, x, *factor)
+            }
+            Layer::PixelUnshuffle { factor } => {
+                self.image(g, x)?;
+                pixel_shuffle::pixel_unshuffle(g, x, *factor)
+            }
+            Layer::Dropout { p } => self.dropout(g, *p, x),
+            Layer::InstanceNorm { affine } => self.instance_norm(g, *affine, x),
+            Layer::LayerNorm {} => {
+                let shape = norms::layer_norm_parameter(g.shape(x))?;
+                let weight = self.norm_weight(g, shape.dims())?;
+                let bias = self.parameter(g, "bias", shape.dims(), Init::Zeros)?;
+                norms::layer_norm(g, x, Some(weight), Some(bias), NORM_EPS)
+            }
+            Layer::GroupNorm { groups } => {
+                let features = [g.shape(x).channels()];
+                let weight = self.norm_weight(g, &features)?;
+                let bias = self.parameter(g, "bias", &features, Init::Zeros)?;
+                norms::group_norm(g, x, *groups, Some(weight), Some(bias), NORM_EPS)
+            }
+            Layer::PixelNorm {} => norms::pixel_norm(g, x, PIXEL_NORM_EPS),
+            Layer::MinibatchStddev { group } => {
+                let parts = if let Mode::Train { groups, .. } = self.mode { groups } else { 1 };
+                minibatch_stddev(g, x, *group, parts)
+            }
+            Layer::Elu { alpha } => curves::elu(g, x, *alpha as f32),
+            Layer::Silu {} => curves::silu(g, x),
+            Layer::Gelu {} => curves::gelu(g, x),
+            Layer::Softmax {} => softmax::softmax(g, x),
+            Layer::LogSoftmax {} => softmax::log_softmax(g, x),
             Layer::Tap { .. } | Layer::Residual { .. } => Err(Error::internal("a layer that Build::layer does itself")),
         }
     }
@@ -273,16 +340,46 @@ impl LayerContext<'_, '_> {
         }
     }
 
-    fn batch_norm(&mut self, g: &mut Graph, x: NodeId) -> Result<NodeId> {
-        let features = [g.shape(x).channels()];
+    /// The scale of a norm.
+    fn norm_weight(&mut self, g: &mut Graph, dims: &[usize]) -> Result<NodeId> {
         let init = match self.network.init {
             InitScheme::Dcgan => Init::Normal { mean: 1.0, std: 0.02 },
             InitScheme::PyTorch | InitScheme::Keras => Init::Ones,
         };
-        let weight = self.parameter(g, "weight", &features, init)?;
+        self.parameter(g, "weight", dims, init)
+    }
+
+    fn instance_norm(&mut self, g: &mut Graph, affine: bool, x: NodeId) -> Result<NodeId> {
+        let channels = [self.image(g, x)?];
+        let (weight, bias) = if affine {
+            (Some(self.norm_weight(g, &channels)?), Some(self.parameter(g, "bias", &channels, Init::Zeros)?))
+        } else {
+            (None, None)
+        };
+        let n = norms::instance_norm(g, x, weight, bias, NORM_EPS)?;
+        self.norm = Some(NormSite { norm: n.norm, x, weight: n.weight, bias: n.bias, eps: NORM_EPS, groups: n.groups });
+        Ok(n.norm.y)
+    }
+
+    fn dropout(&mut self, g: &mut Graph, p: f64, x: NodeId) -> Result<NodeId> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::input(format!("p is {p}; expected at least 0 and below 1")));
+        }
+        match self.mode {
+            Mode::Eval => Ok(x),
+            Mode::Train { groups, noise: Some(Noise { seed, stream, draw }) } => {
+                dropout_groups(g, x, p, Source { seed, stream: stream + self.dropouts }, draw, groups)
+            }
+            Mode::Train { noise: None, .. } => Err(Error::internal("a dropout in a pass that was given no noise")),
+        }
+    }
+
+    fn batch_norm(&mut self, g: &mut Graph, x: NodeId) -> Result<NodeId> {
+        let features = [g.shape(x).channels()];
+        let weight = self.norm_weight(g, &features)?;
         let bias = self.parameter(g, "bias", &features, Init::Zeros)?;
         match self.mode {
-            Mode::Train { groups } => {
+            Mode::Train { groups, .. } => {
                 let norm = batch_norm::batch_norm(g, x, weight, bias, NORM_EPS, groups)?;
                 self.norm = Some(NormSite { norm, x, weight, bias, eps: NORM_EPS, groups });
                 Ok(norm.y)
@@ -294,6 +391,10 @@ impl LayerContext<'_, '_> {
             }
         }
     }
+}
+
+fn pool(window: &Window) -> Pool {
+    Pool { kernel: window.kernel.0, stride: window.stride().0, padding: window.padding.0 }
 }
 
 fn geometry(conv: &Conv, inputs: usize) -> Result<Conv2d> {
@@ -322,7 +423,8 @@ fn quadratic(g: &mut Graph, x: NodeId) -> Result<NodeId> {
     let row = reshape(g, x, &Shape::new(&[n, 1, 1, f])?)?;
     let [column, row] = [column, row].map(|v| broadcast_axes(g, v, &shape));
     let products = elementwise::mul(g, column?, row?)?;
-    flatten(g, products)
+    let products = flatten(g, products)?;
+    concat_channels(g, &[x, products])
 }
 
 /// The shape without the batch axis.

@@ -30,8 +30,78 @@ pub enum Layer {
     /// `nn.ConvTranspose1d`.
     #[serde(rename = "conv_transpose1d")]
     ConvTranspose1d(Conv1d),
+    /// `nn.MaxPool2d`.
+    #[serde(rename = "max_pool2d", alias = "max_pool")]
+    MaxPool2d(Window),
+    /// `nn.AvgPool2d`, zeros of the padding counted.
+    #[serde(rename = "avg_pool2d", alias = "avg_pool")]
+    AvgPool2d(Window),
+    /// Means of the channels: (N, C, H, W) to (N, C).
+    GlobalAvgPool {},
+    /// Sums of the channels: (N, C, H, W) to (N, C).
+    GlobalSumPool {},
+    /// `nn.Upsample`.
+    Upsample {
+        /// Factor of height and width.
+        #[serde(default = "Pair::two")]
+        scale: Pair,
+        /// How pixels are made.
+        #[serde(default)]
+        mode: UpsampleMode,
+    },
+    /// `nn.PixelShuffle`: (N, C·r², H, W) to (N, C, H·r, W·r).
+    PixelShuffle {
+        /// r.
+        factor: usize,
+    },
+    /// `nn.PixelUnshuffle`.
+    PixelUnshuffle {
+        /// r.
+        factor: usize,
+    },
+    /// `nn.Dropout`: in training, numbers become 0 at random and the others grow by 1/(1-p).
+    Dropout {
+        /// Share of numbers that become 0.
+        #[serde(default = "half")]
+        p: f64,
+    },
     /// `nn.BatchNorm1d` or `nn.BatchNorm2d`, with PyTorch's eps and momentum.
     BatchNorm {},
+    /// `nn.InstanceNorm2d` (Ulyanov et al. 2016), without running statistics.
+    InstanceNorm {
+        /// Whether a scale and a shift are learned for each channel.
+        #[serde(default, skip_serializing_if = "is_no")]
+        affine: bool,
+    },
+    /// `nn.LayerNorm` over all numbers of a sample. Its weight and bias are kept as (1, C, H, W) for images.
+    LayerNorm {},
+    /// `nn.GroupNorm` (Wu and He 2018).
+    GroupNorm {
+        /// Groups of channels; a divisor of their number.
+        groups: usize,
+    },
+    /// x / sqrt(mean over the channels of x² + 1e-8) (Karras et al. 2018).
+    PixelNorm {},
+    /// One more channel: the standard deviation over groups of the batch, averaged over all else (Karras et al. 2018).
+    MinibatchStddev {
+        /// Samples in a group; the largest divisor of the batch that is no larger.
+        #[serde(default = "four")]
+        group: usize,
+    },
+    /// `nn.ELU`.
+    Elu {
+        /// Limit for large negative values, negated.
+        #[serde(default = "unit")]
+        alpha: f64,
+    },
+    /// `nn.SiLU`.
+    Silu {},
+    /// `nn.GELU`.
+    Gelu {},
+    /// `nn.Softmax(1)`: over the channels.
+    Softmax {},
+    /// `nn.LogSoftmax(1)`: over the channels.
+    LogSoftmax {},
     /// `nn.ReLU`.
     Relu {},
     /// `nn.LeakyReLU`.
@@ -46,7 +116,8 @@ pub enum Layer {
     Sigmoid {},
     /// `nn.Flatten`: (N, C, H, W) to (N, C·H·W).
     Flatten {},
-    /// `nn.Unflatten`: (N, C·H·W) to (N, C, H, W).
+    /// `nn.Unflatten`: (N, C·H·W), or an image of as many numbers, to (N, C, H, W).
+    #[serde(alias = "reshape")]
     Unflatten {
         /// (C, H, W); `"data"` for the shape of a sample of the data.
         shape: SampleShape,
@@ -58,6 +129,11 @@ pub enum Layer {
     },
     /// Adds the value of a tap, or the values of several.
     Add {
+        /// Names of taps.
+        from: Names,
+    },
+    /// The channels of the value of a tap, or of several, behind those of its input.
+    Concat {
         /// Names of taps.
         from: Names,
     },
@@ -99,6 +175,32 @@ pub struct Conv {
     /// Whether a learned number is added to each channel.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub bias: bool,
+}
+
+/// Windows of a pooling layer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Height and width of a window.
+    #[serde(default = "Pair::two")]
+    pub kernel: Pair,
+    /// Pixels from one window to the next; the kernel's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<Pair>,
+    /// Rows and columns around the input, at most half the kernel.
+    #[serde(default, skip_serializing_if = "Pair::is_zero")]
+    pub padding: Pair,
+}
+
+/// How an upsampling layer makes pixels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpsampleMode {
+    /// Copies of the nearest pixel.
+    #[default]
+    Nearest,
+    /// Between the four nearest pixels, as PyTorch with `align_corners=False`.
+    Bilinear,
 }
 
 /// Geometry of a one-dimensional convolution.
@@ -250,6 +352,22 @@ fn one() -> usize {
     1
 }
 
+fn four() -> usize {
+    4
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn unit() -> f64 {
+    1.0
+}
+
+fn is_no(flag: &bool) -> bool {
+    !flag
+}
+
 /// Radford et al. 2016.
 fn leaky_slope() -> f64 {
     0.2
@@ -270,6 +388,10 @@ fn is_zero(n: &usize) -> bool {
 impl Pair {
     fn one() -> Self {
         Pair([1; 2])
+    }
+
+    fn two() -> Self {
+        Pair([2; 2])
     }
 
     fn is_one(&self) -> bool {
@@ -368,7 +490,25 @@ impl Layer {
             Layer::ConvTranspose2d(_) => "conv_transpose",
             Layer::Conv1d(_) => "conv1d",
             Layer::ConvTranspose1d(_) => "conv_transpose1d",
+            Layer::MaxPool2d(_) => "max_pool",
+            Layer::AvgPool2d(_) => "avg_pool",
+            Layer::GlobalAvgPool {} => "global_avg_pool",
+            Layer::GlobalSumPool {} => "global_sum_pool",
+            Layer::Upsample { .. } => "upsample",
+            Layer::PixelShuffle { .. } => "pixel_shuffle",
+            Layer::PixelUnshuffle { .. } => "pixel_unshuffle",
+            Layer::Dropout { .. } => "dropout",
             Layer::BatchNorm {} => "batch_norm",
+            Layer::InstanceNorm { .. } => "instance_norm",
+            Layer::LayerNorm {} => "layer_norm",
+            Layer::GroupNorm { .. } => "group_norm",
+            Layer::PixelNorm {} => "pixel_norm",
+            Layer::MinibatchStddev { .. } => "minibatch_stddev",
+            Layer::Elu { .. } => "elu",
+            Layer::Silu {} => "silu",
+            Layer::Gelu {} => "gelu",
+            Layer::Softmax {} => "softmax",
+            Layer::LogSoftmax {} => "log_softmax",
             Layer::Relu {} => "relu",
             Layer::LeakyRelu { .. } => "leaky_relu",
             Layer::Tanh {} => "tanh",
@@ -377,6 +517,7 @@ impl Layer {
             Layer::Unflatten { .. } => "unflatten",
             Layer::Tap { .. } => "tap",
             Layer::Add { .. } => "add",
+            Layer::Concat { .. } => "concat",
             Layer::Residual { .. } => "residual",
             Layer::Quadratic {} => "quadratic",
         }
@@ -408,6 +549,20 @@ impl fmt::Display for Pair {
     }
 }
 
+impl Window {
+    /// Pixels from one window to the next.
+    pub fn stride(&self) -> Pair {
+        self.stride.unwrap_or(self.kernel)
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k{} s{}", self.kernel, self.stride())?;
+        if self.padding.is_zero() { Ok(()) } else { write!(f, " p{}", self.padding) }
+    }
+}
+
 impl fmt::Display for Conv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} k{} s{} p{}", self.channels, self.kernel, self.stride, self.padding)?;
@@ -436,7 +591,26 @@ impl fmt::Display for Layer {
             Layer::ConvTranspose1d(Conv1d { channels, kernel, stride, padding, .. }) => {
                 write!(f, "ConvTranspose1d {channels} k{kernel} s{stride} p{padding}")
             }
+            Layer::MaxPool2d(window) => write!(f, "MaxPool2d {window}"),
+            Layer::AvgPool2d(window) => write!(f, "AvgPool2d {window}"),
+            Layer::GlobalAvgPool {} => f.write_str("GlobalAvgPool"),
+            Layer::GlobalSumPool {} => f.write_str("GlobalSumPool"),
+            Layer::Upsample { scale, mode: UpsampleMode::Nearest } => write!(f, "Upsample {scale} nearest"),
+            Layer::Upsample { scale, mode: UpsampleMode::Bilinear } => write!(f, "Upsample {scale} bilinear"),
+            Layer::PixelShuffle { factor } => write!(f, "PixelShuffle {factor}"),
+            Layer::PixelUnshuffle { factor } => write!(f, "PixelUnshuffle {factor}"),
+            Layer::Dropout { p } => write!(f, "Dropout {p}"),
             Layer::BatchNorm {} => f.write_str("BatchNorm"),
+            Layer::InstanceNorm { .. } => f.write_str("InstanceNorm"),
+            Layer::LayerNorm {} => f.write_str("LayerNorm"),
+            Layer::GroupNorm { groups } => write!(f, "GroupNorm {groups}"),
+            Layer::PixelNorm {} => f.write_str("PixelNorm"),
+            Layer::MinibatchStddev { group } => write!(f, "MinibatchStddev {group}"),
+            Layer::Elu { alpha } => write!(f, "ELU {alpha}"),
+            Layer::Silu {} => f.write_str("SiLU"),
+            Layer::Gelu {} => f.write_str("GELU"),
+            Layer::Softmax {} => f.write_str("Softmax"),
+            Layer::LogSoftmax {} => f.write_str("LogSoftmax"),
             Layer::Relu {} => f.write_str("ReLU"),
             Layer::LeakyRelu { slope } => write!(f, "LeakyReLU {slope}"),
             Layer::Tanh {} => f.write_str("Tanh"),
@@ -446,6 +620,7 @@ impl fmt::Display for Layer {
             Layer::Unflatten { shape: SampleShape::Data } => f.write_str("Unflatten data"),
             Layer::Tap { name } => write!(f, "Tap {name}"),
             Layer::Add { from } => write!(f, "Add {}", from.0.join(", ")),
+            Layer::Concat { from } => write!(f, "Concat {}", from.0.join(", ")),
             Layer::Residual { layers, .. } => write!(f, "Residual of {} layers", layers.len()),
             Layer::Quadratic {} => f.write_str("Quadratic"),
         }

@@ -7,6 +7,7 @@ use super::store::TensorSpec;
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::graph::shape::Shape;
+use crate::ops::noise::Draw;
 use crate::plan::{NormSite, Program};
 use std::collections::HashMap;
 
@@ -42,9 +43,25 @@ pub struct Network {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Batch statistics, taken separately for each of `groups` equal parts of the batch (real and fake, say).
-    Train { groups: usize },
+    Train {
+        /// Parts with statistics of their own.
+        groups: usize,
+        /// What dropouts draw from; needed where there are any.
+        noise: Option<Noise>,
+    },
     /// Running statistics.
     Eval,
+}
+
+/// What the dropouts of a pass draw from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noise {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Stream of the first dropout; the others follow.
+    pub stream: u32,
+    /// Which draw: one for each update of a step.
+    pub draw: Draw,
 }
 
 /// The nodes of a network's tensors, by PyTorch key.

@@ -1,4 +1,5 @@
-//! Element-wise ops: affine maps, activations, and the broadcasting `add`, `sub` and `mul`.
+//! Element-wise ops: affine maps, activations, and the broadcasting `add`, `sub` and `mul`. [`super::curves`] has more activations on the
+//! same kernels.
 //!
 //! Gradient rules refer to the op's output where the derivative can be had from it, so that a forward pass need not keep what went into an
 //! activation.
@@ -9,7 +10,7 @@ use super::{op_case, random, reduce, shape, widths};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
-use crate::graph::op::{Application, Op};
+use crate::graph::op::Application;
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, NodeId};
@@ -20,7 +21,7 @@ pub static UNARY: Loaders = loaders!(
     "unary",
     ["in1_texture"],
     ["in1_buffer"],
-    ["activations"],
+    ["activations", "curves"],
     &[Bind::Params, Bind::Texture, Bind::Out],
     &[Bind::Params, Bind::In, Bind::Out]
 );
@@ -30,7 +31,7 @@ pub static BINARY: Loaders = loaders!(
     "binary",
     ["in1_texture", "in2_texture"],
     ["in1_buffer", "in2_buffer"],
-    [],
+    ["activations", "curves"],
     &[Bind::Params, Bind::Texture, Bind::Texture, Bind::Out],
     &[Bind::Params, Bind::In, Bind::In, Bind::Out]
 );
@@ -61,7 +62,7 @@ pub struct BinaryParams {
     channels: u32,
     height: u32,
     width: u32,
-    slope: f32,
+    k0: f32,
     a_splat: u32,
     b_splat: u32,
     a_n: u32,
@@ -72,6 +73,10 @@ pub struct BinaryParams {
     b_h: u32,
     b_w: u32,
     b_c: u32,
+    k1: f32,
+    reserved0: u32,
+    reserved1: u32,
+    reserved2: u32,
 }
 
 /// `scale * x + shift`. Identity for (1, 0) is left out by [`affine`].
@@ -118,8 +123,8 @@ pub struct Exp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log;
 
-/// What a unary op adds to [`Op`]: the function, its code in `unary.wgsl`, and its derivative.
-trait Unary {
+/// What a unary op adds to [`crate::graph::op::Op`]: the function, its code in `unary.wgsl`, and its derivative.
+pub(super) trait Unary {
     const NAME: &'static str;
     const FUNCTION: u32;
 
@@ -292,14 +297,15 @@ impl Unary for Log {
     }
 }
 
-/// What a binary op adds to [`Op`].
-trait Binary {
+/// What a binary op adds to [`crate::graph::op::Op`]: the function, its code in `binary.wgsl`, and its derivatives.
+pub(super) trait Binary {
     const NAME: &'static str;
     const FUNCTION: u32;
     const BROADCASTS: bool = true;
 
-    fn slope(&self) -> f32 {
-        0.0
+    /// Parameters k0 and k1 of the kernel.
+    fn params(&self) -> [f32; 2] {
+        [0.0; 2]
     }
 
     fn check(&self) -> Result<()> {
@@ -379,8 +385,8 @@ impl Binary for LeakyReluBackward {
     const FUNCTION: u32 = 3;
     const BROADCASTS: bool = false;
 
-    fn slope(&self) -> f32 {
-        self.slope
+    fn params(&self) -> [f32; 2] {
+        [self.slope, 0.0]
     }
 
     fn check(&self) -> Result<()> {
@@ -405,79 +411,109 @@ fn check_slope(name: &str, slope: f32) -> Result<()> {
     Err(Error::input(format!("{name}: the slope is {slope}, expected a finite number of at least 0")))
 }
 
+/// Makes ops of types that are [`Unary`].
 macro_rules! unary_ops {
     ($($op:ty),*) => {$(
-        impl Op for $op {
+        impl $crate::graph::op::Op for $op {
             fn name(&self) -> &'static str {
-                <Self as Unary>::NAME
+                <Self as $crate::ops::elementwise::Unary>::NAME
             }
 
-            fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-                self.check()?;
-                let [x] = super::expect_inputs(Op::name(self), inputs)?;
-                Ok(x.clone())
+            fn shape(&self, inputs: &[&$crate::graph::shape::Shape]) -> $crate::error::Result<$crate::graph::shape::Shape> {
+                $crate::ops::elementwise::unary_shape(self, inputs)
             }
 
-            fn gradient(&self, graph: &mut Graph, at: &Application, dy: NodeId, _wanted: &[bool]) -> Result<Vec<Option<NodeId>>> {
-                Ok(vec![self.derivative(graph, at.inputs[0], at.node, dy)?])
+            fn gradient(
+                &self,
+                graph: &mut $crate::graph::Graph,
+                at: &$crate::graph::op::Application,
+                dy: $crate::graph::NodeId,
+                _wanted: &[bool],
+            ) -> $crate::error::Result<Vec<Option<$crate::graph::NodeId>>> {
+                Ok(vec![$crate::ops::elementwise::Unary::derivative(self, graph, at.inputs[0], at.node, dy)?])
             }
 
-            fn twin(&self, inputs: &[&Tensor], output: &Shape) -> Tensor {
-                Tensor::from_fn(output.clone(), |i| self.value(inputs[0].data[i]))
+            fn twin(
+                &self,
+                inputs: &[&$crate::graph::tensor::Tensor],
+                output: &$crate::graph::shape::Shape,
+            ) -> $crate::graph::tensor::Tensor {
+                let value = |i: usize| $crate::ops::elementwise::Unary::value(self, inputs[0].data[i]);
+                $crate::graph::tensor::Tensor::from_fn(output.clone(), value)
             }
 
-            fn lower(&self, lowering: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-                lower_unary(lowering, <Self as Unary>::FUNCTION, self.params(), inputs[0].0, output);
+            fn lower(
+                &self,
+                lowering: &mut $crate::graph::lower::Lowering,
+                inputs: &[($crate::graph::lower::Operand, $crate::graph::shape::Shape)],
+                output: ($crate::graph::lower::Operand, $crate::graph::shape::Shape),
+            ) -> $crate::error::Result<()> {
+                $crate::ops::elementwise::lower_unary(lowering, self, inputs[0].0, output);
                 Ok(())
             }
         }
     )*};
 }
+pub(super) use unary_ops;
 
+/// Makes ops of types that are [`Binary`].
 macro_rules! binary_ops {
     ($($op:ty),*) => {$(
-        impl Op for $op {
+        impl $crate::graph::op::Op for $op {
             fn name(&self) -> &'static str {
-                <Self as Binary>::NAME
+                <Self as $crate::ops::elementwise::Binary>::NAME
             }
 
-            fn shape(&self, inputs: &[&Shape]) -> Result<Shape> {
-                self.check()?;
-                let [a, b] = super::expect_inputs(Op::name(self), inputs)?;
-                binary_shape(Op::name(self), <Self as Binary>::BROADCASTS, a, b)
+            fn shape(&self, inputs: &[&$crate::graph::shape::Shape]) -> $crate::error::Result<$crate::graph::shape::Shape> {
+                $crate::ops::elementwise::binary_shape(self, inputs)
             }
 
-            fn gradient(&self, graph: &mut Graph, at: &Application, dy: NodeId, wanted: &[bool]) -> Result<Vec<Option<NodeId>>> {
-                let gradients = self.derivative(graph, at, dy, wanted)?;
-                let mut summed = Vec::with_capacity(2);
-                for ((gradient, &input), &wanted) in gradients.into_iter().zip(&at.inputs).zip(wanted) {
-                    summed.push(match gradient {
-                        Some(gradient) if wanted => {
-                            let shape = graph.shape(input).clone();
-                            Some(reduce::sum_to(graph, gradient, &shape)?)
-                        }
-                        _ => None,
-                    });
-                }
-                Ok(summed)
+            fn gradient(
+                &self,
+                graph: &mut $crate::graph::Graph,
+                at: &$crate::graph::op::Application,
+                dy: $crate::graph::NodeId,
+                wanted: &[bool],
+            ) -> $crate::error::Result<Vec<Option<$crate::graph::NodeId>>> {
+                $crate::ops::elementwise::binary_gradient(self, graph, at, dy, wanted)
             }
 
-            fn twin(&self, inputs: &[&Tensor], output: &Shape) -> Tensor {
-                binary_twin(inputs[0], inputs[1], output, |a, b| self.value(a, b))
+            fn twin(
+                &self,
+                inputs: &[&$crate::graph::tensor::Tensor],
+                output: &$crate::graph::shape::Shape,
+            ) -> $crate::graph::tensor::Tensor {
+                let value = |a: f64, b: f64| $crate::ops::elementwise::Binary::value(self, a, b);
+                $crate::ops::elementwise::binary_twin(inputs[0], inputs[1], output, value)
             }
 
-            fn lower(&self, lowering: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-                lower_binary(lowering, <Self as Binary>::FUNCTION, self.slope(), &inputs[0], &inputs[1], output);
+            fn lower(
+                &self,
+                lowering: &mut $crate::graph::lower::Lowering,
+                inputs: &[($crate::graph::lower::Operand, $crate::graph::shape::Shape)],
+                output: ($crate::graph::lower::Operand, $crate::graph::shape::Shape),
+            ) -> $crate::error::Result<()> {
+                $crate::ops::elementwise::lower_binary(lowering, self, &inputs[0], &inputs[1], output);
                 Ok(())
             }
         }
     )*};
 }
+pub(super) use binary_ops;
 
 unary_ops!(Affine, LeakyRelu, Tanh, Sigmoid, Softplus, Sqrt, Rsqrt, Exp, Log);
 binary_ops!(Add, Sub, Mul, LeakyReluBackward);
 
-fn binary_shape(name: &str, broadcasts: bool, a: &Shape, b: &Shape) -> Result<Shape> {
+pub(super) fn unary_shape<T: Unary>(op: &T, inputs: &[&Shape]) -> Result<Shape> {
+    op.check()?;
+    let [x] = super::expect_inputs(T::NAME, inputs)?;
+    Ok(x.clone())
+}
+
+pub(super) fn binary_shape<T: Binary>(op: &T, inputs: &[&Shape]) -> Result<Shape> {
+    op.check()?;
+    let (name, broadcasts) = (T::NAME, T::BROADCASTS);
+    let [a, b] = super::expect_inputs(name, inputs)?;
     if a == b {
         return Ok(a.clone());
     }
@@ -490,7 +526,29 @@ fn binary_shape(name: &str, broadcasts: bool, a: &Shape, b: &Shape) -> Result<Sh
     Shape::new(&dims)
 }
 
-fn binary_twin(a: &Tensor, b: &Tensor, output: &Shape, value: impl Fn(f64, f64) -> f64) -> Tensor {
+/// Gradients of a binary op, summed over the axes that were broadcast.
+pub(super) fn binary_gradient<T: Binary>(
+    op: &T,
+    graph: &mut Graph,
+    at: &Application,
+    dy: NodeId,
+    wanted: &[bool],
+) -> Result<Vec<Option<NodeId>>> {
+    let gradients = op.derivative(graph, at, dy, wanted)?;
+    let mut summed = Vec::with_capacity(2);
+    for ((gradient, &input), &wanted) in gradients.into_iter().zip(&at.inputs).zip(wanted) {
+        summed.push(match gradient {
+            Some(gradient) if wanted => {
+                let shape = graph.shape(input).clone();
+                Some(reduce::sum_to(graph, gradient, &shape)?)
+            }
+            _ => None,
+        });
+    }
+    Ok(summed)
+}
+
+pub(super) fn binary_twin(a: &Tensor, b: &Tensor, output: &Shape, value: impl Fn(f64, f64) -> f64) -> Tensor {
     let [an, ac, ah, aw] = a.shape.nchw();
     let [bn, bc, bh, bw] = b.shape.nchw();
     let [n, c, h, w] = output.nchw();
@@ -509,8 +567,9 @@ fn binary_twin(a: &Tensor, b: &Tensor, output: &Shape, value: impl Fn(f64, f64) 
     Tensor::new(output.clone(), data)
 }
 
-fn lower_unary(l: &mut Lowering, function: u32, [a, b]: [f32; 2], x: Operand, y: (Operand, Shape)) {
+pub(super) fn lower_unary<T: Unary>(l: &mut Lowering, op: &T, x: Operand, y: (Operand, Shape)) {
     let shape = y.1;
+    let [a, b] = op.params();
     let loading = Loading::new(&l.caps, shape.physical_len(), shape.physical_len());
     let count = shape.physical_len() / 4 / loading.width();
     let params = UnaryParams {
@@ -525,7 +584,7 @@ fn lower_unary(l: &mut Lowering, function: u32, [a, b]: [f32; 2], x: Operand, y:
     };
     l.push(Dispatch {
         kernel: UNARY.kernel(loading),
-        overrides: vec![("FUNCTION", function as f64)],
+        overrides: vec![("FUNCTION", T::FUNCTION as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, y.0],
         workgroups: grid(count, 64),
@@ -541,8 +600,9 @@ pub(super) fn broadcast_strides(shape: &Shape) -> [u32; 4] {
     [stride(n, h * w * columns), stride(h, w * columns), stride(w, columns), stride(c, 1)]
 }
 
-fn lower_binary(l: &mut Lowering, function: u32, slope: f32, a: &(Operand, Shape), b: &(Operand, Shape), y: (Operand, Shape)) {
+pub(super) fn lower_binary<T: Binary>(l: &mut Lowering, op: &T, a: &(Operand, Shape), b: &(Operand, Shape), y: (Operand, Shape)) {
     let shape = y.1;
+    let [k0, k1] = op.params();
     let broadcast = a.1 != b.1;
     let loading = if broadcast { Loading::Vec4 } else { Loading::new(&l.caps, shape.physical_len(), shape.physical_len()) };
     let count = shape.physical_len() / 4 / loading.width();
@@ -556,7 +616,7 @@ fn lower_binary(l: &mut Lowering, function: u32, slope: f32, a: &(Operand, Shape
         channels: channels as u32,
         height: height as u32,
         width: width as u32,
-        slope,
+        k0,
         a_splat: splat(&a.1),
         b_splat: splat(&b.1),
         a_n,
@@ -567,10 +627,14 @@ fn lower_binary(l: &mut Lowering, function: u32, slope: f32, a: &(Operand, Shape
         b_h,
         b_w,
         b_c,
+        k1,
+        reserved0: 0,
+        reserved1: 0,
+        reserved2: 0,
     };
     l.push(Dispatch {
         kernel: BINARY.kernel(loading),
-        overrides: vec![("BROADCAST", broadcast as u32 as f64), ("FUNCTION", function as f64)],
+        overrides: vec![("BROADCAST", broadcast as u32 as f64), ("FUNCTION", T::FUNCTION as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![a.0, b.0, y.0],
         workgroups: grid(count, 64),

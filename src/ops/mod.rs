@@ -5,6 +5,7 @@ pub mod batch;
 pub mod batch_norm;
 pub mod batch_norm_whole;
 pub mod bce;
+pub mod bce_probabilities;
 pub mod case;
 pub mod case_builder;
 pub mod channel_groups;
@@ -12,6 +13,8 @@ pub mod channels;
 pub mod column_sums;
 pub mod constant;
 pub mod conv2d;
+pub mod curves;
+pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod gather;
@@ -31,6 +34,7 @@ pub mod reduce;
 pub mod regroup;
 pub mod reshape;
 pub mod running_stats;
+pub mod softmax;
 pub mod stats;
 pub mod upsample;
 
@@ -66,7 +70,9 @@ pub fn kernels() -> Vec<&'static Kernel> {
         column_sums::KERNELS,
         embedding::KERNELS,
         optimiser::KERNELS,
+        softmax::KERNELS,
         noise::KERNELS,
+        dropout::KERNELS,
         gather::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
@@ -82,6 +88,8 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     [
         gemm::cases(caps),
         elementwise::cases(caps),
+        curves::cases(caps),
+        bce_probabilities::cases(caps),
         reduce::cases(caps),
         reshape::cases(caps),
         batch::cases(caps),
@@ -93,7 +101,9 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         column_sums::cases(caps),
         embedding::cases(caps),
         optimiser::cases(caps),
+        softmax::cases(caps),
         noise::cases(caps),
+        dropout::cases(caps),
         gather::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),
@@ -148,7 +158,7 @@ pub(crate) fn widths(caps: &Caps) -> [Caps; 2] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::gpu::{BufferRange, Gpu, GpuOptions, testing};
     use std::collections::{HashMap, HashSet};
@@ -156,6 +166,8 @@ mod tests {
     fn own_cases(caps: &Caps) -> Vec<Case> {
         [
             elementwise::cases(caps),
+            curves::cases(caps),
+            bce_probabilities::cases(caps),
             reduce::cases(caps),
             reshape::cases(caps),
             batch::cases(caps),
@@ -164,6 +176,7 @@ mod tests {
             pool::cases(caps),
             upsample::cases(caps),
             pixel_shuffle::cases(caps),
+            softmax::cases(caps),
         ]
         .concat()
     }
@@ -176,7 +189,7 @@ mod tests {
     }
 
     /// What a case writes, bit by bit.
-    fn bits(gpu: &Gpu, case: &Case) -> Vec<Vec<u8>> {
+    pub(crate) fn bits(gpu: &Gpu, case: &Case) -> Vec<Vec<u8>> {
         let mut buffers = Vec::new();
         for content in &case.buffers {
             let bytes = match content {
@@ -279,7 +292,7 @@ mod tests {
         let caps = Caps { int64: true, ..Caps::minimal() };
         let cases = own_cases(&caps);
         let used: HashSet<String> = cases.iter().flat_map(|case| case.dispatches.iter().map(|d| d.kernel.label())).collect();
-        for kernel in [
+        let families = [
             elementwise::KERNELS,
             reduce::KERNELS,
             reshape::KERNELS,
@@ -289,9 +302,9 @@ mod tests {
             pool::KERNELS,
             upsample::KERNELS,
             pixel_shuffle::KERNELS,
-        ]
-        .concat()
-        {
+            softmax::KERNELS,
+        ];
+        for kernel in families.concat() {
             assert!(used.contains(&kernel.label()), "no case uses {}", kernel.label());
         }
         let names: HashSet<(&str, Vec<String>)> =

@@ -59,7 +59,7 @@ struct NoiseParams {
 }
 
 /// Slot number that means "take the draw counter from the parameters".
-const FIXED: u32 = u32::MAX;
+pub(super) const FIXED: u32 = u32::MAX;
 
 /// `noise`.
 pub static NOISE: Kernel = Kernel {

@@ -212,7 +212,7 @@ pub enum Job {
     },
     /// The norm of a network's whole gradient. The tensor of the first block whose squares are not finite is latched, and then nothing is added.
     Norm {
-        /// Sums of squares of blocks, from [`crate::ops::optimiser::lower_adam`].
+        /// Sums of squares of blocks, from [`crate::ops::optimiser::Update::lower`].
         squares: Operand,
         /// Number of blocks.
         blocks: usize,

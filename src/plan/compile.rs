@@ -14,7 +14,7 @@ use crate::graph::shape::Shape;
 use crate::graph::variants::Variants;
 use crate::graph::{Graph, Kind, NodeId};
 use crate::ops::batch_norm_whole::Running;
-use crate::ops::constant::Constant;
+use crate::ops::constant;
 use crate::ops::elementwise::Affine;
 use crate::ops::running_stats::{self, RunningStats};
 use std::collections::{HashMap, HashSet};
@@ -302,8 +302,8 @@ impl Builder<'_> {
                 self.check_fresh(node, name, *place)?;
                 continue;
             }
-            if let Some(constant) = self.graph.op::<Constant>(node) {
-                let table = self.lowering.constant(constant.image());
+            if let Some(image) = constant::image(self.graph, node) {
+                let table = self.lowering.constant(image);
                 self.constants.insert(node, table);
                 continue;
             }

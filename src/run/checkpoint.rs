@@ -254,8 +254,8 @@ mod tests {
     fn state() -> TrainState {
         let mut config = Layers::default().resolve(None).unwrap();
         // Floats that need all their digits, and that a hasty decimal reader gets wrong in the last bit.
-        config.generator.optimizer.lr = 0.1 + 0.2;
-        config.generator.optimizer.eps = 1.000_000_000_000_000_2e-8;
+        config.generator.optimizer.lr = (0.1 + 0.2).into();
+        config.discriminator.optimizer.lr = 1.000_000_000_000_000_2e-8.into();
         TrainState {
             tensors: BTreeMap::from([
                 ("G.main.0.weight".into(), HostTensor::f32([2, 3], vec![1.0, -2.5, 3e-41, f32::MIN_POSITIVE, -0.0, 7.0])),

@@ -9,16 +9,17 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::layers::Layers;
+use super::optimizer::OptimizerConfig;
 use super::toml_writer;
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::gan::loss::LossConfig;
+use crate::gan::schedule::Shape;
 use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::layer::Layer;
 use crate::nn::network::{InitScheme, Network};
-use crate::ops::optimiser::Adam;
 
 /// Everything about a run, resolved. The contents of `config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -84,32 +85,6 @@ pub struct DiscriminatorConfig {
     pub layers: Vec<Layer>,
     /// How it learns.
     pub optimizer: OptimizerConfig,
-}
-
-/// `[generator.optimizer]` and `[discriminator.optimizer]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OptimizerConfig {
-    /// `adam`.
-    pub kind: String,
-    /// Learning rate.
-    pub lr: f64,
-    /// Adam's decay of the first moment.
-    pub beta1: f64,
-    /// Adam's decay of the second moment.
-    #[serde(default = "beta2")]
-    pub beta2: f64,
-    /// Adam's epsilon.
-    #[serde(default = "eps")]
-    pub eps: f64,
-}
-
-fn beta2() -> f64 {
-    0.999
-}
-
-fn eps() -> f64 {
-    1e-8
 }
 
 /// `[training]`: everything else that decides the numbers.
@@ -225,15 +200,19 @@ impl Recipe {
     pub fn gan_config(&self, sample: &[usize]) -> GanConfig {
         let (generator, discriminator) = self.networks(sample);
         let t = &self.training;
-        let o = &self.generator.optimizer;
+        let (g, d) = (&self.generator.optimizer, &self.discriminator.optimizer);
         let batch = t.batch as usize;
         GanConfig {
             batch,
             micro_batch: t.micro_batch.unwrap_or(t.batch) as usize,
             d_steps: t.d_steps as usize,
-            lr_g: o.lr,
-            lr_d: self.discriminator.optimizer.lr,
-            adam: Adam { beta1: o.beta1, beta2: o.beta2, eps: o.eps },
+            lr_g: g.lr,
+            lr_d: d.lr,
+            optimiser_g: g.optimiser,
+            optimiser_d: d.optimiser,
+            clip_g: g.clip,
+            clip_d: d.clip,
+            weight_clip: d.weight_clip,
             ema_half_life_kimg: t.ema_half_life_kimg.unwrap_or(GanConfig::default_ema_half_life_kimg(batch)),
             ema_ramp: t.ema_ramp,
             seed: t.seed,
@@ -381,23 +360,15 @@ impl TrainConfig {
         if self.data.size.is_some_and(|size| size == 0 || size > 4096) {
             bad("data.size", &self.data.size.unwrap_or(0), "1 to 4096 pixels")?;
         }
-        for (section, o) in [("generator", &self.generator.optimizer), ("discriminator", &self.discriminator.optimizer)] {
-            let key = |name: &str| format!("{section}.optimizer.{name}");
-            if o.kind != "adam" {
-                bad(&key("kind"), &o.kind, "adam")?;
+        for (section, optimizer) in [("generator", &self.generator.optimizer), ("discriminator", &self.discriminator.optimizer)] {
+            optimizer.validate(&format!("{section}.optimizer")).map_err(|error| layers.relabel(error))?;
+            // A rate that is 0 throughout would silently train nothing.
+            if (optimizer.lr.start as f32) == 0.0 && optimizer.lr.shape == Shape::Constant {
+                bad(&format!("{section}.optimizer.lr"), &optimizer.lr.start, "a finite number above 0")?;
             }
-            // Rates that are 0 in f32 would silently train nothing.
-            if !(o.lr.is_finite() && o.lr as f32 > 0.0) {
-                bad(&key("lr"), &o.lr, "a finite number above 0")?;
-            }
-            for (name, beta) in [("beta1", o.beta1), ("beta2", o.beta2)] {
-                if !(0.0..1.0).contains(&(beta as f32)) {
-                    bad(&key(name), &beta, "a decay of at least 0 and below 1")?;
-                }
-            }
-            if !(o.eps.is_finite() && o.eps as f32 > 0.0) {
-                bad(&key("eps"), &o.eps, "a finite number above 0")?;
-            }
+        }
+        if self.generator.optimizer.weight_clip.is_some() {
+            bad("generator.optimizer.weight_clip", &"a bound", "none: only discriminators have their weights clipped")?;
         }
         if let Some((key, got, expected)) = self.loss.fault() {
             bad(&format!("loss.{key}"), &got, expected)?;

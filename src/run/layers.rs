@@ -10,12 +10,10 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::config::TrainConfig;
+use super::optimizer::COMMON;
 use super::presets;
 use super::toml_file::{column, explain_unknown, parse, plain_words, read};
 use crate::error::{Error, Result};
-
-/// Keys of a table with a `kind` that every kind has; the others belong to the kind that they were given for.
-const OF_EVERY_KIND: [&str; 3] = ["lr", "clip_norm", "clip_value"];
 
 /// What holds where nothing else says otherwise.
 const DEFAULTS: &str = include_str!("defaults.toml");
@@ -173,6 +171,17 @@ impl Layers {
                 Some((_, flag)) => format!("{flag} ({key})"),
                 None => key.to_string(),
             },
+        }
+    }
+
+    /// An error that begins with a key, with what the key is called here in place of it.
+    pub(super) fn relabel(&self, error: Error) -> Error {
+        match error {
+            Error::Input(text) => Error::Input(match text.split_once(": ") {
+                Some((key, rest)) => format!("{}: {rest}", self.label(key)),
+                None => text,
+            }),
+            other => other,
         }
     }
 
@@ -376,7 +385,8 @@ fn merge(under: &mut Table, over: Table) {
     if let (Some(old), Some(new)) = (under.get("kind"), over.get("kind"))
         && old != new
     {
-        under.retain(|key, _| OF_EVERY_KIND.contains(&key));
+        // The other keys belong to the kind that they were given for.
+        under.retain(|key, _| COMMON.contains(&key));
     }
     for (key, value) in over {
         match (under.get_mut(&key), value) {
@@ -469,6 +479,7 @@ mod tests {
     use super::*;
     use crate::graph::precision::Precision;
     use crate::graph::variants::Variants;
+    use crate::ops::optimiser::Optimiser;
     use crate::run::config::VariantsConfig;
     use crate::run::presets::PRESETS;
 
@@ -534,7 +545,7 @@ mod tests {
         let config = resolve("").unwrap();
         assert_eq!((config.preset.as_str(), config.data.source.as_str()), ("dcgan-28-small", "builtin:digits"));
         let adam = &config.generator.optimizer;
-        assert_eq!((config.training.batch, adam.lr, adam.beta1), (32, 2e-4, 0.5));
+        assert_eq!((config.training.batch, adam.lr, adam.optimiser), (32, 2e-4.into(), Optimiser::adam(0.5)));
         assert_eq!(config.last_step(0, 0), 1200);
         assert_eq!(config.last_step(700, 700 * 32), 1200, "the length counts from the first step, wherever the run stands");
         assert_eq!(config.tick_steps(), 100);
@@ -545,7 +556,7 @@ mod tests {
         for preset in PRESETS.iter() {
             let mut config = resolve(preset.text).unwrap();
             assert_eq!(TrainConfig { preset: preset.name.into(), ..config.clone() }, preset.config, "the file alone is the whole preset");
-            config.generator.optimizer.lr = 0.1 + 0.2; // needs all 17 digits
+            config.generator.optimizer.lr = (0.1 + 0.2).into(); // needs all 17 digits
             config.training.ema_half_life_kimg = Some(1.0 / 3.0);
             config.run.adapter = Some("llvm \"pipe\"".into());
             config.variants = table(&[("matmul_nn 8x16 16x12", "gemm_rows_plain/n")]);
@@ -564,7 +575,7 @@ mod tests {
         layers.flag("--steps", "run.steps", Some(7));
         let config = layers.resolve(None).unwrap();
         assert_eq!((config.training.batch, config.training.seed, config.run.desc.as_str()), (16, 5, "two-words"));
-        assert_eq!((config.generator.optimizer.lr, config.discriminator.optimizer.lr), (0.01, 2e-4));
+        assert_eq!((config.generator.optimizer.lr, config.discriminator.optimizer.lr), (0.01.into(), 2e-4.into()));
         assert_eq!((config.run.kimg, config.run.steps), (None, Some(7)), "a length given by flag hides the file's other form");
         assert_eq!(config.last_step(0, 0), 7);
         assert!(config.generator.layers[0].to_string().contains("48"), "{}", config.generator.layers[0]);
@@ -636,7 +647,7 @@ mod tests {
     #[test]
     fn bad_values_name_the_file_the_key_and_what_was_expected() {
         for (text, needles) in [
-            ("[generator.optimizer]\nlr = nan", &["some/config.toml:2:1: generator.optimizer.lr: got NaN", "finite number above 0"][..]),
+            ("[generator.optimizer]\nlr = nan", &["some/config.toml:2:1: generator.optimizer.lr: got NaN", "finite number, 0 or more"][..]),
             ("[discriminator.optimizer]\nlr = inf", &["discriminator.optimizer.lr: got inf"]),
             ("[generator.optimizer]\nlr = 0", &["generator.optimizer.lr: got 0,"]),
             ("[generator.optimizer]\nlr = -1e-4", &["got -0.0001"]),
@@ -684,7 +695,7 @@ mod tests {
     fn a_flag_is_named_as_a_flag() {
         let layers = flags(&[("--lr", "generator.optimizer.lr", Value::Float(f64::NAN))]);
         let message = layers.resolve(None).unwrap_err().to_string();
-        assert!(message.starts_with("--lr: got NaN, expected a finite number above 0"), "{message}");
+        assert!(message.starts_with("--lr: got NaN, expected a finite number, 0 or more"), "{message}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod grid;
 pub mod layers;
 pub mod log;
 pub mod metrics;
+pub mod optimizer;
 pub mod outputs;
 pub mod picture;
 pub mod presets;

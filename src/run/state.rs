@@ -9,8 +9,8 @@ use super::config::Recipe;
 use crate::error::{Error, Result};
 pub use crate::nn::state::{HostData, HostTensor};
 
-/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, Adam's moments as
-/// `adam.G.m.<key>` and `adam.G.v.<key>`, and whatever else the engine keeps (`stats.…`).
+/// Tensors by name, in PyTorch's layouts: `G.<key>`, `D.<key>`, `G_ema.<key>` with PyTorch's state-dict keys, the optimisers' moments as
+/// `adam.G.m.<key>` and `adam.G.v.<key>` (`sgd` and `rmsprop` likewise, what they keep), and whatever else the engine keeps (`stats.…`).
 pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// Which data set a run was trained on, without its path: equal runs may keep their data in different places.

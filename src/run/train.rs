@@ -527,11 +527,11 @@ fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) 
              start a new run from it with a lower learning rate: `ganymede train --fork {} --lr {}`",
             path.display(),
             quoted(&path),
-            config.generator.optimizer.lr.max(config.discriminator.optimizer.lr) / 2.0,
+            config.generator.optimizer.lr.start.max(config.discriminator.optimizer.lr.start) / 2.0,
         )),
         (Error::Diverged(what), None) => Error::Diverged(format!(
             "training diverged: {what}; no checkpoint was written yet; start again with a lower learning rate: --lr {}",
-            config.generator.optimizer.lr.max(config.discriminator.optimizer.lr) / 2.0,
+            config.generator.optimizer.lr.start.max(config.discriminator.optimizer.lr.start) / 2.0,
         )),
         (Error::Environment(what), Some(path)) => Error::Environment(format!(
             "{what}; the last checkpoint is {}; go on from it with `ganymede train --resume {}`",

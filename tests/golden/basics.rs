@@ -8,8 +8,7 @@ use ganymede::graph::{Graph, NodeId};
 use ganymede::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use ganymede::ops::loss::{Target, bce_with_logits_mean};
 use ganymede::ops::matmul::Matmul;
-use ganymede::ops::optimiser::{Adam, Sgd};
-use ganymede::ops::{batch_norm, elementwise, optimiser, reduce, reshape, running_stats};
+use ganymede::ops::{batch_norm, elementwise, reduce, reshape, running_stats};
 use ganymede::plan::NormSite;
 
 fn add_bias(g: &mut Graph, y: NodeId, bias: NodeId) -> Result<NodeId> {
@@ -232,37 +231,6 @@ fn close(fixture: &Fixture, name: &str, got: &[f64], tolerance: f64) {
     assert_eq!(got.len(), expected.len(), "{} {name}: another size", fixture.name);
     for (i, (g, e)) in got.iter().zip(expected).enumerate() {
         assert!((g - e).abs() <= tolerance * (1.0 + e.abs()), "{} {name}: twin gives {g} at element {i}, PyTorch {e}", fixture.name);
-    }
-}
-
-/// Three updates of each optimiser, from PyTorch's start and gradients.
-#[test]
-fn optimisers() {
-    for f in fixtures("adam", 2) {
-        let adam = Adam { beta1: number(&f, "beta1"), beta2: number(&f, "beta2"), eps: number(&f, "eps") };
-        let mut p = f.get("p").data.clone();
-        let (mut m, mut v) = (vec![0.0; p.len()], vec![0.0; p.len()]);
-        for i in 0..3 {
-            let inverse = |beta: f64| 1.0 / (1.0 - beta.powi(i + 1));
-            let scalars = [number(&f, "lr"), inverse(adam.beta1), inverse(adam.beta2)];
-            optimiser::twin::adam(&f.get(&format!("g.{i}")).data, &mut p, &mut m, &mut v, adam, scalars);
-            close(&f, &format!("p.{i}"), &p, 1e-12);
-            close(&f, &format!("m.{i}"), &m, 1e-12);
-            close(&f, &format!("v.{i}"), &v, 1e-12);
-        }
-    }
-    for f in fixtures("sgd", 3) {
-        let nesterov = f.parameters["nesterov"].as_bool().expect("a flag");
-        let sgd = Sgd { momentum: number(&f, "momentum"), nesterov };
-        let mut p = f.get("p").data.clone();
-        let mut buf = vec![0.0; p.len()];
-        for i in 0..3 {
-            optimiser::twin::sgd(&f.get(&format!("g.{i}")).data, &mut p, &mut buf, sgd, number(&f, "lr"));
-            close(&f, &format!("p.{i}"), &p, 1e-12);
-            if f.tensors.contains_key("b.0") {
-                close(&f, &format!("b.{i}"), &buf, 1e-12);
-            }
-        }
     }
 }
 

@@ -5,4 +5,6 @@ mod basics;
 mod common;
 mod harness;
 mod norms;
+mod optimisers;
+mod rows;
 mod spatial;
