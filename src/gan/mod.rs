@@ -3,6 +3,7 @@
 //! What happens in a step is one function: [`step::build`].
 
 pub mod config;
+pub mod latent;
 pub mod loss;
 pub mod precision;
 pub mod sampler;
