@@ -13,10 +13,10 @@ use ganymede::run::folder::{self, RunFolder};
 use ganymede::run::grid::Images;
 use ganymede::run::layers::Layers;
 use ganymede::run::log::Log;
-use ganymede::run::picture::Pictures;
 use ganymede::run::signal::Stop;
 use ganymede::run::state::{DataId, HostTensor, Tensors, TrainState};
 use ganymede::run::train::{Engine, Origin, Outcome, Session, TickStats, train};
+use ganymede::run::view::View;
 
 /// An engine whose weights are a hash chain over everything that a real step depends on: weights, step, data position, settings, and
 /// accumulated statistics. Any of them restored wrongly changes every later bit.
@@ -226,7 +226,7 @@ impl Process {
             config,
             data: &data_id(),
             origin,
-            pictures: Pictures::Grids,
+            view: View::Grids,
             reals: &mut |n| Ok(Images { n, c: 1, h: 1, w: 1, data: vec![0.0; n] }),
             log: &mut log,
             stop: &self.stop,

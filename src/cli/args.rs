@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::data::DataArgs;
 use crate::error::Result;
+use crate::gan::latent::Interpolation;
 use crate::graph::precision;
 use crate::profile;
 use crate::run::layers::Layers;
@@ -24,7 +25,7 @@ pub enum Command {
     /// Train a GAN; with no argument, a small DCGAN on built-in digits
     Train(Box<TrainArgs>),
     /// Make pictures with a trained generator
-    Sample(SampleArgs),
+    Sample(Box<SampleArgs>),
     /// List the adapters with their drivers, features and limits
     Devices,
     /// Test every kernel on this machine's adapter; run this first on new hardware
@@ -186,12 +187,55 @@ pub struct SampleArgs {
     /// Rows and columns of the grid [default: 8x8, or the most square one for the seeds]
     #[arg(long, value_name = "ROWSxCOLUMNS")]
     pub grid: Option<Grid>,
-    /// A .png file for a grid (a plot where the model makes points), a .safetensors file for the numbers (z and images or points), or a folder
-    /// for one .png per seed
-    #[arg(long, value_name = "FILE.png|FILE.safetensors|DIR", default_value = "samples.png")]
-    pub out: PathBuf,
+    /// Write that many images, of the seeds 0 to N-1: a folder or .zip of 000000.png and so on (for FID tools), or arrays as .npz
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000), conflicts_with_all = ["seeds", "grid"], requires = "out")]
+    pub count: Option<u64>,
+    /// Animate the way from seed to seed and back to the first; with --grid, one walk a cell, which share the seeds evenly
+    #[arg(long, value_name = "slerp|lerp", num_args = 0..=1, default_missing_value = "slerp", conflicts_with = "count")]
+    pub interpolate: Option<Interpolate>,
+    /// Frames from one seed to the next [default: 25]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "interpolate")]
+    pub frames: Option<u32>,
+    /// Animate the run's course: its own pictures, or seeds through every checkpoint that is kept
+    #[arg(long, value_name = "pictures|checkpoints", num_args = 0..=1, default_missing_value = "pictures", conflicts_with_all = ["count", "interpolate"])]
+    pub film: Option<Film>,
+    /// Frames a second [default: 25, or 5 for --film]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50), conflicts_with_all = ["count", "compare"])]
+    pub fps: Option<u32>,
+    /// A sheet with images of the run's data set on the left and generated ones on the right
+    #[arg(long, conflicts_with_all = ["count", "interpolate", "film"])]
+    pub compare: bool,
+    /// Show each pixel as a square of N pixels, in grids and animations [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with = "count")]
+    pub scale: Option<u32>,
+    /// A .png file for a grid (a plot where the model makes points), a folder or .zip for one .png per seed, .npz or .safetensors for z and images as numbers, .gif or .webp for an animation
+    /// [default: samples.png, or samples.gif]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub out: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Interpolate {
+    Slerp,
+    Lerp,
+}
+
+impl From<Interpolate> for Interpolation {
+    fn from(given: Interpolate) -> Self {
+        match given {
+            Interpolate::Slerp => Self::Slerp,
+            Interpolate::Lerp => Self::Lerp,
+        }
+    }
+}
+
+/// What a film is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Film {
+    Pictures,
+    Checkpoints,
 }
 
 #[derive(Debug, Args)]

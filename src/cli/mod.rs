@@ -11,6 +11,7 @@
 //!
 //! Each verb is one file; what they need of the engine goes through `wiring`, so that this module knows flags and texts only.
 
+mod animate;
 mod args;
 mod augment;
 mod bench;

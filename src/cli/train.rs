@@ -92,7 +92,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         config: &config,
         data: &data.id(),
         origin,
-        pictures: data.pictures(),
+        view: data.view(),
         reals: &mut |n| data.reals(n),
         log: &mut log,
         stop: &stop,

@@ -17,11 +17,11 @@ use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::profile::{self, Profile, Recorder};
 use crate::run::config::{TrainConfig, VariantsConfig};
-use crate::run::picture::Pictures;
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
 use crate::run::train::{Engine, TickStats};
+use crate::run::view::View;
 use crate::tune::file::VariantsFile;
 use crate::tune::{self, Outcome};
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Images that a sampler makes at once.
-const SAMPLE_BATCH: usize = 64;
+pub const SAMPLE_BATCH: usize = 64;
 
 /// A data set as a run sees it: padded to the size of its preset.
 pub struct Data {
@@ -72,8 +72,8 @@ impl Data {
     }
 
     /// How samples are shown beside it.
-    pub fn pictures(&self) -> Pictures {
-        Pictures::of(&self.set)
+    pub fn view(&self) -> View {
+        View::of(&self.set)
     }
 
     /// The first `n` images, or all if there are fewer.
@@ -355,6 +355,10 @@ impl Engine for Training {
         self.trainer.run_steps(n - before - 1)
     }
 
+    fn device(&self) -> String {
+        self.gpu.adapter_summary()
+    }
+
     fn notice(&mut self) -> Option<String> {
         self.notice.take()
     }
@@ -429,8 +433,21 @@ pub struct Sampler {
 
 impl Sampler {
     /// One image per seed, as [`Engine::sample`].
-    pub fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
-        self.generator.run(&self.gpu, &self.z(seeds))
+    pub fn sample(&self, seeds: &[u64]) -> Result<Images> {
+        self.sample_z(&self.z(seeds))
+    }
+
+    /// One image per row of z.
+    pub fn sample_z(&self, z: &[f32]) -> Result<Images> {
+        self.generator.run(&self.gpu, z)
+    }
+
+    /// Takes the weights of another checkpoint of the same networks. `origin` names its file in messages.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if they do not fit.
+    pub fn load(&mut self, state: &TrainState, origin: &Path) -> Result<()> {
+        load_averaged(&self.gpu, &self.generator, state, origin)
     }
 
     /// Length of the vectors that it makes; `None` if it makes images.
@@ -457,6 +474,12 @@ pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result
     let gan = state.recipe.gan_config(&state.data.sample());
     let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
+    load_averaged(&gpu, &generator, state, origin)?;
+    Ok(Sampler { gpu, generator, z_dim: gan.z_dim })
+}
+
+/// Uploads the averaged generator of a checkpoint.
+fn load_averaged(gpu: &Gpu, generator: &Generator, state: &TrainState, origin: &Path) -> Result<()> {
     let mut weights = HashMap::new();
     for (name, _) in generator.tensors() {
         let key = format!("G_ema.{name}");
@@ -465,8 +488,7 @@ pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result
         let shape = Shape::new(&tensor.shape).map_err(|e| Error::input(format!("{}: tensor {key}: {e}", origin.display())))?;
         weights.insert(name, Tensor::new(shape, values.iter().map(|&v| f64::from(v)).collect()));
     }
-    generator.load(&gpu, &weights).map_err(|e| Error::input(format!("{}: {e}", origin.display())))?;
-    Ok(Sampler { gpu, generator, z_dim: gan.z_dim })
+    generator.load(gpu, &weights).map_err(|e| Error::input(format!("{}: {e}", origin.display())))
 }
 
 /// The adapters with their drivers, features and limits, as text.

@@ -4,6 +4,7 @@
 
 pub mod augment;
 pub mod config;
+pub mod latent;
 pub mod loss;
 pub mod precision;
 pub mod sampler;

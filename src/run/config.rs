@@ -146,6 +146,8 @@ pub struct RunConfig {
     pub memory_limit: Option<u32>,
     /// Compile shaders with all run-time checks.
     pub checked: bool,
+    /// Write TensorBoard event files.
+    pub tensorboard: bool,
     /// Most training steps in one submit; 0 lets the time of a step decide. The numbers do not depend on it.
     pub steps_per_submit: u32,
 }

@@ -5,6 +5,8 @@
 //! | `config.toml` | every setting, resolved |
 //! | `log.txt` | what was printed, each line with its step |
 //! | `stats.jsonl` | one JSON object a tick |
+//! | `events.out.tfevents.*` | the same for TensorBoard, with pictures; one file each time that the run starts or goes on |
+//! | `report.html` | the run on one page |
 //! | `reals.png`, `fakes_init.png`, `fakes-<images seen>.png` | real images; fixed noise through the averaged generator; plots where the data are points |
 //! | `checkpoint-<images seen>.safetensors` | the whole state |
 //! | `superseded/` | checkpoints that a resume from an older one set aside |
@@ -140,6 +142,26 @@ impl RunFolder {
 /// Images seen, from the name of a picture of fakes.
 fn fakes_number(name: &str) -> Option<u64> {
     name.strip_prefix("fakes-")?.strip_suffix(".png")?.parse().ok()
+}
+
+/// The pictures of fakes in a run folder by images seen, those of before training first.
+///
+/// # Errors
+/// [`Error::Environment`] if the folder cannot be read.
+pub fn pictures(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let unreadable =
+        |error: std::io::Error| Error::environment(format!("cannot read the folder {}: {}", folder.display(), disk::plain(&error)));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let images_seen = path.file_name().and_then(|name| name.to_str()).and_then(|name| match name {
+            "fakes_init.png" => Some(0),
+            name => fakes_number(name),
+        });
+        found.extend(images_seen.map(|images_seen| (images_seen, path)));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Path of a run folder's `config.toml`.

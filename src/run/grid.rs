@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
-
 use super::disk;
+use super::picture::Picture;
 use crate::error::{Error, Result};
 pub use crate::gan::sampler::Images;
 
 /// Pixels between two images of a grid, and around it.
 const GAP: usize = 2;
+
+/// Most bytes of pixels in one picture.
+const MOST_BYTES: usize = 1 << 30;
 
 /// The most square grid for `n` images: rows, columns.
 pub fn near_square(n: usize) -> (usize, usize) {
@@ -21,43 +22,40 @@ pub fn near_square(n: usize) -> (usize, usize) {
 /// Writes the images as a PNG grid, row by row; cells without an image stay dark. A 1x1 grid is the image itself, without a border.
 ///
 /// # Errors
-/// [`Error::Environment`] if the file cannot be written. [`Error::Internal`] if the images do not fit the grid or are neither grey nor
-/// RGB.
+/// [`Error::Environment`] if the file cannot be written. [`Error::Input`] if the picture would be larger than 1 GiB. [`Error::Internal`] if the
+/// images do not fit the grid or are neither grey nor RGB.
 pub fn write(path: &Path, images: &Images, rows: usize, columns: usize) -> Result<()> {
-    let (pixels, width, height) = compose(images, rows, columns)?;
-    let color = if images.c == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png)
-        .write_image(&pixels, width, height, color)
-        .map_err(|error| Error::internal(format!("{}: cannot encode a {width}x{height} picture: {error}", path.display())))?;
-    disk::replace(path, &png)
+    disk::replace(path, &compose(images, rows, columns)?.png()?)
 }
 
-/// Interleaved bytes, width and height of the grid.
-fn compose(images: &Images, rows: usize, columns: usize) -> Result<(Vec<u8>, u32, u32)> {
+/// The picture that [`write()`] writes.
+///
+/// # Errors
+/// [`Error::Internal`] as for [`write()`].
+pub fn compose(images: &Images, rows: usize, columns: usize) -> Result<Picture> {
     let Images { n, c, h, w, ref data } = *images;
     if !matches!(c, 1 | 3) || data.len() != n * c * h * w || n > rows * columns {
         return Err(Error::internal(format!("{} values are not {n} pictures of {c}x{h}x{w} for a {rows}x{columns} grid", data.len())));
     }
     let gap = if rows * columns == 1 { 0 } else { GAP };
     let (width, height) = (columns * (w + gap) + gap, rows * (h + gap) + gap);
-    let size = |pixels: usize| {
-        u32::try_from(pixels).map_err(|_| Error::internal(format!("a {rows}x{columns} grid of {h}x{w} is too large for a picture")))
-    };
-    let (png_width, png_height) = (size(width)?, size(height)?);
-    let mut pixels = vec![0; width * height * c];
+    let bytes = [height, c].iter().try_fold(width, |bytes, size| bytes.checked_mul(*size));
+    if bytes.is_none_or(|bytes| bytes > MOST_BYTES) {
+        return Err(Error::input(format!("a {rows}x{columns} grid of images of {h}x{w} is too large for one picture; make it smaller")));
+    }
+    let mut picture = Picture::filled(width, height, c, 0);
     for i in 0..n {
         let (top, left) = (gap + i / columns * (h + gap), gap + i % columns * (w + gap));
         for channel in 0..c {
             for y in 0..h {
                 for x in 0..w {
                     let value = data[((i * c + channel) * h + y) * w + x];
-                    pixels[((top + y) * width + left + x) * c + channel] = Images::byte(value);
+                    picture.pixels[((top + y) * width + left + x) * c + channel] = Images::byte(value);
                 }
             }
         }
     }
-    Ok((pixels, png_width, png_height))
+    Ok(picture)
 }
 
 #[cfg(test)]

@@ -13,18 +13,25 @@
 //! | two processes never write one folder | [`folder`]: created exclusively, locked while open |
 //! | log and statistics never tell of steps that were lost | [`log`]: every line carries its step, and a resume cuts what lies beyond |
 
+pub mod animation;
+pub mod caption;
 pub mod checkpoint;
 pub mod config;
 pub mod disk;
+pub mod events;
+pub mod export;
 pub mod folder;
 mod glyphs;
 pub mod grid;
 pub mod layers;
 pub mod log;
+pub mod metrics;
 pub mod optimizer;
+pub mod outputs;
 pub mod picture;
 pub mod presets;
 pub mod progress;
+pub mod report;
 pub mod scatter;
 pub mod schema;
 pub mod self_test;
@@ -33,3 +40,4 @@ pub mod state;
 pub mod toml_file;
 pub mod toml_writer;
 pub mod train;
+pub mod view;

@@ -1,312 +1,167 @@
-//! How a run shows its samples: grids of images, or plots of points.
-//!
-//! | data | picture |
-//! |---|---|
-//! | images | a grid ([`super::grid`]) |
-//! | points of 2 numbers | a scatter plot ([`super::scatter`]), with circles of three deviations about known modes |
-//! | numbers | the cumulative distribution: the share of points below a value, over the value |
-//! | longer vectors | a scatter plot of each pair of the first [`SHOWN`] numbers |
-//!
-//! The axes cover the data, so they are the same in all pictures of a run. Beside a plot, the log gets a line of figures.
+//! Pictures in memory: 8 bits a channel, grey or RGB, and what sheets and films are put together with.
 
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
-use image::{GenericImage, ImageEncoder, RgbImage};
+use image::{ExtendedColorType, ImageEncoder, ImageReader, Limits};
 
-use super::disk;
-use super::grid::{self, Images};
-use super::scatter::{Axes, Plot, SIDE};
-use crate::data::{DataSet, Vectors};
+use super::caption;
+use super::disk::plain;
 use crate::error::{Error, Result};
-use crate::eval::modes::mode_stats;
 
-/// Images in a grid.
-pub const GRID_IMAGES: usize = 64;
+/// Grey of the space between the parts of a sheet.
+const PAPER: u8 = 32;
+/// Grey of captions.
+const INK: u8 = 235;
 
-/// Points in a plot, of the data as of the generated.
-pub const PLOT_POINTS: usize = 1024;
-
-/// Numbers of a vector whose pairs are plotted.
-pub const SHOWN: usize = 4;
-
-/// Numbers of a vector whose means and deviations are logged.
-const LOGGED: usize = 8;
-
-/// How a run shows its samples.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Pictures {
-    /// Grids of images.
-    Grids,
-    /// Plots of points.
-    Plots(Plots),
+/// A picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// 1 (grey) or 3 (RGB).
+    pub channels: usize,
+    /// `height * width * channels` bytes, row by row.
+    pub pixels: Vec<u8>,
 }
 
-/// Plots of generated points over those of the data.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plots {
-    features: usize,
-    /// The first points of the data set, [`PLOT_POINTS`] at most; none if it is not at hand.
-    data: Vectors,
-}
+impl Picture {
+    /// A picture of one grey.
+    pub fn filled(width: usize, height: usize, channels: usize, grey: u8) -> Self {
+        Picture { width, height, channels, pixels: vec![grey; width * height * channels] }
+    }
 
-impl Pictures {
-    /// As the data set asks for.
-    pub fn of(set: &DataSet) -> Self {
-        match &set.vectors {
-            None => Pictures::Grids,
-            Some(vectors) => {
-                let values = set.gather_f32(0..set.count.min(PLOT_POINTS));
-                let data = Vectors { values, modes: vectors.modes.clone() };
-                Pictures::Plots(Plots { features: set.channels, data })
+    /// Reads a PNG file; transparency is dropped, 16 bits become 8.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming the file.
+    pub fn read_png(path: &Path) -> Result<Self> {
+        let unreadable = |why: &dyn std::fmt::Display| Error::input(format!("cannot read the picture {}: {why}", path.display()));
+        let mut reader = ImageReader::open(path).map_err(|error| unreadable(&plain(&error)))?;
+        reader.set_format(image::ImageFormat::Png);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(1 << 30);
+        reader.limits(limits);
+        let read = reader.decode().map_err(|error| unreadable(&error))?;
+        let (width, height) = (read.width() as usize, read.height() as usize);
+        Ok(match read.color().has_color() {
+            true => Picture { width, height, channels: 3, pixels: read.into_rgb8().into_raw() },
+            false => Picture { width, height, channels: 1, pixels: read.into_luma8().into_raw() },
+        })
+    }
+
+    /// As a PNG file.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if it is too large for one.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        let mut png = Vec::new();
+        PngEncoder::new(&mut png)
+            .write_image(&self.pixels, self.width as u32, self.height as u32, self.color())
+            .map_err(|error| Error::internal(format!("cannot encode a {}x{} picture: {error}", self.width, self.height)))?;
+        Ok(png)
+    }
+
+    /// What the pixels are.
+    pub(crate) fn color(&self) -> ExtendedColorType {
+        if self.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 }
+    }
+
+    /// Each pixel as a square of `factor` pixels.
+    pub fn scaled(&self, factor: usize) -> Self {
+        let Picture { width, height, channels, pixels } = self;
+        let mut scaled = Vec::with_capacity(pixels.len() * factor * factor);
+        for row in pixels.chunks_exact((width * channels).max(1)) {
+            let wide: Vec<u8> = row.chunks_exact(*channels).flat_map(|pixel| pixel.repeat(factor)).collect();
+            for _ in 0..factor {
+                scaled.extend_from_slice(&wide);
             }
         }
+        Picture { width: width * factor, height: height * factor, channels: *channels, pixels: scaled }
     }
 
-    /// For points of `features` numbers without the data that they are to be like.
-    pub fn of_samples(features: usize) -> Self {
-        Pictures::Plots(Plots { features, data: Vectors { values: Vec::new(), modes: None } })
-    }
-
-    /// Samples that a picture shows, those of the seeds from 0.
-    pub fn samples(&self) -> usize {
-        match self {
-            Pictures::Grids => GRID_IMAGES,
-            Pictures::Plots(_) => PLOT_POINTS,
+    /// The picture under a strip with a line of text, which is cut where the picture is too narrow for it.
+    pub fn captioned(&self, text: &str) -> Self {
+        let strip = caption::HEIGHT + 6;
+        let mut sheet = Picture::filled(self.width, self.height + strip, self.channels, PAPER);
+        for (x, y) in caption::dots(text) {
+            if x + 4 < self.width {
+                sheet.pixels[((y + 3) * sheet.width + x + 4) * self.channels..][..self.channels].fill(INK);
+            }
         }
-    }
-
-    /// Writes the picture of the data as a PNG file. `reals` gives up to that many images.
-    ///
-    /// # Errors
-    /// [`Error::Environment`] if the file cannot be written; what `reals` returns.
-    pub fn write_data(&self, path: &Path, reals: &mut dyn FnMut(usize) -> Result<Images>) -> Result<()> {
-        match self {
-            Pictures::Grids => write_grid(path, &reals(GRID_IMAGES)?),
-            Pictures::Plots(plots) => write_png(path, &plots.draw(None)),
-        }
-    }
-
-    /// Writes the picture of samples as a PNG file.
-    ///
-    /// # Errors
-    /// [`Error::Environment`] if the file cannot be written. [`Error::Internal`] if the samples are not like the data.
-    pub fn write(&self, path: &Path, samples: &Images) -> Result<()> {
-        match self {
-            Pictures::Grids => write_grid(path, samples),
-            Pictures::Plots(plots) => write_png(path, &plots.draw(Some(plots.rows(samples)?))),
-        }
-    }
-
-    /// What a picture of samples does not say, as a line for the log: modes where they are known, else means and deviations. Nothing of images.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if the samples are not like the data.
-    pub fn describe(&self, samples: &Images) -> Result<Option<String>> {
-        let Pictures::Plots(plots) = self else { return Ok(None) };
-        let rows = plots.rows(samples)?;
-        plots.describe(rows).map(Some)
-    }
-}
-
-impl Plots {
-    /// The values of generated points.
-    fn rows<'a>(&self, samples: &'a Images) -> Result<&'a [f32]> {
-        let Images { n, c, h, w, ref data } = *samples;
-        if (c, h, w) != (self.features, 1, 1) || data.len() != n * c {
-            return Err(Error::internal(format!("samples of {c}x{h}x{w} for a plot of points of {} numbers", self.features)));
-        }
-        Ok(data)
-    }
-
-    /// One plot, or those of the pairs side by side in rows of up to three.
-    fn draw(&self, generated: Option<&[f32]>) -> RgbImage {
-        let pairs = match self.features {
-            1 => vec![(0, 0)],
-            features => (1..features.min(SHOWN)).flat_map(|up| (0..up).map(move |across| (across, up))).collect(),
-        };
-        let columns = pairs.len().min(3) as u32;
-        let mut sheet = RgbImage::new(columns * SIDE, (pairs.len() as u32).div_ceil(columns) * SIDE);
-        for (place, pair) in (0..).zip(pairs) {
-            let plot = self.draw_pair(pair, generated);
-            // The sheet was made to hold them all.
-            let _ = sheet.copy_from(&plot, place % columns * SIDE, place / columns * SIDE);
-        }
+        sheet.paste(self, 0, strip);
         sheet
     }
 
-    /// The plot of two numbers of each point.
-    fn draw_pair(&self, pair: (usize, usize), generated: Option<&[f32]>) -> RgbImage {
-        let data = self.points(&self.data.values, pair);
-        let generated = generated.map(|values| self.points(values, pair));
-        let modes = self.data.modes.as_ref().filter(|_| self.features > 1);
-        let circles = modes.map(|modes| (self.points(&modes.centres, pair), 3.0 * modes.sigma));
-        let names = match self.features {
-            1 => ("value".to_string(), "share below".to_string()),
-            _ => (format!("x{}", pair.0), format!("x{}", pair.1)),
-        };
-        let centres = circles.as_ref().map_or(&[][..], |(centres, _)| centres);
-        // Samples alone choose the axes only where there are no data to do it.
-        let shown = if data.is_empty() { generated.as_deref().unwrap_or_default() } else { &data };
-        let axes = Axes::covering(&[shown, centres].concat());
-        Plot {
-            data: &data,
-            generated: generated.as_deref(),
-            circles: circles.as_ref().map(|(centres, radius)| (&centres[..], *radius)),
-            names: (self.features != 2).then_some((&names.0, &names.1)),
-            axes,
-        }
-        .draw()
+    /// The picture, and to its right another.
+    pub fn beside(&self, right: &Picture, gap: usize) -> Self {
+        let channels = self.channels.max(right.channels);
+        let mut sheet = Picture::filled(self.width + gap + right.width, self.height.max(right.height), channels, PAPER);
+        sheet.paste(self, 0, 0);
+        sheet.paste(right, self.width + gap, 0);
+        sheet
     }
 
-    fn points(&self, values: &[f32], (across, up): (usize, usize)) -> Vec<[f32; 2]> {
-        if self.features > 1 {
-            return values.chunks_exact(self.features).map(|row| [row[across], row[up]]).collect();
+    /// Copies `part` to a place that has room for it.
+    fn paste(&mut self, part: &Picture, left: usize, top: usize) {
+        for (i, pixel) in part.pixels.chunks_exact(part.channels).enumerate() {
+            let (x, y) = (left + i % part.width, top + i / part.width);
+            let place = &mut self.pixels[(y * self.width + x) * self.channels..][..self.channels];
+            if pixel.len() == place.len() { place.copy_from_slice(pixel) } else { place.fill(pixel[0]) }
         }
-        let mut sorted = values.to_vec();
-        sorted.sort_unstable_by(f32::total_cmp);
-        let share = |rank: usize| (rank as f32 + 0.5) / values.len() as f32;
-        sorted.iter().enumerate().map(|(rank, &value)| [value, share(rank)]).collect()
     }
-
-    fn describe(&self, samples: &[f32]) -> Result<String> {
-        if let Some(modes) = &self.data.modes {
-            let stats = mode_stats(samples, &self.data.values, modes, self.features)?;
-            return Ok(format!(
-                "Modes: {} of {} covered, {:.1} % of samples of high quality, divergence of the shares {:.3}",
-                stats.covered,
-                stats.modes,
-                100.0 * stats.high_quality,
-                stats.divergence
-            ));
-        }
-        let shown = self.features.min(LOGGED);
-        let line = |name: &str, of: fn(&[f64]) -> f64| {
-            let list = |values: &[f32]| {
-                let column = |f: usize| values.iter().skip(f).step_by(self.features).map(|&v| f64::from(v)).collect::<Vec<_>>();
-                (0..shown).map(|f| format!("{:.3}", of(&column(f)))).collect::<Vec<_>>().join(" ")
-            };
-            match self.data.values.is_empty() {
-                true => format!("{name} {}", list(samples)),
-                false => format!("{name} {} (data {})", list(samples), list(&self.data.values)),
-            }
-        };
-        let which =
-            if shown < self.features { format!("Samples, first {shown} of {} numbers", self.features) } else { "Samples".to_string() };
-        Ok(format!("{which}: {}; {}", line("means", mean), line("deviations", deviation)))
-    }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-fn deviation(values: &[f64]) -> f64 {
-    let middle = mean(values);
-    (values.iter().map(|v| (v - middle).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
-}
-
-fn write_grid(path: &Path, images: &Images) -> Result<()> {
-    let (rows, columns) = grid::near_square(images.n);
-    grid::write(path, images, rows, columns)
-}
-
-fn write_png(path: &Path, picture: &RgbImage) -> Result<()> {
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png)
-        .write_image(picture, picture.width(), picture.height(), image::ExtendedColorType::Rgb8)
-        .map_err(|error| Error::internal(format!("{}: cannot encode a plot: {error}", path.display())))?;
-    disk::replace(path, &png)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{self, LoadOptions};
 
-    fn load(spec: &str) -> DataSet {
-        data::load(spec, &LoadOptions::default()).unwrap()
-    }
-
-    fn vectors(c: usize, data: Vec<f32>) -> Images {
-        Images { n: data.len() / c, c, h: 1, w: 1, data }
-    }
-
-    fn size(pictures: &Pictures, samples: &Images) -> (u32, u32) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fakes.png");
-        pictures.write(&path, samples).unwrap();
-        let fakes = image::open(&path).unwrap();
-        pictures.write_data(&path, &mut |_| Err(Error::internal("plots hold their data"))).unwrap();
-        let reals = image::open(&path).unwrap();
-        assert_eq!((reals.width(), reals.height()), (fakes.width(), fakes.height()));
-        assert_ne!(reals, fakes);
-        (fakes.width(), fakes.height())
+    fn picture(width: usize, height: usize, channels: usize, from: u8) -> Picture {
+        Picture { width, height, channels, pixels: (from..).take(width * height * channels).collect() }
     }
 
     #[test]
-    fn points_of_every_length_have_a_picture_and_a_line() {
-        let ring = load("builtin:ring?n=3000");
-        let pictures = Pictures::of(&ring);
-        let own = vectors(2, ring.gather_f32(2000..3000));
-        assert_eq!((pictures.samples(), size(&pictures, &own)), (1024, (512, 512)));
-        let line = pictures.describe(&own).unwrap().unwrap();
-        assert!(line.starts_with("Modes: 8 of 8 covered, 9") && line.ends_with("divergence of the shares 0.000"), "{line}");
-        let collapsed = pictures.describe(&vectors(2, [1.0, 0.0].repeat(10))).unwrap().unwrap();
-        assert_eq!(collapsed, "Modes: 1 of 8 covered, 100.0 % of samples of high quality, divergence of the shares 2.079");
+    fn scaling_repeats_pixels_both_ways() {
+        let scaled = picture(2, 1, 3, 1).scaled(2);
+        assert_eq!((scaled.width, scaled.height), (4, 2));
+        assert_eq!(scaled.pixels, [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6].repeat(2));
+    }
 
-        let gaussian = load("builtin:gaussian?n=2000");
-        let pictures = Pictures::of(&gaussian);
-        assert_eq!(size(&pictures, &vectors(5, gaussian.gather_f32(1500..2000))), (3 * 512, 2 * 512));
-        let line = pictures.describe(&vectors(5, [1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 2.0, 3.0, 4.0, 7.0].to_vec())).unwrap().unwrap();
-        assert!(
-            line.starts_with("Samples: means 1.000 2.000 3.000 4.000 6.000 (data 0.")
-                && line.contains("; deviations 0.000 0.000 0.000 0.000 1.000 (data 1.0"),
-            "{line}"
-        );
+    #[test]
+    fn grey_beside_colour_is_colour() {
+        let sheet = picture(1, 2, 1, 100).beside(&picture(1, 1, 3, 1), 1);
+        assert_eq!((sheet.width, sheet.height, sheet.channels), (3, 2, 3));
+        assert_eq!(sheet.pixels, [100, 100, 100, PAPER, PAPER, PAPER, 1, 2, 3, 101, 101, 101, PAPER, PAPER, PAPER, PAPER, PAPER, PAPER]);
+    }
 
-        for (features, wanted) in [(1, (512, 512)), (3, (3 * 512, 512)), (9, (3 * 512, 2 * 512))] {
-            let values: Vec<f32> = (0..features * 50).map(|i| (i * i % 97) as f32).collect();
-            let set = DataSet::of_vectors("v", (50, features), Vectors { values, modes: None }, None, Vec::new()).unwrap();
-            let samples = vectors(features, vec![20.0; 7 * features]);
-            assert_eq!(size(&Pictures::of(&set), &samples), wanted, "{features}");
-            let line = Pictures::of(&set).describe(&samples).unwrap().unwrap();
-            assert_eq!(line.starts_with("Samples, first 8 of 9 numbers: means 20.000"), features == 9, "{line}");
+    #[test]
+    fn captions_stand_above_and_are_cut_at_the_edge() {
+        let plain = Picture::filled(20, 4, 1, 7);
+        let marked = plain.captioned("LLLLLLLLLLLLLL");
+        assert_eq!((marked.width, marked.height), (20, 4 + 13));
+        assert_eq!(marked.pixels[13 * 20..], plain.pixels);
+        let ink = marked.pixels.iter().filter(|p| **p == INK).count();
+        // An L is 7 + 4 dots; two whole ones and four columns of a third fit into 16 pixels.
+        assert_eq!(ink, 11 + 11 + 10);
+        assert_ne!(plain.captioned("a"), plain.captioned("b"));
+    }
+
+    #[test]
+    fn png_files_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        for channels in [1, 3] {
+            let path = folder.path().join("a.png");
+            let whole = picture(5, 3, channels, 9);
+            std::fs::write(&path, whole.png().unwrap()).unwrap();
+            assert_eq!(Picture::read_png(&path).unwrap(), whole);
         }
-    }
-
-    #[test]
-    fn samples_without_data_choose_their_own_axes() {
-        let pictures = Pictures::of_samples(2);
-        let samples = vectors(2, vec![100.0, 5.0, 101.0, 5.5, 102.0, 4.5]);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.png");
-        pictures.write(&path, &samples).unwrap();
-        let orange =
-            image::open(&path).unwrap().to_rgb8().enumerate_pixels().filter(|(_, y, p)| *y > 40 && p[0] > p[2].saturating_add(60)).count();
-        assert!(orange >= 3 * 4, "three points are inside the axes: {orange}");
-        assert_eq!(pictures.describe(&samples).unwrap().unwrap(), "Samples: means 101.000 5.000; deviations 0.816 0.408");
-    }
-
-    #[test]
-    fn images_are_grids_as_before() {
-        let set = load("builtin:digits?n=4");
-        let pictures = Pictures::of(&set);
-        assert_eq!((&pictures, pictures.samples()), (&Pictures::Grids, 64));
-        let folder = tempfile::tempdir().unwrap();
-        let images = Images { n: 4, c: 1, h: 3, w: 3, data: vec![0.5; 36] };
-        pictures.write(&folder.path().join("a.png"), &images).unwrap();
-        pictures.write_data(&folder.path().join("b.png"), &mut |_| Ok(images.clone())).unwrap();
-        grid::write(&folder.path().join("c.png"), &images, 2, 2).unwrap();
-        let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
-        assert_eq!((read("a.png"), read("b.png")), (read("c.png"), read("c.png")));
-        assert_eq!(pictures.describe(&images).unwrap(), None);
-    }
-
-    #[test]
-    fn samples_unlike_the_data_are_refused() {
-        let pictures = Pictures::of(&load("builtin:ring?n=10"));
-        let error = pictures.describe(&vectors(3, vec![0.0; 6])).unwrap_err();
-        assert!(error.to_string().contains("samples of 3x1x1 for a plot of points of 2 numbers"), "{error}");
+        let torn = folder.path().join("torn.png");
+        std::fs::write(&torn, &picture(5, 3, 1, 9).png().unwrap()[..40]).unwrap();
+        for path in [torn, folder.path().join("none.png")] {
+            let error = Picture::read_png(&path).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(path.to_str().unwrap()), "{error}");
+        }
     }
 }

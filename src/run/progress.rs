@@ -15,9 +15,15 @@ pub struct Progress(Option<ProgressBar>);
 impl Progress {
     /// Shows the bar if standard error is a terminal.
     pub fn start(&mut self, step: u64, last_step: u64) {
+        self.start_counting("step", step, last_step);
+    }
+
+    /// [`Progress::start`] of something else than steps.
+    pub fn start_counting(&mut self, what: &str, from: u64, to: u64) {
         if on_terminal() {
-            let bar = ProgressBar::new(last_step).with_position(step);
-            if let Ok(style) = ProgressStyle::with_template("{bar:32} {percent:>3}%  step {pos}/{len}  {elapsed} gone, {eta} left  {msg}") {
+            let bar = ProgressBar::new(to).with_position(from);
+            let template = format!("{{bar:32}} {{percent:>3}}%  {what} {{pos}}/{{len}}  {{elapsed}} gone, {{eta}} left  {{msg}}");
+            if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style);
             }
             // What was done before this process must not count as its speed.

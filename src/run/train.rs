@@ -12,12 +12,15 @@ use serde::Serialize;
 
 use super::config::TrainConfig;
 use super::folder::RunFolder;
-use super::grid::{self, Images};
+use super::grid::Images;
 use super::log::{Log, Stats};
-use super::picture::Pictures;
+use super::outputs::Outputs;
+use super::picture::Picture;
 use super::progress::{Tick, format_kimg, format_seconds};
+use super::report::Status;
 use super::signal::Stop;
 use super::state::{DataId, Tensors, TrainState};
+use super::view::View;
 use super::{checkpoint, disk};
 use crate::error::{Error, Result};
 
@@ -84,6 +87,11 @@ pub trait Engine {
 
     /// Bytes of device memory that training takes.
     fn memory(&self) -> u64;
+
+    /// Adapter and driver, for people.
+    fn device(&self) -> String {
+        String::new()
+    }
 
     /// Something that the user should read, once: where a capture went.
     fn notice(&mut self) -> Option<String> {
@@ -166,7 +174,7 @@ pub struct Session<'a> {
     /// Where it begins.
     pub origin: Origin,
     /// How samples are shown. Those of seeds from 0, as `ganymede sample` makes them.
-    pub pictures: Pictures,
+    pub view: View,
     /// Gives up to that many real images, for `reals.png` where that is a grid.
     pub reals: &'a mut dyn FnMut(usize) -> Result<Images>,
     /// Log, on which the start-up lines may already stand.
@@ -200,9 +208,14 @@ pub fn train<'a>(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Res
     let outcome = run.steps();
     run.log.progress.end();
     let outcome = outcome.map_err(|error| with_last_checkpoint(error, folder, run.config));
-    if let Err(error) = &outcome {
-        // The error itself matters more than a log that cannot be written.
-        let _ = run.log.record(&error.to_string());
+    match &outcome {
+        Ok(outcome) => run.report(if *outcome == Outcome::Finished { Status::Finished } else { Status::Stopped })?,
+        Err(error) => {
+            let status = if matches!(error, Error::Interrupted(_)) { Status::Stopped } else { Status::Failed(error.to_string()) };
+            // The error itself matters more than a log and a report that cannot be written.
+            let _ = run.log.record(&error.to_string());
+            let _ = run.report(status);
+        }
     }
     outcome
 }
@@ -222,11 +235,12 @@ struct Run<'a> {
     folder: &'a RunFolder,
     config: &'a TrainConfig,
     data: &'a DataId,
-    pictures: Pictures,
+    view: View,
     log: &'a mut Log,
     stop: &'a Stop,
     checkpoint_every: Duration,
     stats: Stats,
+    outputs: Outputs,
     /// Step and images seen at the beginning of this process.
     start: (u64, u64),
     stop_at: Option<u64>,
@@ -246,7 +260,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Brings engine and folder to the point where the first step can be done.
     fn begin(engine: &'a mut (dyn Engine + 'a), session: Session<'a>) -> Result<Self> {
-        let Session { folder, config, data, origin, pictures, reals, log, stop, stop_after, checkpoint_every } = session;
+        let Session { folder, config, data, origin, view, reals, log, stop, stop_after, checkpoint_every } = session;
         if let Some((path, state)) = origin.state() {
             state.check_tensors(&engine.state()?, &path.display())?;
             engine.load(state)?;
@@ -260,18 +274,26 @@ impl<'a> Run<'a> {
         for path in moved {
             log.line(&format!("Set aside: {}, which is newer than the checkpoint that the run goes on from", path.display()))?;
         }
+        // What older files say of steps beyond the checkpoint, and without one of any step, is not so.
+        let purge = match &origin {
+            Origin::Resume(Some(_)) => Some(start.1 + 1),
+            Origin::Resume(None) => Some(0),
+            Origin::Fresh | Origin::Fork(..) => None,
+        };
+        let outputs = Outputs::begin(folder, config, engine.device(), purge)?;
         let now = Instant::now();
         let mut run = Run {
             engine,
             folder,
             config,
             data,
-            pictures,
+            view,
             log,
             stop,
             checkpoint_every,
             seconds_before: stats.seconds,
             stats,
+            outputs,
             start,
             stop_at: stop_after.map(|steps| start.0.saturating_add(steps)),
             begun: now,
@@ -289,7 +311,8 @@ impl<'a> Run<'a> {
         }
         folder.write_config(config)?;
         if !matches!(origin, Origin::Resume(Some(_))) {
-            run.pictures.write_data(&folder.path().join("reals.png"), reals)?;
+            let picture = run.view.data(reals)?;
+            run.write_picture(&folder.path().join("reals.png"), "reals", &picture)?;
             run.write_fakes(&folder.path().join("fakes_init.png"))?;
         }
         Ok(run)
@@ -395,6 +418,7 @@ impl<'a> Run<'a> {
             stats,
         };
         self.stats.append(&tick)?;
+        self.outputs.tick(&tick)?;
         self.log.set_step(step);
         self.log.line(&tick.line())?;
         self.log.set_step(self.engine.step());
@@ -409,7 +433,17 @@ impl<'a> Run<'a> {
         let path = self.folder.fakes_path(self.images_seen_at(self.engine.step()));
         self.write_fakes(&path)?;
         self.tick_pause += begun.elapsed();
-        self.save()
+        self.save()?;
+        let begun = Instant::now();
+        self.report(Status::Running)?;
+        self.tick_pause += begun.elapsed();
+        Ok(())
+    }
+
+    /// Writes `report.html`.
+    fn report(&self, status: Status) -> Result<()> {
+        let step = self.engine.step();
+        self.outputs.report(self.config, (step, self.images_seen_at(step)), status)
     }
 
     /// Writes a checkpoint, unless the last one was for this very step.
@@ -437,13 +471,20 @@ impl<'a> Run<'a> {
     }
 
     fn write_fakes(&mut self, path: &Path) -> Result<()> {
-        let seeds: Vec<u64> = (0..self.pictures.samples() as u64).collect();
+        let seeds: Vec<u64> = (0..self.view.samples() as u64).collect();
         let samples = self.engine.sample(&seeds)?;
-        self.pictures.write(path, &samples)?;
-        match self.pictures.describe(&samples)? {
+        let picture = self.view.picture(&samples)?;
+        self.write_picture(path, "fakes", &picture)?;
+        match self.view.describe(&samples)? {
             Some(line) => self.log.line(&line),
             None => Ok(()),
         }
+    }
+
+    /// Writes a picture as a file, and for TensorBoard under `tag`.
+    fn write_picture(&mut self, path: &Path, tag: &str, picture: &Picture) -> Result<()> {
+        disk::replace(path, &picture.png()?)?;
+        self.outputs.picture(self.images_seen_at(self.engine.step()), tag, picture)
     }
 
     fn how_to_resume(&self) -> String {
@@ -510,16 +551,4 @@ fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) 
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text.contains(char::is_whitespace) { format!("\"{text}\"") } else { text }
-}
-
-/// Writes the images of [`Engine::sample`] one file each, as `seed-000000.png`.
-///
-/// # Errors
-/// [`Error::Environment`] if a file or the folder cannot be written.
-pub fn write_each(folder: &Path, images: &Images, seeds: &[u64]) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| disk::cannot_write(folder, &error))?;
-    for (i, seed) in seeds.iter().enumerate() {
-        grid::write(&folder.join(format!("seed-{seed:06}.png")), &images.image(i), 1, 1)?;
-    }
-    Ok(())
 }
