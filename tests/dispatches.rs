@@ -4,6 +4,7 @@ use ganymede::gan::config::GanConfig;
 use ganymede::gan::step::Inputs;
 use ganymede::gan::trainer;
 use ganymede::graph::lower::Caps;
+use ganymede::ops::augment::AugmentConfig;
 use ganymede::run::presets::PRESETS;
 use std::collections::BTreeMap;
 
@@ -34,4 +35,20 @@ fn presets_stay_below_their_numbers() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Augmentation is one more dispatch for each batch of reals, and changes no other.
+#[test]
+fn augmentation_takes_one_dispatch_a_batch() {
+    for d_steps in [1, 3] {
+        let labels = |mirror: f64| {
+            let augment = AugmentConfig { mirror, ..AugmentConfig::default() };
+            let config = GanConfig { d_steps, augment, ..config("dcgan-28", 1) };
+            let plan = trainer::plan(&config, &Inputs::Device { images: 1000 }, &Caps::minimal()).expect("it compiles");
+            plan.dispatches.into_iter().map(|(label, _)| label).collect::<Vec<_>>()
+        };
+        let (off, mut on) = (labels(0.0), labels(0.5));
+        on.retain(|label| !label.starts_with("step/data/draw.augment"));
+        assert_eq!((&on, labels(0.5).len()), (&off, off.len() + d_steps));
+    }
 }

@@ -705,6 +705,47 @@ fn a_run_of_micro_batches_resumes_as_one() {
 }
 
 #[test]
+fn a_run_with_augmentation_resumes_as_one() {
+    let Some(bench) = Bench::new() else { return };
+    let settings = ["--mirror", "--set", "augment.rotate={ p = 0.5, degrees = 20 }", "--preset", "mlp"];
+    let plain = bench.train("plain", &settings[3..]);
+    let whole = bench.train("whole", &settings);
+    let config = fs::read_to_string(whole.join("config.toml")).expect("settings");
+    assert!(config.contains("mirror = 0.5\n") && config.contains("degrees = 20"), "{config}");
+    let traces = Traces::of(&whole);
+    assert_ne!(Traces::of(&plain).checkpoints, traces.checkpoints, "augmentation changes nothing");
+    bench.train("stopped", &[&settings[..], &["--stop-after", "5"]].concat());
+    let text = bench.fails(&["train", "--outdir", "stopped", "--resume", "latest", "--set", "augment.mirror=0.1"], 2);
+    assert!(text.contains("--set augment.mirror is 0.1, but") && text.contains("was trained with 0.5"), "{text}");
+    let text = bench.fails(&["train", "--outdir", "plain", "--resume", "latest", "--steps", "20", "--mirror"], 2);
+    assert!(text.contains("--mirror is 0.5, but") && text.contains("was trained with 0.0"), "{text}");
+    bench.ok(&["train", "--outdir", "stopped", "--resume", "latest"]);
+    let stopped = latest(&bench.path("stopped")).expect("a run that has begun");
+    assert_eq!(Traces::of(&stopped).without_stops(&traces), traces);
+}
+
+#[test]
+fn augmentation_can_be_looked_at() {
+    let Some(bench) = Bench::new() else { return };
+    let data = ["--data", "builtin:digits?n=30"];
+    let look = |more: &[&str]| bench.ok(&[&["augment", "--grid", "4x7"], &data[..], more].concat());
+    let text = look(&["--mirror", "--out", "look/here.png"]);
+    assert!(text.contains("4 images, each with 6 augmentations beside it, are in look"), "{text}");
+    look(&["--mirror", "--out", "again.png"]);
+    look(&["--set", "augment.rotate={ p = 1, degrees = 45 }", "--out", "turned.png"]);
+    let bytes = |path: &str| fs::read(bench.path(path)).expect("a picture");
+    assert!(bytes("look/here.png") == bytes("again.png") && bytes("again.png") != bytes("turned.png"));
+    let picture = image::open(bench.path("again.png")).expect("a picture").to_luma8();
+    assert_eq!((picture.width(), picture.height()), (7 * 30 + 2, 4 * 30 + 2));
+
+    assert!(bench.fails(&[&["augment"], &data[..]].concat(), 2).contains("expected some to show; give --mirror"));
+    assert!(bench.fails(&["augment", "--mirror", "--grid", "4x1"], 2).contains("expected at least 2 columns"));
+    assert!(bench.fails(&["augment", "--mirror", "--out", "folder"], 2).contains("ends in .png"));
+    let text = bench.fails(&["train", "--data", "builtin:ring", "--mirror"], 2);
+    assert!(text.contains("--data builtin:ring: these are points of 2 numbers, and only images can be augmented"), "{text}");
+}
+
+#[test]
 fn adapters_that_are_not_there() {
     let Some(bench) = Bench::new() else { return };
     if std::env::var_os("GANYMEDE_TEST_ADAPTER").is_some() {

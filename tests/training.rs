@@ -18,6 +18,7 @@ use ganymede::graph::tensor::Tensor;
 use ganymede::nn::layer::Layer;
 use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::{HostData, HostTensor};
+use ganymede::ops::augment::{AugmentConfig, Rotate, Scale, Translate};
 use ganymede::ops::gather::{self, Latent, Resident, Storage};
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
 use ganymede::ops::optimiser::{Clip, Optimiser};
@@ -652,5 +653,79 @@ fn clipping_scales_the_whole_gradient_of_a_network() {
         check(Clip::Norm(2.0 * norm), &|g| g);
         let limit = free.iter().fold(0.0f64, |m, g| m.max(g.abs())) / 4.0;
         check(Clip::Value(limit), &|g| g.clamp(-limit, limit));
+    }
+}
+
+/// Every transform, each often.
+fn augmented() -> AugmentConfig {
+    AugmentConfig {
+        mirror: 0.5,
+        flip: 0.25,
+        rotate: Some(Rotate { p: 0.5, degrees: 40.0 }),
+        scale: Some(Scale { p: 0.5, range: [0.7, 1.4] }),
+        translate: Some(Translate { p: 0.5, range: 0.2 }),
+        ..AugmentConfig::default()
+    }
+}
+
+/// Only the reals are augmented, all of them, and exactly: mirroring each of them is training on a mirrored data set, to the bit.
+#[test]
+fn mirroring_every_image_is_training_on_mirrored_data() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let upside_down_and_mirrored: Vec<u8> = images().chunks(256).flat_map(|image| image.iter().rev().copied()).collect();
+    for config in [GanConfig { d_steps: 2, ..config() }, dense(), GanConfig { micro_batch: 16, ..dense() }] {
+        let run = |augment, images: &[u8]| {
+            let trainer = Trainer::new(gpu.clone(), GanConfig { augment, ..config.clone() }, &Inputs::Device { images: IMAGES });
+            let mut trainer = trainer.expect("the trainer starts");
+            trainer.upload_data(images).expect("the images fit");
+            trainer.run_steps(3).expect("three steps");
+            bits(&tensors(&trainer), &[""])
+        };
+        let both = AugmentConfig { mirror: 1.0, flip: 1.0, ..AugmentConfig::default() };
+        let expected = run(AugmentConfig::default(), &upside_down_and_mirrored);
+        assert_eq!(run(both, &images()), expected);
+        assert_ne!(run(AugmentConfig::default(), &images()), expected);
+        // What never happens is nothing.
+        let never = AugmentConfig { rotate: Some(Rotate { p: 0.0, degrees: 90.0 }), ..AugmentConfig::default() };
+        assert_eq!(run(never, &upside_down_and_mirrored), expected);
+    }
+}
+
+#[test]
+fn micro_batches_are_augmented_as_the_whole_batch_is() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let run = |micro_batch, augment| {
+        let mut trainer = trainer(&gpu, GanConfig { micro_batch, augment, ..dense() });
+        let start = tensors(&trainer);
+        trainer.run_steps(3).expect("three steps");
+        (start, tensors(&trainer))
+    };
+    let (start, whole) = run(64, augmented());
+    for micro_batch in [16, 1] {
+        let (_, split) = run(micro_batch, augmented());
+        let off = apart(&start, &whole, &split);
+        assert!(off < 1e-3, "micro-batches of {micro_batch} are {off} of the way off");
+    }
+    // The measure tells other images apart.
+    assert!(apart(&start, &whole, &run(64, AugmentConfig { mirror: 1.0, ..augmented() }).1) > 0.01);
+}
+
+#[test]
+fn augmented_runs_repeat_and_resume_to_the_bit() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    for config in [config(), GanConfig { micro_batch: 2, ..config() }] {
+        let start = || trainer(&gpu, GanConfig { augment: augmented(), ..config.clone() });
+        let mut whole = start();
+        whole.run_steps(6).expect("six steps");
+        let expected = bits(&tensors(&whole), &[""]);
+        let mut first = start();
+        first.run_steps(2).expect("two steps");
+        let mut second = start();
+        second.load_tensors(first.position(), &tensors(&first)).expect("the state loads");
+        second.run_steps(4).expect("four steps");
+        assert_eq!(bits(&tensors(&second), &[""]), expected);
+        let mut plain = trainer(&gpu, config.clone());
+        plain.run_steps(6).expect("six steps");
+        assert_ne!(bits(&tensors(&plain), &[""]), expected);
     }
 }

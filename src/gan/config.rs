@@ -197,7 +197,10 @@ mod tests {
             (GanConfig { clip_d: Some(Clip::Value(f64::NAN)), ..config.clone() }, "clip_d.value: got NaN,"),
             (GanConfig { weight_clip: Some(-0.01), ..config.clone() }, "weight_clip: got -0.01,"),
             (GanConfig { augment: AugmentConfig { flip: 2.0, ..AugmentConfig::default() }, ..config.clone() }, "augment.flip: got 2,"),
-            (GanConfig { augment: AugmentConfig { flip: 0.5, ..AugmentConfig::default() }, ..config.clone() }, "augment: got data of shape [2],"),
+            (
+                GanConfig { augment: AugmentConfig { flip: 0.5, ..AugmentConfig::default() }, ..config.clone() },
+                "augment: got data of shape [2],",
+            ),
         ] {
             let error = config.validate().expect_err(start);
             assert!(error.exit_code() == 2 && error.to_string().starts_with(start), "{error}");

@@ -244,7 +244,8 @@ fn only_flips() -> AugmentConfig {
 /// Cases of this file's kernels.
 pub fn cases(caps: &Caps) -> Vec<Case> {
     // One pixel, one row, H != W, C not a multiple of 4 and above 4, more than a workgroup an image.
-    let shapes: [&[usize]; 7] = [&[3, 1, 1, 1], &[5, 3, 1, 7], &[16, 1, 4, 4], &[9, 3, 8, 5], &[4, 6, 3, 7], &[2, 8, 5, 5], &[3, 1, 28, 33]];
+    let shapes: [&[usize]; 7] =
+        [&[3, 1, 1, 1], &[5, 3, 1, 7], &[16, 1, 4, 4], &[9, 3, 8, 5], &[4, 6, 3, 7], &[2, 8, 5, 5], &[3, 1, 28, 33]];
     let one = |config: AugmentConfig| AugmentConfig { mirror: 0.0, flip: 0.0, ..config };
     let all = everything(Fill::Edge);
     let configs = [

@@ -52,7 +52,14 @@ pub struct Scale {
     /// Probability.
     pub p: f64,
     /// Smallest and largest factor, from 0.1 to 10; above 1 enlarges.
+    #[serde(deserialize_with = "two")]
     pub range: [f64; 2],
+}
+
+/// Two numbers: TOML's reader would overlook a third.
+fn two<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
+    let all = Vec::<f64>::deserialize(deserializer)?;
+    all.try_into().map_err(|all: Vec<f64>| de::Error::custom(format!("got {} numbers, expected [smallest, largest]", all.len())))
 }
 
 /// Translation.
@@ -214,7 +221,7 @@ mod tests {
             ("fill = \"black\"", "expected \"edge\" or a number"),
             ("fill = true", "expected \"edge\" or a number"),
             ("rotate = { degrees = 15 }", "missing field `p`"),
-            ("scale = { p = 1, range = [1, 2, 3] }", "array of length 2"),
+            ("scale = { p = 1, range = [1, 2, 3] }", "got 3 numbers, expected [smallest, largest]"),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(needle), "{text}: {error}");
