@@ -1,6 +1,7 @@
 //! What a training step depends on.
 
 use super::loss::LossConfig;
+use super::range::ValueRange;
 use super::schedule::Schedule;
 use super::step::Which;
 use crate::error::{Error, Result};
@@ -27,6 +28,8 @@ pub struct GanConfig {
     pub micro_batch: usize,
     /// Discriminator updates a step.
     pub d_steps: usize,
+    /// Range of the values of images.
+    pub range: ValueRange,
     /// What the networks learn from.
     pub loss: LossConfig,
     /// Learning rate of the generator.
@@ -76,6 +79,7 @@ impl GanConfig {
             batch,
             micro_batch: batch,
             d_steps: 1,
+            range: ValueRange::default(),
             loss: LossConfig::default(),
             lr_g: 2e-4.into(),
             lr_d: 2e-4.into(),
@@ -155,6 +159,22 @@ impl GanConfig {
             ref other => Err(Error::input(format!(
                 "the discriminator takes inputs of shape {other:?}; expected channels, height, width, or one number: the length of vectors"
             ))),
+        }
+    }
+
+    /// Range of what the generator makes, if that is images; points are what they are.
+    pub fn image_range(&self) -> ValueRange {
+        match self.storage() {
+            Storage::U8 => self.range,
+            Storage::F32 => ValueRange::Signed,
+        }
+    }
+
+    /// Scale and shift that bring stored data into the range of the networks: bytes into that of images, floats as they are.
+    pub fn normalisation(&self) -> (f64, f64) {
+        match self.storage() {
+            Storage::U8 => self.range.of_bytes(),
+            Storage::F32 => (1.0, 0.0),
         }
     }
 

@@ -298,7 +298,7 @@ impl<'a> StepBuilder<'a> {
             let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source: self.z_source() };
             let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
             let storage = self.config.storage();
-            let (scale, shift) = storage.normalisation();
+            let (scale, shift) = self.config.normalisation();
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
                 images,
