@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ganymede::data::{self, LoadOptions, Split};
 use ganymede::eval::swd::{DEFAULT_PROJECTIONS, gap_closed, sliced_wasserstein};
 use ganymede::gan::config::GanConfig;
+use ganymede::gan::range::ValueRange;
 use ganymede::gan::schedule::{self, Position, Schedule};
 use ganymede::gan::step::{Inputs, Z_STREAM};
 use ganymede::gan::trainer::Trainer;
@@ -18,7 +19,7 @@ use ganymede::graph::tensor::Tensor;
 use ganymede::nn::layer::Layer;
 use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::{HostData, HostTensor};
-use ganymede::ops::augment::{AugmentConfig, Rotate, Scale, Translate};
+use ganymede::ops::augment::{AugmentConfig, Fill, Rotate, Scale, Translate};
 use ganymede::ops::gather::{self, Latent, Resident, Storage};
 use ganymede::ops::noise::{Distribution, Source, noise_twin};
 use ganymede::ops::optimiser::{Clip, Optimiser};
@@ -727,5 +728,25 @@ fn augmented_runs_repeat_and_resume_to_the_bit() {
         let mut plain = trainer(&gpu, config.clone());
         plain.run_steps(6).expect("six steps");
         assert_ne!(bits(&tensors(&plain), &[""]), expected);
+    }
+}
+
+/// Black beyond the edge of black images changes nothing, whatever number black is for the networks.
+#[test]
+fn the_fill_is_a_shade_in_every_range() {
+    let Some((gpu, _guard)) = gpu() else { return };
+    let translate = Some(Translate { p: 1.0, range: 1.0 });
+    for (range, byte, shade) in [(ValueRange::Unit, 0, -1.0), (ValueRange::Unit, 255, 1.0), (ValueRange::Signed, 255, 1.0)] {
+        let run = |augment| {
+            let config = GanConfig { augment, range, ..config() };
+            let mut trainer = Trainer::new(gpu.clone(), config, &Inputs::Device { images: IMAGES }).expect("the trainer starts");
+            trainer.upload_data(&vec![byte; IMAGES * 256]).expect("the images fit");
+            trainer.run_steps(1).expect("a step");
+            trainer.losses().expect("losses")[0]
+        };
+        let plain = run(AugmentConfig::default());
+        let filled = |shade| run(AugmentConfig { translate, fill: Fill::Constant(shade), ..AugmentConfig::default() });
+        assert!((filled(shade) - plain).abs() < 1e-4 * plain, "{range:?} {byte}: {} for {plain}", filled(shade));
+        assert!((filled(-shade) - plain).abs() > 1e-3 * plain, "{range:?} {byte}: the fill does not matter");
     }
 }

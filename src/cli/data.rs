@@ -226,7 +226,7 @@ fn check_extension(out: &Path, wanted: &str) -> Result<()> {
 }
 
 /// Runs `work` with a bar on standard error, if that is a terminal.
-fn with_progress<T>(work: impl FnOnce(data::Progress) -> Result<T>) -> Result<T> {
+pub(super) fn with_progress<T>(work: impl FnOnce(data::Progress) -> Result<T>) -> Result<T> {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} images, {eta} left") {
         bar.set_style(style);

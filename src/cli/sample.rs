@@ -65,7 +65,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
             replace(&out, &animate::scaled(&sheet, scale)?.png()?)?;
         }
         Kind::Safetensors => {
-            let images = sampler.sample(&seeds)?;
+            let images = sampler.raw(sampler.sample(&seeds)?);
             let z = HostTensor::f32([seeds.len(), sampler.z_dim()], sampler.z(&seeds));
             let images = HostTensor::f32([images.n, images.c, images.h, images.w], images.data);
             make_parent(&out)?;

@@ -1,11 +1,13 @@
 //! Where the command meets the engine: data sets, trainers, samplers, adapters. Everything that a verb needs from below `run` comes through here.
 
 use super::args::DeviceArgs;
+use super::data::with_progress;
 use crate::data::{self, DataSet, LoadOptions, Split};
 use crate::error::{Error, Result};
 use crate::gan::augment;
 use crate::gan::config::GanConfig;
 use crate::gan::precision;
+use crate::gan::range::ValueRange;
 use crate::gan::sampler::{Images, Sampler as Generator};
 use crate::gan::step::{Inputs, Z_STREAM};
 use crate::gan::trainer::{self, PendingStats, Trainer};
@@ -95,7 +97,8 @@ impl Data {
 /// [`Error::Input`] naming the file at fault.
 pub fn open_data(config: &TrainConfig) -> Result<Data> {
     let source = &config.data.source;
-    let set = data::load(source, &LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None })?;
+    let options = LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None };
+    let set = with_progress(|progress| data::load_with(source, &options, &config.data.policy(), progress))?;
     if set.vectors.is_some() {
         return open_vectors(config, set);
     }
@@ -429,6 +432,7 @@ pub struct Sampler {
     gpu: Gpu,
     generator: Generator,
     z_dim: usize,
+    range: ValueRange,
 }
 
 impl Sampler {
@@ -439,7 +443,15 @@ impl Sampler {
 
     /// One image per row of z.
     pub fn sample_z(&self, z: &[f32]) -> Result<Images> {
-        self.generator.run(&self.gpu, z)
+        let mut images = self.generator.run(&self.gpu, z)?;
+        self.range.to_signed(&mut images.data);
+        Ok(images)
+    }
+
+    /// The values of images as the generator made them.
+    pub fn raw(&self, mut images: Images) -> Images {
+        self.range.from_signed(&mut images.data);
+        images
     }
 
     /// Takes the weights of another checkpoint of the same networks. `origin` names its file in messages.
@@ -475,7 +487,7 @@ pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result
     let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
     load_averaged(&gpu, &generator, state, origin)?;
-    Ok(Sampler { gpu, generator, z_dim: gan.z_dim })
+    Ok(Sampler { gpu, generator, z_dim: gan.z_dim, range: gan.image_range() })
 }
 
 /// Uploads the averaged generator of a checkpoint.

@@ -180,6 +180,9 @@ pub fn load(collection: &Collection, policy: &ImagePolicy, progress: Progress) -
 /// [`Error::Input`] if the policy is wrong, or wants labels from where there are none.
 pub fn apply(set: DataSet, policy: &ImagePolicy) -> Result<DataSet> {
     policy.check()?;
+    if set.vectors.is_some() && (policy.colour, policy.resize) != (Colour::Auto, None) {
+        return Err(Error::input(format!("'{}' holds points, which have no colour and no size: leave colour and resize out", set.name)));
+    }
     let set = match policy.labels {
         Labels::Auto => set,
         Labels::None => DataSet { labels: None, class_names: Vec::new(), ..set },

@@ -32,7 +32,7 @@ pub struct ImagePolicy {
 ///
 /// Pixels are made by Catmull-Rom interpolation, widened when shrinking so that nothing aliases. It has no transcendental function, so that the
 /// same picture gives the same bytes on every platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
     /// The whole picture, in its proportions, centred on the background colour.
@@ -44,7 +44,7 @@ pub enum Resize {
 }
 
 /// Channels of the data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Colour {
     /// Grey if every pixel of every picture has equal red, green and blue, however it is stored; else RGB. Arrays keep the channels they have.
@@ -57,7 +57,7 @@ pub enum Colour {
 }
 
 /// Where labels come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Labels {
     /// Those that the data itself carries (`dataset.json`, an IDX labels file, CIFAR-10, an array of labels), if any.
@@ -72,8 +72,9 @@ pub enum Labels {
 }
 
 /// An opaque colour; as text `RRGGBB`, with or without `#`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Background(pub [u8; 3]);
 
 impl Default for Background {

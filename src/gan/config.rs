@@ -1,6 +1,7 @@
 //! What a training step depends on.
 
 use super::loss::LossConfig;
+use super::range::ValueRange;
 use super::schedule::Schedule;
 use super::step::Which;
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
 use crate::graph::variants::Variants;
 use crate::nn::network::Network;
-use crate::ops::augment::AugmentConfig;
+use crate::ops::augment::{AugmentConfig, Fill};
 use crate::ops::gather::Storage;
 use crate::ops::optimiser::{self, Clip, Optimiser, Update};
 
@@ -28,9 +29,11 @@ pub struct GanConfig {
     pub micro_batch: usize,
     /// Discriminator updates a step.
     pub d_steps: usize,
+    /// Range of the values of images.
+    pub range: ValueRange,
     /// What the networks learn from.
     pub loss: LossConfig,
-    /// What is done to real images before the discriminator sees them.
+    /// What is done to real images before the discriminator sees them; its fill is a shade, see [`GanConfig::augmentation`].
     pub augment: AugmentConfig,
     /// Learning rate of the generator.
     pub lr_g: Schedule,
@@ -79,6 +82,7 @@ impl GanConfig {
             batch,
             micro_batch: batch,
             d_steps: 1,
+            range: ValueRange::default(),
             loss: LossConfig::default(),
             augment: AugmentConfig::default(),
             lr_g: 2e-4.into(),
@@ -161,6 +165,31 @@ impl GanConfig {
             ref other => Err(Error::input(format!(
                 "the discriminator takes inputs of shape {other:?}; expected channels, height, width, or one number: the length of vectors"
             ))),
+        }
+    }
+
+    /// Range of what the generator makes, if that is images; points are what they are.
+    pub fn image_range(&self) -> ValueRange {
+        match self.storage() {
+            Storage::U8 => self.range,
+            Storage::F32 => ValueRange::Signed,
+        }
+    }
+
+    /// What is done to real images, with the shade of the fill (-1 black, 1 white) as a value of the networks' range.
+    pub fn augmentation(&self) -> AugmentConfig {
+        let (scale, shift) = self.normalisation();
+        match self.augment.fill {
+            Fill::Constant(shade) => AugmentConfig { fill: Fill::Constant(scale * 127.5 * (shade + 1.0) + shift), ..self.augment },
+            Fill::Edge => self.augment,
+        }
+    }
+
+    /// Scale and shift that bring stored data into the range of the networks: bytes into that of images, floats as they are.
+    pub fn normalisation(&self) -> (f64, f64) {
+        match self.storage() {
+            Storage::U8 => self.range.of_bytes(),
+            Storage::F32 => (1.0, 0.0),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod latent;
 pub mod loss;
 pub mod precision;
+pub mod range;
 pub mod sampler;
 pub mod schedule;
 pub mod step;

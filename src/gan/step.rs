@@ -304,7 +304,7 @@ impl<'a> StepBuilder<'a> {
             let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source: self.z_source() };
             let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
             let storage = self.config.storage();
-            let (scale, shift) = storage.normalisation();
+            let (scale, shift) = self.config.normalisation();
             let resident = Resident {
                 segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
                 images,
@@ -314,7 +314,7 @@ impl<'a> StepBuilder<'a> {
                 scale,
                 shift,
             };
-            let augment = self.config.augment;
+            let augment = self.config.augmentation();
             let [c, h, w] = resident.image;
             let image = Shape::new(&[self.config.micro_batch, c, h, w])?;
             let draw = move |l: &mut Lowering| {

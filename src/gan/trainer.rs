@@ -342,7 +342,9 @@ impl Trainer {
 
     /// Images of the averaged generator for rows of z.
     pub fn sample(&self, z: &[f32]) -> Result<Images> {
-        self.sampler.run(&self.gpu, z)
+        let mut images = self.sampler.run(&self.gpu, z)?;
+        self.config.image_range().to_signed(&mut images.data);
+        Ok(images)
     }
 
     /// Every tensor of the training state by checkpoint name, in PyTorch's layout. Waits for the device.

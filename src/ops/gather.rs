@@ -36,14 +36,6 @@ impl Storage {
             Storage::F32 => 4,
         }
     }
-
-    /// Scale and shift that bring data into the range of the networks: bytes to [-1, 1], floats as they are.
-    pub fn normalisation(self) -> (f64, f64) {
-        match self {
-            Storage::U8 => (1.0 / 127.5, -1.0),
-            Storage::F32 => (1.0, 0.0),
-        }
-    }
 }
 
 /// A data set on the device: (images, H, W, C) without padding, in segments below the adapter's binding limit.

@@ -11,9 +11,12 @@ use toml::Table;
 use super::layers::Layers;
 use super::optimizer::OptimizerConfig;
 use super::toml_writer;
+use crate::data::ImagePolicy;
+use crate::data::policy::{Background, Colour, Labels, Resize};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::gan::loss::LossConfig;
+use crate::gan::range::ValueRange;
 use crate::gan::schedule::Shape;
 use crate::gpu::step::StepRow;
 use crate::graph::precision::Precision;
@@ -61,6 +64,33 @@ pub struct DataConfig {
     /// Height and width of the images that the networks work on; absent for the data's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
+    /// How pictures of another size are brought to `size`; absent to refuse them, and to pad smaller arrays such as MNIST's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<Resize>,
+    /// Colour behind transparent pixels, and beside pictures that `resize = "fit"` does not fill, as RRGGBB.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub background: Background,
+    /// Channels of the images.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub colour: Colour,
+    /// Range of the values that the networks see: `signed` for [-1, 1], `unit` for [0, 1]. Points stay as they are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub range: ValueRange,
+    /// Where class labels come from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: Labels,
+}
+
+impl DataConfig {
+    /// What is done to pictures.
+    pub fn policy(&self) -> ImagePolicy {
+        let DataConfig { size, resize, background, colour, labels, .. } = *self;
+        ImagePolicy { resize, size, background, colour, labels }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// `[generator]`: maps z to samples.
@@ -190,6 +220,9 @@ pub struct Recipe {
     pub generator: GeneratorConfig,
     /// The network that tells samples from data.
     pub discriminator: DiscriminatorConfig,
+    /// Range of the values of images.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub range: ValueRange,
     /// What they learn from.
     pub loss: LossConfig,
     /// What is done to real images at random.
@@ -225,6 +258,7 @@ impl Recipe {
             seed: t.seed,
             variants: self.variants.clone(),
             precision: t.precision,
+            range: self.range,
             loss: self.loss.clone(),
             augment: self.augment,
             ..GanConfig::new(generator, discriminator, batch)
@@ -252,6 +286,7 @@ impl TrainConfig {
             preset: self.preset.clone(),
             generator: self.generator.clone(),
             discriminator: self.discriminator.clone(),
+            range: self.data.range,
             loss: self.loss.clone(),
             augment: self.augment,
             training: self.training.clone(),
@@ -261,9 +296,10 @@ impl TrainConfig {
 
     /// These settings with what a checkpoint says of training.
     pub fn with_recipe(self, recipe: Recipe) -> Self {
-        let Recipe { preset, generator, discriminator, loss, augment, training, variants } = recipe;
+        let Recipe { preset, generator, discriminator, range, loss, augment, training, variants } = recipe;
         TrainConfig {
             preset,
+            data: DataConfig { range, ..self.data },
             generator,
             discriminator,
             loss,

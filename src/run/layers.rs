@@ -203,6 +203,9 @@ impl Layers {
                 run.display(),
             ))
         };
+        if resolved.preset != stored.preset && self.value("preset").is_some() {
+            return Err(changed("preset", &resolved.preset, &stored.preset));
+        }
         let (mut new, mut old) = (resolved.table()?, stored.table()?);
         for section in ["run", "variants", "summary", "preset"] {
             new.remove(section);
@@ -767,6 +770,6 @@ mod tests {
         let text = check(&[("--data", "data.source", "builtin:shapes".into())]).unwrap_err().to_string();
         assert!(text.contains("--data is builtin:shapes") && text.contains("builtin:digits"), "{text}");
         let text = check(&[("--preset", "preset", "mlp".into())]).unwrap_err().to_string();
-        assert!(text.contains("trained with"), "{text}");
+        assert!(text.contains("--preset is mlp, but runs/00000-digits was trained with dcgan-28-small"), "{text}");
     }
 }

@@ -23,11 +23,20 @@ pub struct Preset {
 }
 
 /// The files in order of cost.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 14] = [
+    ("linear", include_str!("presets/linear.toml")),
+    ("linear-quadratic", include_str!("presets/linear-quadratic.toml")),
+    ("ring", include_str!("presets/ring.toml")),
+    ("grid", include_str!("presets/grid.toml")),
+    ("dense", include_str!("presets/dense.toml")),
     ("mlp", include_str!("presets/mlp.toml")),
     ("dcgan-28-small", include_str!("presets/dcgan-28-small.toml")),
+    ("dcgan-bn", include_str!("presets/dcgan-bn.toml")),
+    ("cnn-sigmoid", include_str!("presets/cnn-sigmoid.toml")),
+    ("mlp-cnn", include_str!("presets/mlp-cnn.toml")),
     ("dcgan-28", include_str!("presets/dcgan-28.toml")),
     ("dcgan-32", include_str!("presets/dcgan-32.toml")),
+    ("conv-pool-lsgan", include_str!("presets/conv-pool-lsgan.toml")),
     ("dcgan-64", include_str!("presets/dcgan-64.toml")),
 ];
 
@@ -89,9 +98,14 @@ impl Preset {
         &self.config.data.source
     }
 
-    /// Height and width of its images.
+    /// Height and width of its images; 0 for points.
     pub fn image(&self) -> usize {
         self.config.data.size.unwrap_or(0) as usize
+    }
+
+    /// Shape of a sample with `channels` channels: (C, H, W), or (C) where samples are points of so many numbers.
+    pub fn sample(&self, channels: usize) -> Vec<usize> {
+        if self.image() == 0 { vec![channels] } else { vec![channels, self.image(), self.image()] }
     }
 
     /// Default batch size.
@@ -101,7 +115,7 @@ impl Preset {
 
     /// Generator and discriminator for images of `channels` channels.
     pub fn networks(&self, channels: usize) -> (Network, Network) {
-        self.config.recipe().networks(&[channels, self.image(), self.image()])
+        self.config.recipe().networks(&self.sample(channels))
     }
 
     /// What a trainer is built from, for images of `channels` channels and batches of `batch`.
@@ -109,6 +123,6 @@ impl Preset {
         let mut recipe = self.config.recipe();
         recipe.training.batch = batch as u32;
         recipe.training.ema_half_life_kimg = None;
-        recipe.gan_config(&[channels, self.image(), self.image()])
+        recipe.gan_config(&self.sample(channels))
     }
 }

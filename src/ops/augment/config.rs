@@ -22,7 +22,8 @@ pub struct AugmentConfig {
     pub mirror: f64,
     /// Probability that top and bottom are exchanged.
     pub flip: f64,
-    /// What is beyond the image's edge: "edge" for its nearest pixel, or a value from -1 (black) to 1 (white).
+    /// What is beyond the image's edge: "edge" for its nearest pixel, or a shade from -1 (black) to 1 (white), whatever the
+    /// range of the networks.
     pub fill: Fill,
     /// Rotation about the centre by a uniform angle.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +79,7 @@ pub enum Fill {
     /// The nearest pixel of the image: right for photographs, and for any even background.
     #[default]
     Edge,
-    /// A constant, -1 for black.
+    /// A constant. In settings a shade, from -1 for black to 1 for white; for the kernel, a value as the images have them.
     Constant(f64),
 }
 
