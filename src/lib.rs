@@ -2,8 +2,9 @@
 //!
 //! # One training step, file by file
 //!
-//! 1. `gan::step::build` (src/gan/step.rs) reads as the algorithm: draw z and reals, generate, discriminate the pair, update D, look through the new D,
-//!    update G, average. It writes a [`plan::Program`]: a graph of shaped nodes ([`graph`]) and an ordered list of effects on buffers.
+//! 1. `gan::step::build` (src/gan/step.rs) reads as the algorithm: draw z and (augmented) reals, generate, discriminate the pair, update D, look
+//!    through the new D, update G, average. It writes a [`plan::Program`]: a graph of shaped nodes ([`graph`]) and an ordered list of effects on
+//!    buffers.
 //! 2. Networks (src/nn/network.rs) are lists of layers in PyTorch's terms. Their forward passes are built from primitive ops
 //!    (src/ops/); norms and losses are expanded into primitives.
 //! 3. [`graph::Graph::gradients`] differentiates: the gradient of a graph is more graph, by one rule per op, and can be differentiated again.
