@@ -7,7 +7,7 @@ use crate::ops::channels::slice_channels;
 use crate::ops::elementwise::{affine, mul, sub};
 use crate::ops::loss::{self, Target};
 use crate::ops::reduce::{mean, mean_axes};
-use crate::ops::reshape::reshape;
+use crate::ops::reshape::{flatten, reshape};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -106,7 +106,10 @@ pub enum Score {
 impl FeatureMatching {
     /// The weighted squared distance between the means of features over reals and over fakes, a (1, 1) node.
     pub fn term(&self, g: &mut Graph, reals: NodeId, fakes: NodeId) -> Result<NodeId> {
-        let [reals, fakes] = [reals, fakes].map(|features| mean_axes(g, features, &[0]));
+        let [reals, fakes] = [reals, fakes].map(|features| {
+            let rows = flatten(g, features)?;
+            mean_axes(g, rows, &[0])
+        });
         let difference = sub(g, fakes?, reals?)?;
         let squares = mul(g, difference, difference)?;
         let distance = mean(g, squares)?;
