@@ -15,6 +15,9 @@ use super::presets;
 use super::toml_file::{column, explain_unknown, parse, plain_words, read};
 use crate::error::{Error, Result};
 
+/// What settings are called that begin with no preset, because they bring both networks.
+const CUSTOM: &str = "custom";
+
 /// What holds where nothing else says otherwise.
 const DEFAULTS: &str = include_str!("defaults.toml");
 
@@ -115,9 +118,13 @@ impl Layers {
             Some(_) | None => None,
         };
         let default = merged.get("preset").and_then(Value::as_str).unwrap_or_default().to_string();
+        // Settings that bring both networks begin with none.
+        let whole = ["generator.layers", "discriminator.layers"].iter().all(|key| self.value(key).is_some());
+        let default = if whole { CUSTOM.to_string() } else { default };
         let name = preset.clone().or(stored_name.clone()).unwrap_or(default);
         let from_preset = match presets::settings(&name) {
             Ok(settings) => Some(settings),
+            Err(_) if name == CUSTOM => None,
             // A run knows its networks, whatever became of the preset that they were taken from.
             Err(_) if stored.is_some() && preset.as_ref().is_none_or(|name| Some(name) == stored_name.as_ref()) => None,
             Err(error) => return Err(Error::input(format!("{}: {error}", self.label("preset")))),
@@ -583,6 +590,16 @@ mod tests {
         assert_eq!((config.run.kimg, config.run.steps), (None, Some(7)), "a length given by flag hides the file's other form");
         assert_eq!(config.last_step(0, 0), 7);
         assert!(config.generator.layers[0].to_string().contains("48"), "{}", config.generator.layers[0]);
+    }
+
+    #[test]
+    fn settings_with_both_networks_need_no_preset() {
+        let networks = "[generator]\nlayers = [{ type = \"linear\", features = \"data\" }]\n[discriminator]\nlayers = [{ type = \"linear\", features = 1 }]\n";
+        let config = resolve(&format!("{networks}[data]\nsource = \"builtin:ring\"\n[run]\nkimg = 1\n")).unwrap();
+        assert_eq!((config.preset.as_str(), config.data.size, config.training.batch), ("custom", None, 64));
+        assert_eq!(resolve(&config.to_toml().unwrap()).unwrap(), config);
+        let text = refused(networks);
+        assert!(text.contains("data") && text.contains("source"), "{text}");
     }
 
     #[test]
