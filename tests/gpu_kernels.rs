@@ -34,7 +34,9 @@ fn products(plan: &Plan) -> BTreeMap<String, u64> {
 
 #[test]
 fn presets_run_on_tiles() {
-    for preset in PRESETS.iter() {
+    // The others are made of layers too small for tiles, or of points.
+    let wide = ["mlp", "dcgan-28-small", "dcgan-28", "dcgan-32", "dcgan-64"];
+    for preset in PRESETS.iter().filter(|preset| wide.contains(&preset.name)) {
         for channels in [1, 3] {
             let config = preset_config(preset.name, channels, None);
             let plan = trainer::plan(&config, &Inputs::Given, &Caps::minimal()).expect("presets compile");

@@ -278,7 +278,7 @@ fn a_run_folder_has_plots_and_mode_counts_and_resumes_to_the_same_bits() {
     let Some((_, _guard)) = gpu() else { return };
     let dir = with_networks();
     train(dir.path(), "builtin:ring?n=2000", "60", &[]);
-    let whole = dir.path().join("runs/00000-ring-dcgan-28-small-b16");
+    let whole = dir.path().join("runs/00000-ring-custom-b16");
     let expected = files(&whole);
     let names: Vec<&str> = expected.keys().map(String::as_str).filter(|name| name.ends_with(".png")).collect();
     assert_eq!(names, ["fakes-000000000480.png", "fakes-000000000960.png", "fakes_init.png", "reals.png"]);
@@ -296,7 +296,7 @@ fn a_run_folder_has_plots_and_mode_counts_and_resumes_to_the_same_bits() {
 
     // Stopped between snapshots, and resumed.
     train(dir.path(), "builtin:ring?n=2000", "60", &["--stop-after", "37"]);
-    let parts = dir.path().join("runs/00001-ring-dcgan-28-small-b16");
+    let parts = dir.path().join("runs/00001-ring-custom-b16");
     assert!(files(&parts).contains_key("checkpoint-000000000592.safetensors"));
     ganymede(dir.path(), &["train", "--resume", "1"]);
     let resumed = files(&parts);
@@ -328,7 +328,7 @@ fn runs_on_longer_vectors_have_plots_of_pairs_and_log_means() {
     let Some((_, _guard)) = gpu() else { return };
     let dir = with_networks();
     train(dir.path(), "builtin:gaussian?n=500", "3", &[]);
-    let folder = dir.path().join("runs/00000-gaussian-dcgan-28-small-b16");
+    let folder = dir.path().join("runs/00000-gaussian-custom-b16");
     let picture = picture(&fs::read(folder.join("fakes-000000000048.png")).expect("a plot"));
     assert_eq!(picture.dimensions(), (3 * 512, 2 * 512));
     let log = fs::read_to_string(folder.join("log.txt")).expect("a log");

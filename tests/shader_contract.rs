@@ -82,7 +82,7 @@ fn planned(caps: &Caps) -> Result<Vec<Dispatch<ganymede::plan::Slot>>> {
         for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
             let config = GanConfig { precision, ..preset.gan_config(channels, preset.batch()) };
             // What draws z and gathers batches on the device comes with the kernel cases, in all its switches.
-            let plan = trainer::plan(&config, &Inputs::Given, caps)?;
+            let plan = trainer::plan(&config, &Inputs::Device { images: 1000 }, caps)?;
             dispatches.extend(plan.dispatches.into_iter().map(|(_, dispatch)| dispatch));
         }
     }

@@ -509,8 +509,9 @@ impl ProfileArgs {
 impl VariantsArgs {
     /// `layers` with the table and the precision that the flags give.
     fn onto(&self, mut layers: Layers) -> Result<Layers> {
-        let variants = self.variants.as_deref().map(file::setting).transpose()?;
-        layers.flag("--variants", "variants", variants.map(|variants| variants.value()).transpose()?);
+        if let Some(path) = &self.variants {
+            layers.kernels(file::setting(path)?)?;
+        }
         layers.flag("--precision", "training.precision", self.precision.map(|precision| precision::Precision::from(precision).to_string()));
         Ok(layers)
     }

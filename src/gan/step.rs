@@ -432,7 +432,8 @@ impl<'a> StepBuilder<'a> {
 
     /// The outputs of a pass of D, as the loss takes them: (N, 1), or (N, 2) for a softmax.
     pub fn logits(&mut self, forward: &Forward) -> Result<NodeId> {
-        self.config.loss.outputs_of(&mut self.step.program.graph, forward.output)
+        let loss = &self.config.loss;
+        self.step.program.graph.scope("D/outputs", |g| loss.outputs_of(g, forward.output))
     }
 
     /// The program so far.
@@ -563,7 +564,7 @@ impl<'a> StepBuilder<'a> {
 
     fn general_score(&mut self, outputs: NodeId, rows: Range<usize>, real: bool, score: Stat, signs: Option<Stat>) -> Result<()> {
         let config = &self.config.loss;
-        match self.step.program.graph.scope("stats", |g| config.score(g, outputs, rows.clone()))? {
+        match self.step.program.graph.scope("stats/score", |g| config.score(g, outputs, rows.clone()))? {
             Score::Logits(logits) => self.score(logits, rows, real, ScoreTargets { loss: None, score: Some(score), signs }),
             Score::Mean(mean) => self.tally(mean, score),
         }

@@ -164,9 +164,7 @@ pub fn decode(bytes: &[u8], origin: &Path) -> Result<TrainState> {
     }
     let metadata: Metadata = serde_json::from_value(value).map_err(|error| damaged(&error))?;
     let mut recipe: Recipe = toml::from_str(&metadata.config).map_err(|error| damaged(&error.message().replace('\n', " ")))?;
-
     recipe.variants.origin = origin.display().to_string();
-
     let file = SafeTensors::deserialize(bytes).map_err(|error| bad(explain(bytes, &error)))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {

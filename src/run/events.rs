@@ -1,6 +1,6 @@
 //! TensorBoard event files: `events.out.tfevents.<seconds>.ganymede` in the run folder, a new one each time that a run starts or goes on.
 //!
-//! A file is a row of records in TensorFlow's framing ([`record`]), each an `Event` message of `tensorboard/compat/proto/event.proto`, of which the few
+//! A file is a row of records in TensorFlow's framing (`record`), each an `Event` message of `tensorboard/compat/proto/event.proto`, of which the few
 //! fields that are needed are written by hand. The step of an event is the number of images seen. The first event of a resumed run tells TensorBoard to
 //! forget what older files say of steps that were lost (`SessionLog.START`).
 

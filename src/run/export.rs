@@ -32,7 +32,7 @@ pub enum Target<'a> {
     Folder(&'a Path),
     /// A PNG file each in this archive.
     Zip(&'a Path),
-    /// This `.npz` file: `images` as u8 in the order [image][row][column][channel], and `z` as f32 in the order [image][number].
+    /// This `.npz` file: `images` as u8 in the order (image, row, column, channel), and `z` as f32 in the order (image, number).
     Npz(&'a Path),
 }
 

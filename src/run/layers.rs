@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::config::TrainConfig;
+use super::config::{TrainConfig, VariantsConfig};
 use super::optimizer::COMMON;
 use super::presets;
 use super::toml_file::{column, explain_unknown, parse, plain_words, read};
@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 
 /// What settings are called that begin with no preset, because they bring both networks.
 const CUSTOM: &str = "custom";
+
+/// The key of tables of kernels.
+const VARIANTS: &str = "variants";
 
 /// What holds where nothing else says otherwise.
 const DEFAULTS: &str = include_str!("defaults.toml");
@@ -28,6 +31,8 @@ enum Source {
     File { path: PathBuf, text: String, table: Table },
     /// `--set KEY=VALUE`, or a flag that stands for a key.
     Assign { flag: String, key: Vec<String>, value: Value },
+    /// The table of kernels of `--variants`.
+    Kernels(VariantsConfig, Value),
 }
 
 /// The settings that a command gives, the weakest first.
@@ -89,6 +94,26 @@ impl Layers {
         }
     }
 
+    /// Adds the table of kernels that `--variants` names.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if it has no TOML form.
+    pub fn kernels(&mut self, variants: VariantsConfig) -> Result<()> {
+        let value = variants.value()?;
+        self.sources.push(Source::Kernels(variants, value));
+        Ok(())
+    }
+
+    /// Where the table of kernels is from, for messages.
+    fn origin_of_kernels(&self, base: Option<&TrainConfig>) -> String {
+        let named = self.sources.iter().rev().find_map(|source| match source {
+            Source::Kernels(variants, _) => Some(variants.kernels.origin.clone()),
+            Source::File { path, table, .. } => table.contains_key(VARIANTS).then(|| path.display().to_string()),
+            Source::Assign { flag, key, .. } => (key.first().is_some_and(|key| key == VARIANTS)).then(|| flag.clone()),
+        });
+        named.or_else(|| base.map(|base| base.variants.kernels.origin.clone())).unwrap_or_default()
+    }
+
     fn assign(&mut self, flag: &str, key: &str, value: Value) {
         let key = key.split('.').map(|part| part.trim().to_string()).collect();
         self.sources.push(Source::Assign { flag: flag.to_string(), key, value });
@@ -140,10 +165,11 @@ impl Layers {
             source.onto(&mut merged)?;
         }
         merged.insert("preset".into(), Value::String(name));
-        let config = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
+        let mut config: TrainConfig = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
             let path: Vec<String> = error.path().iter().filter_map(step).collect();
             self.located(&path, error.inner().message())
         })?;
+        config.variants.kernels.origin = self.origin_of_kernels(base);
         TrainConfig::settled(config, self)
     }
 
@@ -298,6 +324,10 @@ impl Source {
     fn value(&self, path: &[&str]) -> Option<&Value> {
         match self {
             Source::File { table, .. } => find(table, path),
+            Source::Kernels(_, value) => {
+                let (first, rest) = path.split_first()?;
+                (*first == VARIANTS).then(|| below(value, rest))?
+            }
             Source::Assign { key, value, .. } => {
                 let rest = path.get(..key.len()).filter(|head| *head == key.as_slice()).map(|_| &path[key.len()..])?;
                 below(value, rest)
@@ -314,6 +344,7 @@ impl Source {
                 let (line, column) = column(text, at);
                 Some(Place::File(file.clone(), line, column))
             }
+            Source::Kernels(..) => path.first().is_none_or(|first| *first == VARIANTS).then(|| Place::Flag("--variants".into())),
             Source::Assign { flag, key, .. } => {
                 let common = key.len().min(path.len());
                 (key[..common] == path[..common]).then(|| Place::Flag(flag.clone()))
@@ -345,6 +376,9 @@ impl Source {
         hide_length(merged, lengths.contains(&true));
         match self {
             Source::File { table, .. } => merge(merged, table.clone()),
+            Source::Kernels(_, value) => {
+                merged.insert(VARIANTS.into(), value.clone());
+            }
             Source::Assign { flag, key, value } => {
                 let mut table = merged;
                 let wrong = |why: String| Error::input(format!("{flag}: {why}"));
@@ -402,7 +436,7 @@ fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
             // Two tables of kernels mixed would be neither.
-            (Some(Value::Table(old)), Value::Table(new)) if key != "variants" => merge(old, new),
+            (Some(Value::Table(old)), Value::Table(new)) if key != VARIANTS => merge(old, new),
             (_, value) => {
                 under.insert(key, value);
             }
@@ -491,7 +525,6 @@ mod tests {
     use crate::graph::precision::Precision;
     use crate::graph::variants::Variants;
     use crate::ops::optimiser::Optimiser;
-    use crate::run::config::VariantsConfig;
     use crate::run::presets::PRESETS;
 
     const FILE: &str = "some/config.toml";
@@ -522,16 +555,24 @@ mod tests {
 
     fn table(entries: &[(&str, &str)]) -> VariantsConfig {
         let kernels = entries.iter().map(|(product, label)| (product.to_string(), label.to_string())).collect();
-        VariantsConfig { adapter: Some("a \"GPU\"".into()), kernels: Variants { kernels, ..Variants::default() } }
+        VariantsConfig { adapter: Some("a \"GPU\"".into()), kernels: Variants { kernels, origin: "v.toml".into() } }
     }
 
     #[test]
     fn a_table_of_kernels_is_replaced_as_a_whole_and_pinned() {
-        let with = |variants: &VariantsConfig| flags(&[("--variants", "variants", variants.value().unwrap())]);
+        let with = |variants: &VariantsConfig| {
+            let mut layers = Layers::default();
+            layers.kernels(variants.clone()).unwrap();
+            layers
+        };
         let [one, other] = [table(&[("a", "x"), ("b", "y")]), table(&[("b", "y")])];
         let stored = with(&one).resolve(None).unwrap();
         assert_eq!(stored.recipe().variants, one.kernels);
-        assert_eq!(Layers::default().resolve(Some(&stored)).unwrap(), stored, "a resumed run keeps it");
+        assert_eq!(stored.variants.kernels.origin, "v.toml");
+        let resumed = Layers::default().resolve(Some(&stored)).unwrap();
+        assert_eq!((&resumed, resumed.variants.kernels.origin.as_str()), (&stored, "v.toml"), "a resumed run keeps it");
+        let of_file = of_text("variants.kernels.a = \"x\"").unwrap().resolve(Some(&stored)).unwrap();
+        assert_eq!(of_file.variants.kernels.origin, "some/config.toml");
         assert_eq!(with(&other).resolve(Some(&stored)).unwrap().variants, other);
         assert!(with(&VariantsConfig::default()).resolve(Some(&stored)).unwrap().variants.is_empty());
 

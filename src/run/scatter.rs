@@ -1,7 +1,7 @@
 //! Scatter plots: points of the data and generated ones, over axes that stay the same from picture to picture.
 //!
 //! A plot is a function of its points alone. Discs, circles and lines are anti-aliased by their distance from each pixel's centre; labels are in
-//! the font of [`super::glyphs`].
+//! the font of `super::glyphs`.
 
 use image::{Rgb, RgbImage};
 

@@ -1,7 +1,7 @@
 //! `report.html`: a run on one page, which needs nothing beside itself and runs no script.
 //!
 //! It is made of what the run folder holds (`stats.jsonl`, the pictures), so that a resumed run's page tells of all of it. Every text from outside is
-//! escaped. Pictures are embedded, as many as fit into [`MOST_PICTURES`] and [`MOST_BYTES`]: the first, the last, and some between.
+//! escaped. Pictures are embedded, as many as fit into `MOST_PICTURES` and `MOST_BYTES`: the first, the last, and some between.
 
 mod chart;
 mod verdict;
