@@ -18,6 +18,7 @@ use crate::nn::summary;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::profile::{self, Profile, Recorder};
+use crate::run::classes::Cells;
 use crate::run::config::{TrainConfig, VariantsConfig};
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
@@ -73,21 +74,66 @@ impl Data {
         format!("Data: {}{padding}", self.set.describe())
     }
 
-    /// How samples are shown beside it.
-    pub fn view(&self) -> View {
-        View::of(&self.set)
+    /// Number of classes, if the networks take them.
+    fn classes(&self) -> Option<usize> {
+        self.id.classes()
+    }
+
+    /// What the networks are trained with on it.
+    fn gan_config(&self, config: &TrainConfig) -> GanConfig {
+        config.recipe().gan_config(&self.sample(), self.classes())
+    }
+
+    /// How samples of a generator are shown beside it.
+    pub fn view(&self, config: &TrainConfig) -> View {
+        let conditional = config.recipe().is_generator_conditional();
+        View::of(&self.set).with_classes(if conditional { &self.id.class_names } else { &[] })
+    }
+
+    /// Up to `n` real images, as the view shows them.
+    ///
+    /// # Errors
+    /// As [`Data::reals_of`].
+    pub fn shown(&self, view: &View, n: usize) -> Result<Images> {
+        match view {
+            View::Classes(sheet) => self.reals_of(&sheet.cells().classes),
+            View::Grids | View::Plots(_) => self.reals(n),
+        }
+    }
+
+    /// A real image of each class in the list: the first of its class where that comes for the first time, then the next. Black where a class has no
+    /// more.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the data has no labels.
+    pub fn reals_of(&self, classes: &[u32]) -> Result<Images> {
+        let labels = self.set.labels.as_ref().ok_or_else(|| Error::internal("images by class of data without labels"))?;
+        let mut next: HashMap<u32, Box<dyn Iterator<Item = usize> + '_>> = HashMap::new();
+        let mut images = Images { n: classes.len(), data: Vec::new(), ..self.reals(1)? };
+        for &class in classes {
+            let of_class = || -> Box<dyn Iterator<Item = usize> + '_> {
+                Box::new(labels.iter().enumerate().filter(move |(_, label)| **label == class).map(|(index, _)| index))
+            };
+            match next.entry(class).or_insert_with(of_class).next() {
+                Some(index) => images.data.extend(self.real(index)),
+                None => images.data.extend(vec![-1.0; self.set.image_len()]),
+            }
+        }
+        Ok(images)
+    }
+
+    /// Image `index`, channel by channel.
+    fn real(&self, index: usize) -> Vec<f32> {
+        let (c, pixels) = (self.set.channels, self.set.height * self.set.width);
+        let data = self.set.to_f32(index);
+        // Data sets are stored pixel by pixel, pictures channel by channel.
+        (0..c * pixels).map(|i| data[i % pixels * c + i / pixels]).collect()
     }
 
     /// The first `n` images, or all if there are fewer.
     pub fn reals(&self, n: usize) -> Result<Images> {
         let (n, c, h, w) = (n.min(self.set.count), self.set.channels, self.set.height, self.set.width);
-        let data = self.set.gather_f32(0..n);
-        // Data sets are stored pixel by pixel, pictures channel by channel.
-        let planar = (0..n * c * h * w).map(|i| {
-            let (image, channel, pixel) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
-            data[(image * h * w + pixel) * c + channel]
-        });
-        Ok(Images { n, c, h, w, data: planar.collect() })
+        Ok(Images { n, c, h, w, data: (0..n).flat_map(|index| self.real(index)).collect() })
     }
 }
 
@@ -117,8 +163,26 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
         channels: set.channels as u32,
         height: set.height as u32,
         width: set.width as u32,
+        class_names: class_names(config, &set)?,
     };
     Ok(Data { name: short_name(source), set, id, padded_from })
+}
+
+/// The names of the classes, if the networks take them.
+///
+/// # Errors
+/// [`Error::Input`] if they do and the data has no labels.
+fn class_names(config: &TrainConfig, set: &DataSet) -> Result<Vec<String>> {
+    match config.class_layer() {
+        None => Ok(Vec::new()),
+        Some(_) if set.labels.is_some() => Ok(set.class_names.clone()),
+        Some(layer) => Err(Error::input(format!(
+            "--data {}: it has no labels (data.labels is {}), and {layer} takes the class of each sample; for pictures in a folder a class give --set \
+             data.labels=folders, or choose data that carries its labels, or networks without class_concat",
+            config.data.source,
+            config.data.labels.name()
+        ))),
+    }
 }
 
 /// Vectors have no size in pixels, so `data.size` is not for them; but the networks must be.
@@ -131,7 +195,9 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
             set.channels
         )));
     }
-    let (generator, discriminator) = config.recipe().networks(&[set.channels]);
+    let class_names = class_names(config, &set)?;
+    let classes = Some(class_names.len()).filter(|&classes| classes > 0);
+    let (generator, discriminator) = config.recipe().networks(&[set.channels], classes);
     generator.tensors().and(discriminator.tensors()).map_err(|error| {
         Error::input(format!(
             "--data {source}: these are points of {} numbers, which the networks cannot take ({error}); choose a data set of images, or give \
@@ -139,7 +205,14 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
             set.channels
         ))
     })?;
-    let id = DataId { source: id_source(source), fingerprint: set.fingerprint(), channels: set.channels as u32, height: 0, width: 0 };
+    let id = DataId {
+        source: id_source(source),
+        fingerprint: set.fingerprint(),
+        channels: set.channels as u32,
+        height: 0,
+        width: 0,
+        class_names,
+    };
     Ok(Data { name: short_name(source), set, id, padded_from: None })
 }
 
@@ -169,13 +242,13 @@ pub fn augmentations(config: &TrainConfig, data: &Data, n: usize, draws: usize) 
 
 /// The networks as a table (layer, output shape, parameters), then the totals.
 pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
-    let (generator, discriminator) = config.recipe().networks(&data.sample());
+    let (generator, discriminator) = config.recipe().networks(&data.sample(), data.classes());
     Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
 }
 
 /// What to know about micro-batches, where there are any: how they change the numbers.
 pub fn micro_batches(config: &TrainConfig, data: &Data) -> Result<Option<String>> {
-    let gan = config.recipe().gan_config(&data.sample());
+    let gan = data.gan_config(config);
     let (m, batch) = (gan.micro_batch, gan.batch);
     Ok(match (gan.micro_batches(), gan.has_norm()) {
         (1, _) => None,
@@ -232,7 +305,7 @@ pub fn build(config: &TrainConfig, data: &Data, capture_step: Option<u64>) -> Re
 fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Option<String>)> {
     let run = &config.run;
     let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
-    let mut gan = config.recipe().gan_config(&data.sample());
+    let mut gan = data.gan_config(config);
     let precision = settle(&mut gan, data, &gpu)?;
     check_memory(config, &gan, data, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
@@ -241,6 +314,7 @@ fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, O
         Some(vectors) => trainer.upload_vectors(&vectors.values)?,
         None => trainer.upload_data(&data.set.images)?,
     }
+    data.set.labels.iter().try_for_each(|labels| trainer.upload_labels(labels))?;
     Ok((trainer, precision))
 }
 
@@ -411,8 +485,8 @@ impl Engine for Training {
         self.trainer.load_tensors(trainer::Position { step: state.step, images_seen: state.images_seen }, &state.tensors)
     }
 
-    fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
-        self.trainer.sample(&z_of(seeds, self.trainer.config().z_dim))
+    fn sample(&mut self, seeds: &[u64], classes: &[u32]) -> Result<Images> {
+        self.trainer.sample_classes(&z_of(seeds, self.trainer.config().z_dim), classes)
     }
 
     fn memory(&self) -> u64 {
@@ -437,13 +511,13 @@ pub struct Sampler {
 
 impl Sampler {
     /// One image per seed, as [`Engine::sample`].
-    pub fn sample(&self, seeds: &[u64]) -> Result<Images> {
-        self.sample_z(&self.z(seeds))
+    pub fn sample(&self, cells: &Cells) -> Result<Images> {
+        self.sample_z(&self.z(&cells.seeds), &cells.classes)
     }
 
-    /// One image per row of z.
-    pub fn sample_z(&self, z: &[f32]) -> Result<Images> {
-        let mut images = self.generator.run(&self.gpu, z)?;
+    /// One image per row of z; `classes` as for [`Engine::sample`].
+    pub fn sample_z(&self, z: &[f32], classes: &[u32]) -> Result<Images> {
+        let mut images = self.generator.run_classes(&self.gpu, z, classes)?;
         self.range.to_signed(&mut images.data);
         Ok(images)
     }
@@ -483,7 +557,7 @@ impl Sampler {
 /// # Errors
 /// [`Error::Input`] if the checkpoint does not fit its preset's networks, [`Error::Environment`] as for [`build`].
 pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result<Sampler> {
-    let gan = state.recipe.gan_config(&state.data.sample());
+    let gan = state.recipe.gan_config(&state.data.sample(), state.data.classes());
     let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
     load_averaged(&gpu, &generator, state, origin)?;
@@ -548,7 +622,7 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 /// # Errors
 /// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
-    let mut gan = config.recipe().gan_config(&data.sample());
+    let mut gan = data.gan_config(config);
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let precision = settle(&mut gan, data, &gpu)?.map(|line| line + "\n").unwrap_or_default();
     let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
@@ -572,7 +646,7 @@ pub fn tune(
     seconds: &dyn Fn(bool) -> f64,
     print: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<(VariantsFile, Outcome)> {
-    let gan = config.recipe().gan_config(&data.sample());
+    let gan = data.gan_config(config);
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     print(&gpu.adapter_summary())?;
     let sites = trainer::step_products(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;

@@ -76,7 +76,9 @@ mod vectors;
 
 pub use check::{Report, check};
 pub use convert::{Converted, convert};
+pub use collection::LABELS_FILE;
 pub use images::picture_from_bytes;
+pub use labels::LabelsFile;
 pub use open::pictures_from_zip_bytes;
 pub use policy::ImagePolicy;
 pub use sheet::SheetOrder;
