@@ -121,7 +121,7 @@ fn points(spec: &str) -> DataSet {
     data::load(spec, &LoadOptions::default()).expect("built-in data")
 }
 
-/// A trainer of networks that are all zeros but for G's `constant`, with points and labels.
+/// A trainer of networks that are all zeros, with points and labels.
 fn zeroed(gpu: &Arc<Gpu>, config: &GanConfig, set: &DataSet) -> Trainer {
     let mut trainer = Trainer::new(gpu.clone(), config.clone(), &Inputs::Device { images: set.count }).expect("the trainer starts");
     trainer.upload_vectors(&set.vectors.as_ref().expect("points").values).expect("the points fit");
@@ -149,7 +149,6 @@ fn reals_have_their_labels_and_fakes_the_same() {
             ..GanConfig::new(network("G", &[3], generator, classes), network("D", &[2], discriminator, classes), batch)
         };
         let mut trainer = zeroed(&gpu, &config, &set);
-        // The second step's batch runs across the epoch's end once there have been four.
         trainer.run_steps(1).expect("a step");
         let state = trainer.tensors().expect("the state reads");
         let moment = state["adam.D.m.2.weight"].as_f32().expect("floats");

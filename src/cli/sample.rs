@@ -324,14 +324,16 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What is in a folder; nothing if it is not there.
+/// What is in a folder, sorted; nothing if it is not there.
 fn names_in(folder: &Path) -> Result<Vec<String>> {
-    match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries
-            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect())
-            .map_err(|error| disk::cannot_write(folder, &error)),
-    }
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries,
+    };
+    let names = entries.and_then(|entries| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect());
+    let mut names: Vec<String> = names.map_err(|error| disk::cannot_write(folder, &error))?;
+    names.sort();
+    Ok(names)
 }
 
 /// File name of the image of a seed.
