@@ -720,6 +720,10 @@ mod tests {
             ("[loss]\nkind = \"bse\"", &["some/config.toml:2:1: ", "bse", "did you mean bce?"]),
             ("[loss]\nreal_label = 2", &["some/config.toml:2:1: loss.real_label: got 2, expected a label from 0 to 1"]),
             ("[loss]\nkind = \"hinge\"\nreal_label = 0.9", &["loss.real_label: got 0.9, expected no label"]),
+            (
+                "[loss]\nfeature_matching = 0.5",
+                &["some/config.toml:2:1: loss.feature_matching: invalid type: floating point 0.5, expected a table"],
+            ),
             ("[augment]\nmirror = 2", &["some/config.toml:2:1: augment.mirror: got 2, expected a probability"]),
             ("[augment.rotate]\np = 1\ndegrees = 720", &["some/config.toml:3:1: augment.rotate.degrees: got 720"]),
             ("[augment]\nscale = { p = 1 }", &["some/config.toml:2:1: augment.scale: ", "range"]),
