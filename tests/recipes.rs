@@ -38,7 +38,8 @@ fn trainer(gpu: &Arc<Gpu>, preset: &str, changes: &[&str]) -> (Trainer, DataSet)
         vec![set.channels, side, side]
     };
     let gan = config.recipe().gan_config(&sample, set.labels.as_ref().map(|_| set.classes()));
-    let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: set.count }).unwrap_or_else(|error| panic!("{preset}: {error}"));
+    let mut trainer =
+        Trainer::new(gpu.clone(), gan, &Inputs::Device { images: set.count }).unwrap_or_else(|error| panic!("{preset}: {error}"));
     match &set.vectors {
         Some(vectors) => trainer.upload_vectors(&vectors.values).expect("the points fit"),
         None => trainer.upload_data(&set.images).expect("the images fit"),

@@ -144,7 +144,6 @@ fn check(args: &SampleArgs, out: &Path, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-
 /// What `--model` names.
 pub(super) fn find(args: &SampleArgs) -> Result<Found> {
     folder::find(Path::new("runs"), &args.model)
@@ -311,7 +310,8 @@ impl<'a> Names<'a> {
         };
         for name in names_in(out)? {
             let is_folder = self.folders.as_ref().is_some_and(|folders| folders.contains(&name));
-            let below = if is_folder { names_in(&out.join(&name))?.iter().map(|below| format!("{name}/{below}")).collect() } else { vec![name] };
+            let below =
+                if is_folder { names_in(&out.join(&name))?.iter().map(|below| format!("{name}/{below}")).collect() } else { vec![name] };
             if let Some(stranger) = below.iter().find(|name| !expected(name)) {
                 let (count, flag) = (self.cells.seeds.len(), if self.is_numbered { "--count" } else { "--per-class" });
                 return Err(Error::input(format!(

@@ -75,8 +75,8 @@ mod sheet;
 mod vectors;
 
 pub use check::{Report, check};
-pub use convert::{Converted, convert};
 pub use collection::LABELS_FILE;
+pub use convert::{Converted, convert};
 pub use images::picture_from_bytes;
 pub use labels::LabelsFile;
 pub use open::pictures_from_zip_bytes;

@@ -105,7 +105,16 @@ impl Compiled {
         let out = program.tensor_buffer("sample.out", &image);
         program.compute(output, out);
         let plan = compile(&mut program, caps)?;
-        Ok(Compiled { plan, z_dim: z_shape.channels(), z, conditions, out, image, parameters: (parameters, values), running: (running, stats) })
+        Ok(Compiled {
+            plan,
+            z_dim: z_shape.channels(),
+            z,
+            conditions,
+            out,
+            image,
+            parameters: (parameters, values),
+            running: (running, stats),
+        })
     }
 
     /// Device memory without the weights, which a trainer shares.

@@ -269,7 +269,9 @@ impl Trainer {
 
     fn write_rows(&self, rows: &[StepRow]) -> Result<()> {
         if self.awaits_labels {
-            return Err(Error::internal("the networks take classes, and the data set's labels have not been uploaded (Trainer::upload_labels)"));
+            return Err(Error::internal(
+                "the networks take classes, and the data set's labels have not been uploaded (Trainer::upload_labels)",
+            ));
         }
         let split: Vec<StepRow> = rows.iter().flat_map(|row| schedule::micro_batch_rows(&self.config, row)).collect();
         self.gpu.write(&self.rows, 0, bytemuck::cast_slice(&split))

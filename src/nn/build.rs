@@ -68,7 +68,18 @@ pub(super) struct Build<'a, 'p> {
 
 impl<'a, 'p> Build<'a, 'p> {
     pub fn new(network: &'a Network, program: &'a mut Program, tensors: &'a mut Tensors<'p>, mode: Mode, scope: &'a str) -> Self {
-        Build { network, program, tensors, mode, scope, labels: None, taps: HashMap::new(), norms: Vec::new(), passing: Vec::new(), dropouts: 0 }
+        Build {
+            network,
+            program,
+            tensors,
+            mode,
+            scope,
+            labels: None,
+            taps: HashMap::new(),
+            norms: Vec::new(),
+            passing: Vec::new(),
+            dropouts: 0,
+        }
     }
 
     /// The whole network on a batch.
