@@ -338,14 +338,14 @@ fn networks_that_take_classes_need_labels() {
     image::GrayImage::new(28, 28).save(at.join("plain/a.png")).expect("a picture");
     let needles = [
         "it has no labels (data.labels is auto)",
-        "generator layer 0 (ClassConcat 20) takes the class of each sample",
+        "generator layer 0 (ClassConcat 10) takes the class of each sample",
         "data.labels=folders",
     ];
     refused(at, &["summary", "--preset", "cgan-28", "--data", "plain"], &needles);
     refused(at, &["train", "--preset", "cgan-28", "--data", "builtin:gaussian", "--dry-run"], &["--data builtin:gaussian"]);
     let text = ok(at, &["summary", "--preset", "cgan-28", "--data", "builtin:digits?n=50"]);
-    let row = text.lines().find(|line| line.contains("0 ClassConcat 20")).unwrap_or_else(|| panic!("{text}"));
-    assert!(row.split_whitespace().any(|word| word == "120") && row.split_whitespace().any(|word| word == "200"), "{row}");
+    let row = text.lines().find(|line| line.contains("0 ClassConcat 10")).unwrap_or_else(|| panic!("{text}"));
+    assert!(row.split_whitespace().any(|word| word == "110") && row.split_whitespace().any(|word| word == "100"), "{row}");
     assert!(text.lines().any(|line| line.contains("0 ClassConcat one-hot") && line.contains("11x28x28")), "{text}");
 }
 

@@ -541,7 +541,10 @@ fn flags_that_make_no_sense_are_refused_before_anything_is_read() {
         (&["--interpolate", "--fps", "51"], &["invalid value '51' for '--fps <N>'"]),
         (&["--fps", "5"], &["--fps is for animations"]),
         (&["--film", "movies"], &["invalid value 'movies'", "pictures, checkpoints"]),
-        (&["--film", "--seeds", "1"], &["--seeds, --grid and --class do not apply to --film of a run's own pictures", "--film checkpoints"]),
+        (
+            &["--film", "--seeds", "1"],
+            &["--seeds, --grid and --class do not apply to --film of a run's own pictures", "--film checkpoints"],
+        ),
         (&["--film", "--class", "1"], &["--class do not apply to --film"]),
         (&["--per-class", "0"], &["invalid value '0' for '--per-class <N>'"]),
         (&["--per-class", "5", "--seeds", "1"], &["'--per-class <N>' cannot be used with '--seeds <LIST>'"]),
