@@ -1,4 +1,4 @@
-// What a step draws: z, and a batch of images from the resident data set. torch.randn; and with the indices of a RandomSampler,
+// What a step draws: z, and a batch of images from the data set, resident or streamed. torch.randn; and with the indices of a RandomSampler,
 // (data[index].permute(0, 3, 1, 2).float() * scale + shift). Both are counter-based.
 //
 //   z[e]        standard normal number e of the draw, as noise has it
@@ -18,6 +18,8 @@
 // | out | (N, C, H, W), or (N, C H W) in the same logical order | out |
 //
 // A data set above the adapter's binding limit is held in up to four segments of `per_segment` images; absent segments repeat the first.
+// Of a streamed one, data0 holds the batches that the next steps draw, put in this very order by the host, and index(r) is just the place there:
+// where the step's batch begins (slot `ring_slot` of the step row), plus r.
 // Epoch, start, draw counter and how many rows of z come before this micro-batch's first are in the step row. Work: the first workgroups draw four features of z per invocation; each of the others
 // reads a piece of one image, whose index its invocations compute alike, 64 vec4s at a time.
 // Parts: threefry, normal. Host: src/ops/gather.rs. Twins: noise::noise_twin, gather::batch_index, gather::twin::gather_batch.
@@ -45,8 +47,8 @@ struct DrawBatchParams {
     seed1: u32,
     scale: f32,
     shift: f32,
+    ring_slot: u32,
     reserved0: u32,
-    reserved1: u32,
 }
 
 struct StepRow { slots: array<vec4<u32>, 32> }
@@ -63,10 +65,11 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 // Rounds of 64 vec4s that a workgroup reads of an image.
 const ROUNDS = 16u;
 
-// Switches that cost a software adapter all their branches: one segment only, f32 values, one channel only.
+// Switches that cost a software adapter all their branches: one segment only, f32 values, one channel only, a streamed data set.
 override SINGLE: u32;
 override IS_FLOAT: u32;
 override GREY: u32;
+override STREAMED: u32;
 
 fn word(segment: u32, at: u32) -> u32 {
     if SINGLE != 0u {
@@ -94,9 +97,12 @@ fn block(key: vec2<u32>, c0: u32, c1: u32) -> vec2<u32> {
     return vec2<u32>(words.a.x, words.b.x);
 }
 
-// The image at a row of the batch.
+// Where the image at a row of the batch is.
 fn index_of(r: u32, p: DrawBatchParams) -> u32 {
     let at = row.slots[p.slot];
+    if STREAMED != 0u {
+        return row.slots[p.ring_slot].x + at.w + r;
+    }
     // start < images and rows + images fits 32 bits (checked by the host), so the sum cannot wrap.
     let position = at.y + r;
     let epoch = at.x + position / p.images;

@@ -15,10 +15,11 @@ use crate::gpu::{Backend, CaptureTool, Gpu, GpuOptions, describe_devices};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::summary;
+use crate::ops::gather;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::profile::{self, Profile, Recorder};
-use crate::run::config::{TrainConfig, VariantsConfig};
+use crate::run::config::{DataOn, TrainConfig, VariantsConfig};
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
@@ -29,13 +30,15 @@ use crate::tune::{self, Outcome};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Images that a sampler makes at once.
 pub const SAMPLE_BATCH: usize = 64;
 
 /// A data set as a run sees it: padded to the size of its preset.
 pub struct Data {
-    set: DataSet,
+    /// Shared with the thread that streams it, if it is streamed.
+    set: Arc<DataSet>,
     name: String,
     id: DataId,
     padded_from: Option<(usize, usize)>,
@@ -118,7 +121,7 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
         height: set.height as u32,
         width: set.width as u32,
     };
-    Ok(Data { name: short_name(source), set, id, padded_from })
+    Ok(Data { name: short_name(source), set: Arc::new(set), id, padded_from })
 }
 
 /// Vectors have no size in pixels, so `data.size` is not for them; but the networks must be.
@@ -140,7 +143,7 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
         ))
     })?;
     let id = DataId { source: id_source(source), fingerprint: set.fingerprint(), channels: set.channels as u32, height: 0, width: 0 };
-    Ok(Data { name: short_name(source), set, id, padded_from: None })
+    Ok(Data { name: short_name(source), set: Arc::new(set), id, padded_from: None })
 }
 
 /// How a checkpoint calls the data set: files may be moved.
@@ -213,6 +216,8 @@ pub struct Built {
     pub variants: Option<String>,
     /// What became of a precision that was asked for, if one was.
     pub precision: Option<String>,
+    /// Why the data set is streamed, if it is.
+    pub streaming: Option<String>,
 }
 
 /// Chooses the adapter, compiles the plan, uploads data and initial weights. `capture_step` is a step to capture, counted from 1.
@@ -220,33 +225,72 @@ pub struct Built {
 /// # Errors
 /// [`Error::Environment`] if there is no adapter, too little memory on it, or no tool to capture with.
 pub fn build(config: &TrainConfig, data: &Data, capture_step: Option<u64>) -> Result<Built> {
-    let (trainer, precision) = trainer(config, data, capture_step.is_some())?;
+    let (trainer, Notes { precision, streaming }) = trainer(config, data, capture_step.is_some())?;
     let capture = capture_step.map(|step| CaptureTool::find().map(|tool| (step, tool))).transpose()?;
     let gpu = trainer.gpu().clone();
     let variants = describe_variants(config, &gpu);
     let adapter = gpu.adapter_summary();
-    Ok(Built { adapter, variants, precision, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
+    Ok(Built { adapter, variants, precision, streaming, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
 }
 
-/// A trainer with its data, and what became of a precision that was asked for. `debug` names everything for capture tools.
-fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Option<String>)> {
+/// What to say of choices that were made.
+struct Notes {
+    precision: Option<String>,
+    streaming: Option<String>,
+}
+
+/// A trainer with its data. `debug` names everything for capture tools.
+fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Notes)> {
     let run = &config.run;
     let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
     let mut gan = config.recipe().gan_config(&data.sample());
-    let precision = settle(&mut gan, data, &gpu)?;
-    check_memory(config, &gan, data, &gpu, None)?;
-    let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
+    let precision = settle(&mut gan, &gpu)?;
+    let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
+    check_memory(config, &gan, &inputs, &gpu, None)?;
+    let mut trainer = Trainer::new(gpu.clone(), gan, &inputs)?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
-    match &data.set.vectors {
-        Some(vectors) => trainer.upload_vectors(&vectors.values)?,
-        None => trainer.upload_data(&data.set.images)?,
+    match (&inputs, &data.set.vectors) {
+        (Inputs::Stream { .. }, _) => trainer.stream_data(data.set.clone())?,
+        (_, Some(vectors)) => trainer.upload_vectors(&vectors.values)?,
+        (_, None) => trainer.upload_data(&data.set.images)?,
     }
-    Ok((trainer, precision))
+    Ok((trainer, Notes { precision, streaming }))
+}
+
+/// Decides where the data set is during training, and what to say about it if it is streamed.
+fn place_data(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu) -> Result<(Inputs, Option<String>)> {
+    let images = data.set.count;
+    let (resident, streamed) = (Inputs::Device { images }, Inputs::Stream { images });
+    let note = |why: &str| Some(format!("Streaming the data set from host memory: {why}"));
+    match config.run.data_on {
+        DataOn::Device => return Ok((resident, None)),
+        DataOn::Host => return Ok((streamed, note("as --data-on (run.data_on) asks"))),
+        DataOn::Auto => {}
+    }
+    let bytes = data.set.image_len() * gan.storage().bytes();
+    if gather::per_segment(images, bytes, gpu.caps().max_binding).is_err() {
+        return Ok((streamed, note(&format!("its {images} images of {bytes} bytes are more than the adapter binds"))));
+    }
+    let Some((available, source)) = memory_available(config, gpu) else { return Ok((resident, None)) };
+    let needs = training_bytes(gan, &resident, gpu)?;
+    // A data set may be smaller than the batches of a submit.
+    if needs <= available || training_bytes(gan, &streamed, gpu).map_or(true, |bytes| bytes >= needs) {
+        return Ok((resident, None));
+    }
+    let why = format!("with all of it on the device, training needs {}, and {} {source}", format_bytes(needs), format_bytes(available));
+    Ok((streamed, note(&why)))
+}
+
+/// Device memory that training may take, if that is known, and the words for where the number is from.
+fn memory_available(config: &TrainConfig, gpu: &Gpu) -> Option<(u64, &'static str)> {
+    let limit = config.run.memory_limit.map(|mib| (u64::from(mib) << 20, "--memory-limit allows"));
+    limit.or_else(|| gpu.memory_available().map(|bytes| (bytes, "is available")))
 }
 
 /// Gives the step the precision that it can have, and returns what to say about it.
-fn settle(gan: &mut GanConfig, data: &Data, gpu: &Gpu) -> Result<Option<String>> {
-    let settled = precision::settle(gpu, gan, &Inputs::Device { images: data.set.count })?;
+fn settle(gan: &mut GanConfig, gpu: &Gpu) -> Result<Option<String>> {
+    // How many images there are, and where, changes no product.
+    let settled = precision::settle(gpu, gan, &Inputs::Device { images: 1 })?;
     gan.precision = settled.precision;
     Ok(settled.note)
 }
@@ -268,9 +312,9 @@ pub fn capture(config: &TrainConfig, data: &Data, step: u64) -> Result<String> {
 /// # Errors
 /// [`Error::Environment`] if there is no adapter, or too little memory on it.
 pub fn profile(config: &TrainConfig, data: &Data, steps: u32, mut recorder: Recorder) -> Result<Profile> {
-    let (mut trainer, precision) = recorder.time("build", || trainer(config, data, false))?.0;
+    let (mut trainer, Notes { precision, streaming }) = recorder.time("build", || trainer(config, data, false))?.0;
     let mut profile = profile::profile(&mut trainer, steps, recorder)?;
-    let lines: Vec<String> = describe_variants(config, trainer.gpu()).into_iter().chain(precision).collect();
+    let lines: Vec<String> = describe_variants(config, trainer.gpu()).into_iter().chain(precision).chain(streaming).collect();
     profile.variants = (!lines.is_empty()).then(|| lines.join("\n"));
     Ok(profile)
 }
@@ -288,39 +332,45 @@ fn describe_variants(config: &TrainConfig, gpu: &Gpu) -> Option<String> {
 }
 
 /// Device memory that training with these settings takes.
-fn training_bytes(gan: &GanConfig, data: &Data, gpu: &Gpu) -> Result<u64> {
-    let plan = trainer::plan(gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+fn training_bytes(gan: &GanConfig, inputs: &Inputs, gpu: &Gpu) -> Result<u64> {
+    let plan = trainer::plan(gan, inputs, &gpu.caps())?;
     Ok(plan.memory().total() + trainer::sampler_bytes(gan, &gpu.caps())?)
 }
 
 /// Refuses what does not fit on the adapter, with what would. `needs` is what it takes, if that has been planned already.
-fn check_memory(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu, needs: Option<u64>) -> Result<()> {
-    let limit = config.run.memory_limit.map(|mib| u64::from(mib) << 20);
-    let Some(available) = limit.or(gpu.memory_available()) else { return Ok(()) };
-    let needs = needs.map_or_else(|| training_bytes(gan, data, gpu), Ok)?;
+fn check_memory(config: &TrainConfig, gan: &GanConfig, inputs: &Inputs, gpu: &Gpu, needs: Option<u64>) -> Result<()> {
+    let Some((available, source)) = memory_available(config, gpu) else { return Ok(()) };
+    let needs = needs.map_or_else(|| training_bytes(gan, inputs, gpu), Ok)?;
     if needs <= available {
         return Ok(());
     }
+    let streamed = match *inputs {
+        Inputs::Device { images } => training_bytes(gan, &Inputs::Stream { images }, gpu).ok(),
+        _ => None,
+    };
     let mut least = needs;
     let mut fitting = None;
     for micro_batch in gan.possible_micro_batches().filter(|&m| m < gan.micro_batch) {
-        least = training_bytes(&GanConfig { micro_batch, ..gan.clone() }, data, gpu)?;
+        least = training_bytes(&GanConfig { micro_batch, ..gan.clone() }, inputs, gpu)?;
         if least <= available {
             fitting = Some(micro_batch);
             break;
         }
     }
-    let advice = match fitting {
-        Some(m) => format!(
+    let advice = match (streamed.filter(|&bytes| bytes <= available), fitting) {
+        (Some(bytes), _) => {
+            format!("Give --data-on host, which keeps the data set in host memory, streams its batches, and needs {}", format_bytes(bytes))
+        }
+        (None, Some(m)) => format!(
             "Give --micro-batch {m}, which does the same batch in parts of {m} images and needs {}; or use a smaller --batch (--batch {m} fits)",
             format_bytes(least)
         ),
-        None => format!(
-            "The smallest --micro-batch would still need {}: use a smaller --preset, or fewer images (all of them are kept on the device)",
-            format_bytes(least)
+        (None, None) => format!(
+            "The smallest --micro-batch would still need {}: use a smaller --preset{}",
+            format_bytes(least),
+            if streamed.is_some_and(|bytes| bytes < needs) { ", or --data-on host, because all images are kept on the device" } else { "" }
         ),
     };
-    let source = if limit.is_some() { "--memory-limit allows" } else { "is available" };
     Err(Error::environment(format!(
         "training needs {} of device memory on {}, and {} {source}. {advice}; or choose another adapter with --adapter (see `ganymede devices`)",
         format_bytes(needs),
@@ -377,6 +427,10 @@ impl Engine for Training {
     fn end_tick(&mut self) -> Result<()> {
         self.tick = Some(self.trainer.end_tick()?);
         Ok(())
+    }
+
+    fn take_data_wait(&mut self) -> Option<Duration> {
+        self.trainer.take_data_wait()
     }
 
     fn tick_stats(&mut self, wait: bool) -> Result<Option<TickStats>> {
@@ -550,19 +604,21 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
     let mut gan = config.recipe().gan_config(&data.sample());
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
-    let precision = settle(&mut gan, data, &gpu)?.map(|line| line + "\n").unwrap_or_default();
-    let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    let precision = settle(&mut gan, &gpu)?.map(|line| line + "\n").unwrap_or_default();
+    let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
+    let streaming = streaming.map(|line| line + "\n").unwrap_or_default();
+    let plan = trainer::plan(&gan, &inputs, &gpu.caps())?;
     let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
     let total = plan.memory().total() + sampler;
     let variants = describe_variants(config, &gpu).map(|line| line + "\n").unwrap_or_default();
     print(&format!(
-        "{}\n{variants}{precision}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
+        "{}\n{variants}{precision}{streaming}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
         gpu.adapter_summary(),
         total as f64 / 1e6,
         plan.memory().total() as f64 / 1e6,
         sampler as f64 / 1e6
     ))?;
-    check_memory(config, &gan, data, &gpu, Some(total))
+    check_memory(config, &gan, &inputs, &gpu, Some(total))
 }
 
 /// Times the kernels of a training step. `seconds` says how long, for a software adapter or another; `print` takes lines as they come.
@@ -575,7 +631,8 @@ pub fn tune(
     let gan = config.recipe().gan_config(&data.sample());
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     print(&gpu.adapter_summary())?;
-    let sites = trainer::step_products(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    let (inputs, _) = place_data(config, &gan, data, &gpu)?;
+    let sites = trainer::step_products(&gan, &inputs, &gpu.caps())?;
     let outcome = tune::tune(&gpu, sites, seconds(gpu.caps().software), print)?;
     gpu.save_pipeline_cache();
     Ok((VariantsFile::new(&gpu, &config.preset, config.training.batch, &outcome), outcome))

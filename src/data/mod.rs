@@ -72,6 +72,7 @@ pub mod points;
 pub mod policy;
 pub mod shapes;
 mod sheet;
+pub mod stream;
 mod vectors;
 
 pub use check::{Report, check};

@@ -35,6 +35,11 @@ pub const AUGMENT_STREAM: u32 = 2;
 /// The first random streams of the dropouts of G and of D.
 const DROPOUT_STREAMS: [u32; 2] = [0x1000, 0x2000];
 
+/// Most steps in one submit.
+pub const MAX_STEPS_PER_SUBMIT: usize = 8;
+/// The ring of a streamed data set holds as many steps of a submit as fit this many bytes, and one at least.
+const RING_BYTES: usize = 64 << 20;
+
 /// Where the inputs of a step come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {
@@ -43,8 +48,53 @@ pub enum Inputs {
         /// Number of images.
         images: usize,
     },
-    /// Both are uploaded before each step (tests, streaming).
+    /// As [`Inputs::Device`], but the data set stays on the host, and only the batches of the next few steps are on the device. Trains to the same
+    /// bits.
+    Stream {
+        /// Number of images.
+        images: usize,
+    },
+    /// Both are uploaded before each step (tests).
     Given,
+}
+
+impl Inputs {
+    /// Number of images or vectors of the data set that batches are drawn from; `None` if they are given.
+    pub fn images(&self) -> Option<usize> {
+        match *self {
+            Inputs::Device { images } | Inputs::Stream { images } => Some(images),
+            Inputs::Given => None,
+        }
+    }
+}
+
+/// Where the batches of a streamed data set lie on the device: those of the steps of one submit.
+#[derive(Debug, Clone)]
+pub struct Ring {
+    /// A buffer for each discriminator update.
+    pub places: Vec<Place>,
+    /// Steps that there is room for.
+    pub steps: usize,
+    /// Images from the batch of one step to that of the next, so many that each begins at a whole word.
+    pub stride: usize,
+}
+
+impl Ring {
+    /// Declares the buffers, for images of `bytes` bytes.
+    fn declare(program: &mut Program, config: &GanConfig, bytes: usize, max_bytes: u64) -> Result<Self> {
+        let stride = config.batch.next_multiple_of(4);
+        let batch = stride.checked_mul(bytes).filter(|&batch| batch as u64 <= max_bytes).ok_or_else(|| {
+            Error::input(format!(
+                "a batch of {} images of {bytes} bytes does not fit a buffer of {max_bytes} bytes, the most that the adapter binds; give a \
+                 smaller --batch",
+                config.batch
+            ))
+        })?;
+        let steps = (RING_BYTES / (batch * config.d_steps)).clamp(1, MAX_STEPS_PER_SUBMIT).min((max_bytes / batch as u64) as usize);
+        let words = steps * batch / 4;
+        let places = (0..config.d_steps).map(|update| whole(program.buffer(format!("ring.{update}"), words), words)).collect();
+        Ok(Ring { places, steps, stride })
+    }
 }
 
 /// Buffers of one network.
@@ -146,6 +196,8 @@ pub struct Step {
     pub data: Vec<Place>,
     /// Images in a segment of the data set but the last.
     pub images_per_segment: usize,
+    /// Where a streamed data set's batches go; `None` for others.
+    pub ring: Option<Ring>,
 }
 
 /// Builds the training step: the discriminator's `d_steps` updates, then the generator's. Where a batch is done in several micro-batches, an
@@ -238,16 +290,21 @@ impl<'a> StepBuilder<'a> {
         let events = whole(program.buffer("tick.events", BadEvent::WORDS), BadEvent::WORDS);
         let mut data = Vec::new();
         let mut images_per_segment = 0;
+        let mut ring = None;
+        let bytes = || Ok::<_, Error>(config.image()?.iter().product::<usize>() * config.storage().bytes());
+        if let Inputs::Stream { .. } = *inputs {
+            ring = Some(Ring::declare(&mut program, config, bytes()?, max_bytes)?);
+        }
         if let Inputs::Device { images } = *inputs {
-            let bytes = config.image()?.iter().product::<usize>() * config.storage().bytes();
+            let bytes = bytes()?;
             images_per_segment = gather::per_segment(images, bytes, max_bytes)?;
             for first in (0..images).step_by(images_per_segment.max(1)) {
                 let words = (images_per_segment.min(images - first) * bytes).div_ceil(4);
                 data.push(whole(program.buffer(format!("data.{}", data.len()), words), words));
             }
         }
-        let step =
-            Step { program, generator, discriminator, z, real, real_shape: image.clone(), stats, events, losses, data, images_per_segment };
+        let real_shape = image.clone();
+        let step = Step { program, generator, discriminator, z, real, real_shape, stats, events, losses, data, images_per_segment, ring };
         Ok(StepBuilder {
             config,
             inputs,
@@ -300,19 +357,24 @@ impl<'a> StepBuilder<'a> {
         self.slot = StepRow::draw(update);
         let (z, real) = (self.step.z[update], self.step.real[update]);
         let z_shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
-        if let Inputs::Device { images } = *self.inputs {
+        if let Some(images) = self.inputs.images() {
             let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source: self.z_source() };
             let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
             let storage = self.config.storage();
             let (scale, shift) = self.config.normalisation();
+            let (segments, per_segment) = match &self.step.ring {
+                Some(ring) => (vec![Operand::Place(ring.places[update])], ring.steps * ring.stride),
+                None => (self.step.data.iter().map(|&place| Operand::Place(place)).collect(), self.step.images_per_segment),
+            };
             let resident = Resident {
-                segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
+                segments,
                 images,
-                per_segment: self.step.images_per_segment,
+                per_segment,
                 image: self.config.image()?,
                 storage,
                 scale,
                 shift,
+                streamed: self.step.ring.is_some(),
             };
             let augment = self.config.augmentation();
             let [c, h, w] = resident.image;
@@ -338,7 +400,7 @@ impl<'a> StepBuilder<'a> {
     fn draw_z_again(&mut self, update: usize) -> Result<NodeId> {
         let z = self.step.z[update];
         let shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
-        if let Inputs::Device { .. } = *self.inputs {
+        if self.inputs.images().is_some() {
             let (shape, source, draw) = (shape.clone(), self.z_source(), Draw::Step(StepRow::draw(update)));
             let noise = move |l: &mut Lowering| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, draw);
             self.step.program.effect("data/z", noise);
