@@ -426,6 +426,11 @@ impl From<usize> for Size {
 }
 
 impl Layer {
+    /// True for layers that change no number, only its place.
+    pub fn keeps_values(&self) -> bool {
+        matches!(self, Layer::Flatten {} | Layer::Unflatten { .. } | Layer::Tap { .. })
+    }
+
     /// `nn.Linear(_, features)`.
     pub fn linear(features: impl Into<Size>) -> Self {
         Layer::Linear { features: features.into(), bias: true }

@@ -15,7 +15,7 @@ use crate::data::ImagePolicy;
 use crate::data::policy::{Background, Colour, Labels, Resize};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
-use crate::gan::loss::LossConfig;
+use crate::gan::loss::{LossConfig, LossKind};
 use crate::gan::range::ValueRange;
 use crate::gan::schedule::Shape;
 use crate::gpu::step::StepRow;
@@ -24,6 +24,7 @@ use crate::graph::variants::Variants;
 use crate::nn::layer::Layer;
 use crate::nn::network::{InitScheme, Network};
 use crate::ops::augment::AugmentConfig;
+use crate::ops::minibatch_stddev::group_size;
 
 /// Everything about a run, resolved. The contents of `config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -446,6 +447,7 @@ impl TrainConfig {
         if let Some((key, got, expected)) = self.loss.fault() {
             bad(&format!("loss.{key}"), &got, expected)?;
         }
+        self.check_discriminator(&bad)?;
         if t.d_steps == 0 || t.d_steps as usize > StepRow::MAX_D_STEPS {
             bad("training.d_steps", &t.d_steps, &format!("1 to {}", StepRow::MAX_D_STEPS))?;
         }
@@ -457,6 +459,35 @@ impl TrainConfig {
             bad("training.ema_ramp", &t.ema_ramp, "a share of the images seen, above 0")?;
         }
         self.run.check(&bad)
+    }
+
+    /// Mistakes that would train, but nothing useful.
+    fn check_discriminator(&self, bad: &dyn Fn(&str, &dyn fmt::Display, &str) -> Result<()>) -> Result<()> {
+        let layers = &self.discriminator.layers;
+        let ends_in_sigmoid = matches!(layers.iter().rfind(|layer| !layer.keeps_values()), Some(Layer::Sigmoid {}));
+        match self.loss.kind {
+            LossKind::BceProbabilities if !ends_in_sigmoid => {
+                let expected = "bce, for a discriminator that does not end in a sigmoid";
+                bad("loss.kind", &"bce_probabilities", expected)?;
+            }
+            LossKind::Bce if ends_in_sigmoid => {
+                let expected =
+                    "bce_probabilities, for a discriminator that ends in a sigmoid (or leave the sigmoid out: bce has one of its own)";
+                bad("loss.kind", &"bce", expected)?;
+            }
+            _ => {}
+        }
+        let rows = self.training.micro_batch.unwrap_or(self.training.batch) as usize;
+        for group in layers.iter().flat_map(Layer::all).filter_map(|layer| match layer {
+            Layer::MinibatchStddev { group } => Some(*group),
+            _ => None,
+        }) {
+            if group_size(rows, group) < 2 {
+                let expected = format!("batches that minibatch_stddev can split into groups of 2 to {group}, or a larger group");
+                bad("training.batch", &format!("batches of {rows}"), &expected)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -721,6 +721,21 @@ mod tests {
             ("[loss]\nkind = \"bse\"", &["some/config.toml:2:1: ", "bse", "did you mean bce?"]),
             ("[loss]\nreal_label = 2", &["some/config.toml:2:1: loss.real_label: got 2, expected a label from 0 to 1"]),
             ("[loss]\nkind = \"hinge\"\nreal_label = 0.9", &["loss.real_label: got 0.9, expected no label"]),
+            (
+                "[loss]\nfeature_matching = 0.5",
+                &["some/config.toml:2:1: loss.feature_matching: invalid type: floating point 0.5, expected a table"],
+            ),
+            ("[loss]\nkind = \"bce_probabilities\"", &["some/config.toml:2:1: loss.kind: got bce_probabilities, expected bce, for a"]),
+            (
+                "preset = \"mlp-cnn\"\n[loss]\nkind = \"bce\"",
+                &["some/config.toml:3:1: loss.kind: got bce, expected bce_probabilities, for a"],
+            ),
+            (
+                "[training]\nbatch = 35\n[discriminator]\nlayers = [{ type = \"minibatch_stddev\" }, { type = \"linear\", features = 1 }]",
+                &[
+                    "some/config.toml:2:1: training.batch: got batches of 35, expected batches that minibatch_stddev can split into groups of 2 to 4",
+                ],
+            ),
             ("[augment]\nmirror = 2", &["some/config.toml:2:1: augment.mirror: got 2, expected a probability"]),
             ("[augment.rotate]\np = 1\ndegrees = 720", &["some/config.toml:3:1: augment.rotate.degrees: got 720"]),
             ("[augment]\nscale = { p = 1 }", &["some/config.toml:2:1: augment.scale: ", "range"]),

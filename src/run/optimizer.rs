@@ -67,7 +67,13 @@ impl<'de> Deserialize<'de> for OptimizerConfig {
         let table = Table::deserialize(deserializer)?;
         let (common, own): (Table, Table) = table.into_iter().partition(|(key, _)| COMMON.contains(&key.as_str()));
         let wrong = |error: toml::de::Error| <D::Error as de::Error>::custom(error.message());
-        let optimiser = own.try_into().map_err(wrong)?;
+        let optimiser = own.try_into().map_err(|error: toml::de::Error| match error.message() {
+            // The rule knows its own keys alone.
+            message if message.starts_with("unknown field") => {
+                de::Error::custom(format!("{message}, `kind`, {}", COMMON.map(|key| format!("`{key}`")).join(", ")))
+            }
+            _ => wrong(error),
+        })?;
         let Common { lr, clip, weight_clip } = common.try_into().map_err(wrong)?;
         Ok(OptimizerConfig { optimiser, lr, clip, weight_clip })
     }
@@ -110,6 +116,7 @@ mod tests {
         assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
         for (text, needle) in [
             ("kind = \"adam\"\nlr = 1e-3\nmomentum = 0.9", "unknown field `momentum`"),
+            ("kind = \"adam\"\nlr = 1e-3\nclip_norm = 1", "`weight_decay`, `kind`, `lr`, `clip`, `weight_clip`"),
             ("kind = \"adam\"", "missing field `lr`"),
             ("lr = 1", "missing field `kind`"),
             ("kind = \"adamm\"\nlr = 1", "unknown variant `adamm`"),

@@ -81,10 +81,16 @@ pub fn explain_unknown(message: &str, key: Option<&str>) -> Option<(String, (Str
 
 /// What the TOML reader said, in words that do not speak of Rust.
 pub fn plain_words(message: &str) -> String {
-    let message = message.trim().replace(['\n', '`'], " ");
+    let message = message.trim().replace('\n', " ").replace('`', "");
     let message =
         message.replace("expected u32", "expected a whole number, 0 or more").replace("expected u64", "expected a whole number, 0 or more");
     let message = message.replace("expected usize", "expected a whole number, 0 or more");
+    // serde names the type: `expected struct Rotation`, `expected internally tagged enum Layer`.
+    let message = ["expected struct ", "expected internally tagged enum "].iter().fold(message, |message, start| {
+        let Some((before, after)) = message.split_once(start) else { return message };
+        let rest = after.trim_start_matches(|c: char| c.is_alphanumeric() || c == ':');
+        format!("{before}expected a table{rest}")
+    });
     message
         .replace("expected f64", "expected a number")
         .replace("expected f32", "expected a number")
