@@ -733,8 +733,57 @@ fn a_data_set_that_does_not_fit_the_device_is_streamed_and_trains_to_the_same_by
     assert_eq!(moved.clone().without_stops(&resident).checkpoints, resident.checkpoints);
     assert_eq!(moved.statistics, resident.statistics);
 
-    let text = bench.fails(&small("where", &["--set", "run.data_on=disk"]), 2);
-    assert!(text.contains("run.data_on") && ["auto", "device", "host"].iter().all(|known| text.contains(known)), "{text}");
+    let text = bench.fails(&small("where", &["--set", "run.data_on=tape"]), 2);
+    assert!(text.contains("run.data_on") && ["auto", "device", "host", "disk"].iter().all(|known| text.contains(known)), "{text}");
+    let text = bench.fails(&small("where", &["--data-on", "disk"]), 2);
+    assert!(text.contains("only folders and ZIPs of pictures") && text.contains("give --data-on host"), "{text}");
+}
+
+#[test]
+fn pictures_may_stay_on_disk() {
+    let Some(bench) = Bench::new() else { return };
+    fs::create_dir_all(bench.path("photos/some")).expect("a folder");
+    for i in 0..20u32 {
+        let picture = image::GrayImage::from_fn(40 + i, 36, |x, y| image::Luma([(x * i + y * 5) as u8]));
+        picture.save(bench.path(format!("photos/some/{i:02}.png"))).expect("a picture");
+    }
+    bench.ok(&["data", "convert", "photos", "--size", "28", "--resize", "crop", "--out", "photos.zip"]);
+    let crop = ["--data", "photos", "--set", "data.resize=crop"];
+    let held = bench.train("held", &crop);
+    let want = wherever_the_data_are(Traces::of(&held));
+    for (outdir, data) in [("folder", &crop[..]), ("zip", &["--data", "photos.zip"])] {
+        let run = bench.train(outdir, &[data, &["--data-on", "disk"]].concat());
+        let got = Traces::of(&run);
+        assert!(got.statistics.iter().all(|line| line["data_wait_seconds"].is_f64()), "{outdir}");
+        let got = wherever_the_data_are(got);
+        assert_eq!((&got.pictures, &got.statistics), (&want.pictures, &want.statistics), "{outdir}");
+        let log = fs::read_to_string(run.join("log.txt")).expect("a log");
+        assert_eq!(log.matches("Streaming the data set from disk, 15.3 KiB of pixels: as --data-on").count(), 1, "{log}");
+        assert_eq!(got.checkpoints.keys().collect::<Vec<_>>(), want.checkpoints.keys().collect::<Vec<_>>());
+        // The ZIP is another recipe: its pictures have their size already.
+        assert!(outdir == "zip" || got.checkpoints == want.checkpoints, "{outdir}");
+    }
+    // Where they are may change with a resume, and other pictures are noticed.
+    bench.train("moved", &[&crop[..], &["--data-on", "disk", "--stop-after", "7"]].concat());
+    bench.ok(&["train", "--outdir", "moved", "--resume", "latest", "--data-on", "auto"]);
+    let moved = wherever_the_data_are(Traces::of(&latest(&bench.path("moved")).expect("a run")));
+    assert_eq!(moved.without_stops(&want).checkpoints, want.checkpoints);
+    bench.train("other", &[&crop[..], &["--stop-after", "7"]].concat());
+    fs::remove_file(bench.path("photos/some/07.png")).expect("it is there");
+    let text = bench.fails(&["train", "--outdir", "other", "--resume", "latest", "--data-on", "disk"], 2);
+    assert!(text.contains("is not the data set that"), "{text}");
+
+    fs::create_dir(bench.path("wide")).expect("a folder");
+    for i in 0..9 {
+        image::GrayImage::from_pixel(8, 6, image::Luma([20 * i])).save(bench.path(format!("wide/{i}.png"))).expect("a picture");
+    }
+    let networks = "generator.layers = [{ type = \"linear\", features = \"data\" }, { type = \"unflatten\", shape = \"data\" }]\n\
+                    discriminator.layers = [{ type = \"flatten\" }, { type = \"linear\", features = 1 }]\n";
+    fs::write(bench.path("wide.toml"), networks).expect("written");
+    let wide = ["--data", "wide", "--config", "wide.toml"];
+    let text = bench.fails(&small("wide-disk", &[&wide[..], &["--data-on", "disk"]].concat()), 2);
+    assert!(text.contains("pictures of 6x8 that stay on disk are not padded") && text.contains("give data.size and data.resize"), "{text}");
+    bench.train("wide-host", &wide);
 }
 
 #[test]

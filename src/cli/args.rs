@@ -97,8 +97,8 @@ pub struct ModelArgs {
     /// Device memory that training may take, for an adapter that is shared [default: what the adapter says it has]
     #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
     pub memory_limit: Option<u32>,
-    /// Where the data set is kept: on the device, or in host memory, from where its batches are streamed; the numbers are the same
-    /// [default: auto, the device if there is room]
+    /// Where the data set is kept: on the device, or in host memory or (pictures) on disk, from where batches are streamed; the numbers
+    /// are the same [default: auto, the first of them that has room]
     #[arg(long)]
     pub data_on: Option<DataOn>,
     #[command(flatten)]
@@ -110,6 +110,7 @@ pub enum DataOn {
     Auto,
     Device,
     Host,
+    Disk,
 }
 
 impl From<DataOn> for config::DataOn {
@@ -118,6 +119,7 @@ impl From<DataOn> for config::DataOn {
             DataOn::Auto => Self::Auto,
             DataOn::Device => Self::Device,
             DataOn::Host => Self::Host,
+            DataOn::Disk => Self::Disk,
         }
     }
 }

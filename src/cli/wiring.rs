@@ -2,7 +2,8 @@
 
 use super::args::DeviceArgs;
 use super::data::with_progress;
-use crate::data::{self, DataSet, LoadOptions, Split};
+use crate::data::stream::Source as _;
+use crate::data::{self, DataSet, LoadOptions, Loaded, MAX_BYTES, Pictures, Split};
 use crate::error::{Error, Result};
 use crate::gan::augment;
 use crate::gan::config::GanConfig;
@@ -37,11 +38,16 @@ pub const SAMPLE_BATCH: usize = 64;
 
 /// A data set as a run sees it: padded to the size of its preset.
 pub struct Data {
-    /// Shared with the thread that streams it, if it is streamed.
-    set: Arc<DataSet>,
+    set: Set,
     name: String,
     id: DataId,
     padded_from: Option<(usize, usize)>,
+}
+
+/// Where it is. Shared with the thread that streams it, if it is streamed.
+enum Set {
+    Held(Arc<DataSet>),
+    OnDisk(Arc<Pictures>),
 }
 
 impl Data {
@@ -62,29 +68,43 @@ impl Data {
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.set.count
+        match &self.set {
+            Set::Held(set) => set.count,
+            Set::OnDisk(pictures) => pictures.count(),
+        }
     }
 
     /// A few lines for the start of a run: number of images, their shape, labels, what was converted.
     pub fn describe(&self) -> String {
         let padding = match self.padded_from {
             Some((h, w)) => {
-                format!("\nImages of {h}x{w} are padded to {}x{} with black, which this preset needs", self.set.height, self.set.width)
+                format!("\nImages of {h}x{w} are padded to {}x{} with black, which this preset needs", self.id.height, self.id.width)
             }
             None => String::new(),
         };
-        format!("Data: {}{padding}", self.set.describe())
+        let set = match &self.set {
+            Set::Held(set) => set.describe(),
+            Set::OnDisk(pictures) => pictures.describe(),
+        };
+        format!("Data: {set}{padding}")
     }
 
     /// How samples are shown beside it.
     pub fn view(&self) -> View {
-        View::of(&self.set)
+        match &self.set {
+            Set::Held(set) => View::of(set),
+            Set::OnDisk(_) => View::Grids,
+        }
     }
 
     /// The first `n` images, or all if there are fewer.
     pub fn reals(&self, n: usize) -> Result<Images> {
-        let (n, c, h, w) = (n.min(self.set.count), self.set.channels, self.set.height, self.set.width);
-        let data = self.set.gather_f32(0..n);
+        let set = match &self.set {
+            Set::Held(set) => set.clone(),
+            Set::OnDisk(pictures) => Arc::new(pictures.first(n)?),
+        };
+        let (n, c, h, w) = (n.min(set.count), set.channels, set.height, set.width);
+        let data = set.gather_f32(0..n);
         // Data sets are stored pixel by pixel, pictures channel by channel.
         let planar = (0..n * c * h * w).map(|i| {
             let (image, channel, pixel) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
@@ -101,7 +121,21 @@ impl Data {
 pub fn open_data(config: &TrainConfig) -> Result<Data> {
     let source = &config.data.source;
     let options = LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None };
-    let set = with_progress(|progress| data::load_with(source, &options, &config.data.policy(), progress))?;
+    let most = match config.run.data_on {
+        DataOn::Auto => MAX_BYTES,
+        DataOn::Device | DataOn::Host => u64::MAX,
+        DataOn::Disk => 0,
+    };
+    let set = match with_progress(|progress| data::load_or_leave(source, &options, &config.data.policy(), most, progress))? {
+        Loaded::OnDisk(pictures) => return open_pictures(config, pictures),
+        Loaded::Held(_) if config.run.data_on == DataOn::Disk => {
+            return Err(Error::input(format!(
+                "--data {source}: only folders and ZIPs of pictures can be read while training (--data-on disk, run.data_on), and this is neither; \
+                 give --data-on host"
+            )));
+        }
+        Loaded::Held(set) => set,
+    };
     if set.vectors.is_some() {
         return open_vectors(config, set);
     }
@@ -121,7 +155,27 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
         height: set.height as u32,
         width: set.width as u32,
     };
-    Ok(Data { name: short_name(source), set: Arc::new(set), id, padded_from })
+    Ok(Data { name: short_name(source), set: Set::Held(Arc::new(set)), id, padded_from })
+}
+
+/// Pictures that stay on disk come as the networks take them: nothing pads them.
+fn open_pictures(config: &TrainConfig, pictures: Pictures) -> Result<Data> {
+    let source = &config.data.source;
+    let (height, width) = pictures.size;
+    if height != width {
+        return Err(Error::input(format!(
+            "--data {source}: pictures of {height}x{width} that stay on disk are not padded to squares; give data.size and data.resize, as in \
+             --set data.size=64 --set data.resize=crop, or keep them in memory with --data-on host"
+        )));
+    }
+    let id = DataId {
+        source: id_source(source),
+        fingerprint: pictures.fingerprint().to_string(),
+        channels: pictures.channels as u32,
+        height: height as u32,
+        width: width as u32,
+    };
+    Ok(Data { name: short_name(source), set: Set::OnDisk(Arc::new(pictures)), id, padded_from: None })
 }
 
 /// Vectors have no size in pixels, so `data.size` is not for them; but the networks must be.
@@ -143,7 +197,7 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
         ))
     })?;
     let id = DataId { source: id_source(source), fingerprint: set.fingerprint(), channels: set.channels as u32, height: 0, width: 0 };
-    Ok(Data { name: short_name(source), set: Arc::new(set), id, padded_from: None })
+    Ok(Data { name: short_name(source), set: Set::Held(Arc::new(set)), id, padded_from: None })
 }
 
 /// How a checkpoint calls the data set: files may be moved.
@@ -249,25 +303,33 @@ fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, N
     check_memory(config, &gan, &inputs, &gpu, None)?;
     let mut trainer = Trainer::new(gpu.clone(), gan, &inputs)?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
-    match (&inputs, &data.set.vectors) {
-        (Inputs::Stream { .. }, _) => trainer.stream_data(data.set.clone())?,
-        (_, Some(vectors)) => trainer.upload_vectors(&vectors.values)?,
-        (_, None) => trainer.upload_data(&data.set.images)?,
+    match (&data.set, &inputs) {
+        (Set::OnDisk(pictures), _) => trainer.stream_data(pictures.clone())?,
+        (Set::Held(set), Inputs::Stream { .. }) => trainer.stream_data(set.clone())?,
+        (Set::Held(set), _) => match &set.vectors {
+            Some(vectors) => trainer.upload_vectors(&vectors.values)?,
+            None => trainer.upload_data(&set.images)?,
+        },
     }
     Ok((trainer, Notes { precision, streaming }))
 }
 
 /// Decides where the data set is during training, and what to say about it if it is streamed.
 fn place_data(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu) -> Result<(Inputs, Option<String>)> {
-    let images = data.set.count;
+    let images = data.len();
     let (resident, streamed) = (Inputs::Device { images }, Inputs::Stream { images });
+    if let Set::OnDisk(pictures) = &data.set {
+        let bytes = format_bytes(images as u64 * pictures.item_len() as u64);
+        let why = if config.run.data_on == DataOn::Disk { "as --data-on (run.data_on) asks" } else { "too much for host memory" };
+        return Ok((streamed, Some(format!("Streaming the data set from disk, {bytes} of pixels: {why}"))));
+    }
     let note = |why: &str| Some(format!("Streaming the data set from host memory: {why}"));
     match config.run.data_on {
         DataOn::Device => return Ok((resident, None)),
         DataOn::Host => return Ok((streamed, note("as --data-on (run.data_on) asks"))),
-        DataOn::Auto => {}
+        DataOn::Auto | DataOn::Disk => {}
     }
-    let bytes = data.set.image_len() * gan.storage().bytes();
+    let bytes = data.sample().iter().product::<usize>() * gan.storage().bytes();
     if gather::per_segment(images, bytes, gpu.caps().max_binding).is_err() {
         return Ok((streamed, note(&format!("its {images} images of {bytes} bytes are more than the adapter binds"))));
     }

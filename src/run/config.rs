@@ -175,7 +175,7 @@ pub struct RunConfig {
     /// Device memory in MiB that training may take; absent for what the adapter says it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<u32>,
-    /// Where the data set is kept while training: `auto`, `device` or `host`. The numbers do not depend on it.
+    /// Where the data set is kept while training: `auto`, `device`, `host` or `disk`. The numbers do not depend on it.
     #[serde(default)]
     pub data_on: DataOn,
     /// Compile shaders with all run-time checks.
@@ -190,13 +190,15 @@ pub struct RunConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataOn {
-    /// On the device if there is room for it, else on the host.
+    /// On the device if there is room for it, else on the host; pictures that would take more than 8 GiB there, on disk.
     #[default]
     Auto,
     /// On the device, as a whole.
     Device,
     /// In host memory: batches are put together ahead of the steps that train on them, and streamed to the device.
     Host,
+    /// On disk: as `host`, but pictures are read and decoded each time that they are drawn.
+    Disk,
 }
 
 impl fmt::Display for DataOn {
@@ -205,6 +207,7 @@ impl fmt::Display for DataOn {
             DataOn::Auto => "auto",
             DataOn::Device => "device",
             DataOn::Host => "host",
+            DataOn::Disk => "disk",
         })
     }
 }

@@ -551,6 +551,12 @@ fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) 
             path.display(),
             quoted(folder.path()),
         )),
+        // Settings and data have been checked by now: a file of the data set cannot be read any more.
+        (Error::Input(what), Some(path)) => Error::Input(format!(
+            "{what}; the last checkpoint is {}; once this is mended, go on from it with `ganymede train --resume {}`",
+            path.display(),
+            quoted(folder.path()),
+        )),
         (error, _) => error,
     }
 }
