@@ -83,7 +83,7 @@ fn generator(sample: &[usize]) -> Network {
         Layer::conv2d(sample[0], 3, 1, 1),
         Layer::tanh(),
     ];
-    Network { name: "G".into(), input: vec![Z], data: sample.to_vec(), layers, init: InitScheme::PyTorch }
+    Network { name: "G".into(), input: vec![Z], data: sample.to_vec(), layers, init: InitScheme::PyTorch, classes: None }
 }
 
 /// Strided convolutions with a residual block between them.
@@ -98,5 +98,5 @@ fn discriminator(sample: &[usize]) -> Network {
         Layer::MinibatchStddev { group: 4 },
         Layer::linear(1),
     ];
-    Network { name: "D".into(), input: sample.to_vec(), data: sample.to_vec(), layers, init: InitScheme::PyTorch }
+    Network { name: "D".into(), input: sample.to_vec(), data: sample.to_vec(), layers, init: InitScheme::PyTorch, classes: None }
 }

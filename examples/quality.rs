@@ -103,9 +103,10 @@ fn measure(gpu: &Arc<Gpu>, config: &TrainConfig, images: usize) -> Result<f64> {
     let held_out = test.gather_f32(0..n);
     let distance = |other: &[f32]| sliced_wasserstein(&held_out, other, test.image_len(), DEFAULT_PROJECTIONS, PROJECTION_SEED);
 
-    let mut trainer =
-        Trainer::new(gpu.clone(), config.recipe().gan_config(&[train.channels, side, side]), &Inputs::Device { images: train.count })?;
+    let gan = config.recipe().gan_config(&[train.channels, side, side], train.labels.as_ref().map(|_| train.classes()));
+    let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: train.count })?;
     trainer.upload_data(&train.images)?;
+    train.labels.iter().try_for_each(|labels| trainer.upload_labels(labels))?;
     let initial = distance(&samples(&trainer, &train, n)?)?;
     let floor = distance(&train.gather_f32(0..n))?;
     let steps = config.last_step(0, 0);

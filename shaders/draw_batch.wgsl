@@ -3,13 +3,7 @@
 //
 //   z[e]        standard normal number e of the draw, as noise has it
 //   out[r]      scale data[index(r)] + shift, padding lanes zero
-//   position    start + r; epoch and position move on together past the end, so that batches run across epochs
-//   index       the first of F(position), F(F(position)), ... that is below `images`
-//   F           a Feistel network of 8 rounds over 2 half_bits bits, the smallest such domain that holds the data set:
-//               (left, right) <- (right, left ^ (threefry(key, (right, round)).a mod 2^half_bits)),  key = threefry(seed, (epoch, 1))
-//
-// F is a bijection, and walking its cycles until they re-enter [0, images) restricts it to a bijection there (Black and Rogaway, 2002): every
-// image comes exactly once an epoch. The domain is less than four times the data set, so a walk takes less than four turns on average.
+//   index       of batch_order, at the batch's epoch and start
 //
 // | tensor | shape | direction |
 // |---|---|---|
@@ -22,7 +16,7 @@
 // where the step's batch begins (slot `ring_slot` of the step row), plus r.
 // Epoch, start, draw counter and how many rows of z come before this micro-batch's first are in the step row. Work: the first workgroups draw four features of z per invocation; each of the others
 // reads a piece of one image, whose index its invocations compute alike, 64 vec4s at a time.
-// Parts: threefry, normal. Host: src/ops/gather.rs. Twins: noise::noise_twin, gather::batch_index, gather::twin::gather_batch.
+// Parts: threefry, normal, batch_order. Host: src/ops/gather.rs. Twins: noise::noise_twin, gather::batch_index, gather::twin::gather_batch.
 
 struct DrawBatchParams {
     z_workgroups: u32,
@@ -92,35 +86,13 @@ fn element(segment: u32, at: u32) -> f32 {
     return f32((word(segment, at >> 2u) >> (8u * (at & 3u))) & 0xffu);
 }
 
-fn block(key: vec2<u32>, c0: u32, c1: u32) -> vec2<u32> {
-    let words = threefry(key, vec4<u32>(c0), vec4<u32>(c1));
-    return vec2<u32>(words.a.x, words.b.x);
-}
-
 // Where the image at a row of the batch is.
 fn index_of(r: u32, p: DrawBatchParams) -> u32 {
     let at = row.slots[p.slot];
     if STREAMED != 0u {
         return row.slots[p.ring_slot].x + at.w + r;
     }
-    // start < images and rows + images fits 32 bits (checked by the host), so the sum cannot wrap.
-    let position = at.y + r;
-    let epoch = at.x + position / p.images;
-    let key = block(vec2<u32>(p.seed0, p.seed1), epoch, 1u);
-    let mask = (1u << p.half_bits) - 1u;
-    var x = position % p.images;
-    loop {
-        var left = x >> p.half_bits;
-        var right = x & mask;
-        for (var round = 0u; round < 8u; round++) {
-            let next = left ^ (block(key, right, round).x & mask);
-            left = right;
-            right = next;
-        }
-        x = (left << p.half_bits) | right;
-        if x < p.images { break; }
-    }
-    return x;
+    return batch_index(vec2<u32>(p.seed0, p.seed1), at.xy, r, p.images, p.half_bits);
 }
 
 fn draw_z(i: u32, p: DrawBatchParams) {

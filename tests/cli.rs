@@ -46,7 +46,14 @@ fn state(images_seen: u64) -> TrainState {
         step: images_seen / 32,
         images_seen,
         recipe: settings().recipe(),
-        data: DataId { source: "builtin:digits".into(), fingerprint: "0".into(), channels: 1, height: 28, width: 28 },
+        data: DataId {
+            source: "builtin:digits".into(),
+            fingerprint: "0".into(),
+            channels: 1,
+            height: 28,
+            width: 28,
+            class_names: Vec::new(),
+        },
         extra: Default::default(),
     }
 }

@@ -742,10 +742,11 @@ fn a_data_set_that_does_not_fit_the_device_is_streamed_and_trains_to_the_same_by
 #[test]
 fn pictures_may_stay_on_disk() {
     let Some(bench) = Bench::new() else { return };
-    fs::create_dir_all(bench.path("photos/some")).expect("a folder");
+    ["photos/dark", "photos/light"].map(|class| fs::create_dir_all(bench.path(class)).expect("a folder"));
     for i in 0..20u32 {
         let picture = image::GrayImage::from_fn(40 + i, 36, |x, y| image::Luma([(x * i + y * 5) as u8]));
-        picture.save(bench.path(format!("photos/some/{i:02}.png"))).expect("a picture");
+        let class = if i < 8 { "dark" } else { "light" };
+        picture.save(bench.path(format!("photos/{class}/{i:02}.png"))).expect("a picture");
     }
     bench.ok(&["data", "convert", "photos", "--size", "28", "--resize", "crop", "--out", "photos.zip"]);
     let crop = ["--data", "photos", "--set", "data.resize=crop"];
@@ -763,13 +764,19 @@ fn pictures_may_stay_on_disk() {
         // The ZIP is another recipe: its pictures have their size already.
         assert!(outdir == "zip" || got.checkpoints == want.checkpoints, "{outdir}");
     }
+    // With classes, by which the real images are shown.
+    let classes = [&crop[..], &["--preset", "cgan-28", "--set", "data.labels=folders"]].concat();
+    let want_classes = wherever_the_data_are(Traces::of(&bench.train("classes", &classes)));
+    let got = wherever_the_data_are(Traces::of(&bench.train("classes-on-disk", &[&classes[..], &["--data-on", "disk"]].concat())));
+    assert_eq!(got, want_classes);
+    assert_ne!(want_classes.pictures["reals.png"], want.pictures["reals.png"]);
     // Where they are may change with a resume, and other pictures are noticed.
     bench.train("moved", &[&crop[..], &["--data-on", "disk", "--stop-after", "7"]].concat());
     bench.ok(&["train", "--outdir", "moved", "--resume", "latest", "--data-on", "auto"]);
     let moved = wherever_the_data_are(Traces::of(&latest(&bench.path("moved")).expect("a run")));
     assert_eq!(moved.without_stops(&want).checkpoints, want.checkpoints);
     bench.train("other", &[&crop[..], &["--stop-after", "7"]].concat());
-    fs::remove_file(bench.path("photos/some/07.png")).expect("it is there");
+    fs::remove_file(bench.path("photos/dark/07.png")).expect("it is there");
     let text = bench.fails(&["train", "--outdir", "other", "--resume", "latest", "--data-on", "disk"], 2);
     assert!(text.contains("is not the data set that"), "{text}");
 

@@ -62,8 +62,14 @@ fn dcgan() -> GanConfig {
     let (norm, leaky) = (Layer::batch_norm, || Layer::leaky_relu(0.2));
     let g = vec![conv_t(72, 1, 0), norm(), Layer::relu(), conv_t(20, 2, 1), norm(), Layer::relu(), conv_t(3, 2, 1), Layer::tanh()];
     let d = vec![conv(20, 2, 1), leaky(), conv(72, 2, 1), norm(), leaky(), conv(1, 1, 0)];
-    let network =
-        |name: &str, input: Vec<usize>, layers| Network { name: name.into(), input, layers, data: Vec::new(), init: InitScheme::Dcgan };
+    let network = |name: &str, input: Vec<usize>, layers| Network {
+        name: name.into(),
+        input,
+        layers,
+        data: Vec::new(),
+        init: InitScheme::Dcgan,
+        classes: None,
+    };
     GanConfig { seed: 3, ..GanConfig::new(network("G", vec![20], g), network("D", vec![3, 16, 16], d), 10) }
 }
 

@@ -121,6 +121,7 @@ fn tiny() -> GanConfig {
         layers,
         data: Vec::new(),
         init: InitScheme::PyTorch,
+        classes: None,
     };
     let linear = |features: usize| Layer::linear(features);
     let leaky = || Layer::leaky_relu(0.2);

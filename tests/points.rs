@@ -45,7 +45,7 @@ fn mlp(name: &str, inputs: usize, hidden: usize, outputs: usize) -> Network {
 }
 
 fn network(name: &str, input: &[usize], layers: Vec<Layer>) -> Network {
-    Network { name: name.into(), input: input.to_vec(), data: Vec::new(), layers, init: InitScheme::PyTorch }
+    Network { name: name.into(), input: input.to_vec(), data: Vec::new(), layers, init: InitScheme::PyTorch, classes: None }
 }
 
 /// For points of `features` numbers.

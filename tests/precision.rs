@@ -32,6 +32,7 @@ fn config(precision: Precision, micro_batch: usize) -> GanConfig {
         layers,
         data: Vec::new(),
         init: InitScheme::Dcgan,
+        classes: None,
     };
     GanConfig {
         micro_batch,

@@ -37,12 +37,14 @@ fn trainer(gpu: &Arc<Gpu>, preset: &str, changes: &[&str]) -> (Trainer, DataSet)
         set = set.pad_to(side, side).expect("images of that size, or smaller");
         vec![set.channels, side, side]
     };
-    let gan = config.recipe().gan_config(&sample);
-    let trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: set.count }).unwrap_or_else(|error| panic!("{preset}: {error}"));
+    let gan = config.recipe().gan_config(&sample, set.labels.as_ref().map(|_| set.classes()));
+    let mut trainer =
+        Trainer::new(gpu.clone(), gan, &Inputs::Device { images: set.count }).unwrap_or_else(|error| panic!("{preset}: {error}"));
     match &set.vectors {
         Some(vectors) => trainer.upload_vectors(&vectors.values).expect("the points fit"),
         None => trainer.upload_data(&set.images).expect("the images fit"),
     }
+    set.labels.iter().for_each(|labels| trainer.upload_labels(labels).expect("the labels fit"));
     (trainer, set)
 }
 
@@ -77,6 +79,7 @@ fn every_system_trains() {
         ),
         ("cnn-sigmoid", &["training.batch=8", "data.source=builtin:digits?n=100"]),
         ("dcgan-bn", &["training.batch=8", "data.source=builtin:digits?n=100"]),
+        ("cgan-28", &["training.batch=8", "data.source=builtin:digits?n=100"]),
         // What no preset asks for.
         ("ring", &["training.batch=16", "data.source=builtin:ring?n=100", "loss.kind=hinge", "discriminator.optimizer.kind=rmsprop"]),
         (

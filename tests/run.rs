@@ -168,7 +168,7 @@ impl Engine for Fake {
         Ok(())
     }
 
-    fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
+    fn sample(&mut self, seeds: &[u64], _: &[u32]) -> Result<Images> {
         let data = seeds.iter().flat_map(|seed| self.weights[..4].iter().map(move |w| w * unit(*seed))).collect();
         Ok(Images { n: seeds.len(), c: 1, h: 2, w: 2, data })
     }
@@ -183,7 +183,7 @@ impl Engine for Fake {
 }
 
 fn data_id() -> DataId {
-    DataId { source: "builtin:digits".into(), fingerprint: "0123".into(), channels: 1, height: 28, width: 28 }
+    DataId { source: "builtin:digits".into(), fingerprint: "0123".into(), channels: 1, height: 28, width: 28, class_names: Vec::new() }
 }
 
 /// Settings: 8 images a batch, a tick of 10 steps, a snapshot every 3 ticks.

@@ -42,7 +42,7 @@ fn odd_images() -> Arc<DataSet> {
 }
 
 fn network(name: &str, input: &[usize], layers: Vec<Layer>) -> Network {
-    Network { name: name.into(), input: input.to_vec(), data: Vec::new(), layers, init: InitScheme::PyTorch }
+    Network { name: name.into(), input: input.to_vec(), data: Vec::new(), layers, init: InitScheme::PyTorch, classes: None }
 }
 
 /// Dense networks for images or points of a shape, without batch statistics.
@@ -56,6 +56,16 @@ fn dense(sample: &[usize], batch: usize) -> GanConfig {
         d.insert(0, Layer::flatten());
     }
     GanConfig { seed: 5, ..GanConfig::new(network("G", &[6], g), network("D", sample, d), batch) }
+}
+
+/// Dense networks that take the class of each sample.
+fn conditional(sample: &[usize], batch: usize, classes: usize) -> GanConfig {
+    let mut config = dense(sample, batch);
+    for network in [&mut config.generator, &mut config.discriminator] {
+        network.layers.insert(0, Layer::class_concat(None));
+        network.classes = Some(classes);
+    }
+    config
 }
 
 /// With convolutions, whose reals are not flat.
@@ -72,7 +82,8 @@ fn augmented(config: GanConfig) -> GanConfig {
 }
 
 fn resident(gpu: &Arc<Gpu>, config: &GanConfig, set: &DataSet) -> Trainer {
-    let trainer = Trainer::new(gpu.clone(), config.clone(), &Inputs::Device { images: set.count }).expect("the trainer starts");
+    let mut trainer = Trainer::new(gpu.clone(), config.clone(), &Inputs::Device { images: set.count }).expect("the trainer starts");
+    set.labels.iter().for_each(|labels| trainer.upload_labels(labels).expect("the labels fit"));
     match &set.vectors {
         Some(vectors) => trainer.upload_vectors(&vectors.values),
         None => trainer.upload_data(&set.images),
@@ -84,6 +95,7 @@ fn resident(gpu: &Arc<Gpu>, config: &GanConfig, set: &DataSet) -> Trainer {
 fn streamed(gpu: &Arc<Gpu>, config: &GanConfig, set: &Arc<DataSet>) -> Trainer {
     let mut trainer = Trainer::new(gpu.clone(), config.clone(), &Inputs::Stream { images: set.count }).expect("the trainer starts");
     trainer.stream_data(set.clone()).expect("the data fit");
+    set.labels.iter().for_each(|labels| trainer.upload_labels(labels).expect("the labels fit"));
     trainer
 }
 
@@ -101,7 +113,7 @@ fn bits(trainer: &Trainer) -> BTreeMap<String, Vec<u32>> {
 }
 
 /// What is trained, on what: images of whole words and others, flat or not, points; batches that divide the epoch and others; several updates of the
-/// discriminator; micro-batches; augmentation.
+/// discriminator; micro-batches; augmentation; classes.
 fn trainings() -> Vec<(&'static str, GanConfig, Arc<DataSet>)> {
     let (odd, points) = (odd_images(), load("builtin:gaussian?n=17"));
     let digits = preset("dcgan-28-small").expect("the preset exists").gan_config(1, 6);
@@ -111,6 +123,8 @@ fn trainings() -> Vec<(&'static str, GanConfig, Arc<DataSet>)> {
         ("convolutions", convolutions(3), odd.clone()),
         ("points", GanConfig { d_steps: 3, ..dense(&[5], 7) }, points.clone()),
         ("micro-batches", GanConfig { d_steps: 2, micro_batch: 2, ..dense(&[3, 5, 7], 6) }, odd.clone()),
+        ("classes", GanConfig { d_steps: 2, ..conditional(&[2], 6, 8) }, load("builtin:ring?n=23")),
+        ("classes in micro-batches", GanConfig { micro_batch: 2, ..conditional(&[2], 6, 8) }, load("builtin:ring?n=23")),
         ("augmented", augmented(GanConfig { d_steps: 2, ..convolutions(5) }), odd.clone()),
         ("augmented micro-batches", augmented(GanConfig { micro_batch: 3, ..convolutions(6) }), odd),
     ]

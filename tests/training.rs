@@ -68,6 +68,7 @@ fn config() -> GanConfig {
         layers,
         data: Vec::new(),
         init: InitScheme::Dcgan,
+        classes: None,
     };
     GanConfig {
         ema_half_life_kimg: 0.01,
@@ -260,6 +261,7 @@ fn dense() -> GanConfig {
         layers,
         data: Vec::new(),
         init: InitScheme::PyTorch,
+        classes: None,
     };
     let linear = |features: usize| Layer::linear(features);
     let (leaky, image) = (|| Layer::leaky_relu(0.2), Layer::unflatten([1, 16, 16]));
@@ -537,6 +539,7 @@ fn gap_closed_by_training(gpu: &Arc<Gpu>, seed: u64) -> f64 {
         layers,
         data: Vec::new(),
         init: InitScheme::Dcgan,
+        classes: None,
     };
     let config = GanConfig {
         generator: network("G", &[16], g),

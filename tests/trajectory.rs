@@ -41,6 +41,7 @@ impl Trajectory {
             layers,
             data: Vec::new(),
             init: InitScheme::PyTorch,
+            classes: None,
         };
         let real = Fixture::load(&format!("{name}_real"));
         let z_dim = start.get("z.0").shape.dims()[1];

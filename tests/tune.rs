@@ -80,7 +80,7 @@ fn sites() -> Option<Vec<ProductSite>> {
     layers.flag("--preset", "preset", Some("mlp"));
     layers.flag("--batch", "training.batch", Some(4));
     let config = layers.resolve(None).expect("settings");
-    let gan = config.recipe().gan_config(&[1, 28, 28]);
+    let gan = config.recipe().gan_config(&[1, 28, 28], None);
     let mut sites = trainer::step_products(&gan, &Inputs::Device { images: 30 }, &gpu.caps()).expect("a step");
     sites.retain(|site| site.trials.len() > 1);
     (!sites.is_empty()).then_some(sites)

@@ -12,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Ok(state) => state,
         Err(error) => return assert_eq!(error.exit_code(), 2, "{error}"),
     };
-    let (generator, _) = state.recipe.networks(&state.data.sample());
+    let (generator, _) = state.recipe.networks(&state.data.sample(), state.data.classes());
     if let Err(error) = summary::rows(&generator) {
         assert_eq!(error.exit_code(), 2, "{error}");
     }

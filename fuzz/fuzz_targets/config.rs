@@ -30,15 +30,15 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     let Some(config) = bad_input(resolve(text)) else { return };
     let written = config.to_toml().expect("settings have a text");
     assert_eq!(resolve(&written).expect("the text of settings is read back"), config);
-    for sample in [&[1, 28, 28][..], &[3, 8, 8], &[2]] {
-        let (generator, discriminator) = config.recipe().networks(sample);
+    for (sample, classes) in [(&[1, 28, 28][..], Some(10)), (&[3, 8, 8], None), (&[2], Some(3))] {
+        let (generator, discriminator) = config.recipe().networks(sample, classes);
         let rows = [&generator, &discriminator].map(|network| bad_input(summary::rows(network)));
         let [Some(generator), Some(discriminator)] = rows else { continue };
         let small = [generator, discriminator].iter().all(|rows| {
             rows.len() <= MOST_LAYERS && rows.iter().all(|row| row.flops <= MOST_FLOPS && row.parameters <= 1 << 24)
         });
         if small && config.training.batch <= 64 {
-            bad_input(trainer::plan(&config.recipe().gan_config(sample), &Inputs::Device { images: 100 }, &Caps::minimal()));
+            bad_input(trainer::plan(&config.recipe().gan_config(sample, classes), &Inputs::Device { images: 100 }, &Caps::minimal()));
         }
     }
 });

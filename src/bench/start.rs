@@ -146,6 +146,7 @@ pub fn child(gpu: &GpuOptions, preset: &Preset, batch: Option<usize>, say: &mut 
     let config = preset.gan_config(data.channels, batch.unwrap_or(preset.batch()));
     let mut trainer = Trainer::new(gpu.clone(), config, &Inputs::Device { images: data.count })?;
     trainer.upload_data(&data.images)?;
+    data.labels.iter().try_for_each(|labels| trainer.upload_labels(labels))?;
     let build = start.elapsed().as_secs_f64() - open;
     trainer.run_steps(1)?;
     gpu.wait()?;

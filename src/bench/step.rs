@@ -64,6 +64,7 @@ fn measure(gpu: &Arc<Gpu>, options: &Options, preset: &Preset, name: &str) -> Re
     }
     let mut trainer = Trainer::new(gpu.clone(), config, &inputs)?;
     trainer.upload_data(&data.images)?;
+    data.labels.iter().try_for_each(|labels| trainer.upload_labels(labels))?;
     // The first step compiles what the driver has put off.
     trainer.set_steps_per_submit(Some(1));
     trainer.run_steps(1)?;

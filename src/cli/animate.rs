@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{Film, Grid, Interpolate, SampleArgs, Seeds};
-use super::sample::{find, layout, model, no_images, replace};
+use super::classes::Classes;
+use super::sample::{find, model, no_images, replace};
 use super::wiring::{self, SAMPLE_BATCH};
 use crate::error::{Error, Result};
 use crate::gan::latent::Interpolation;
@@ -60,6 +61,9 @@ fn interpolate(args: &SampleArgs, method: Interpolate, out: &Path, format: Forma
     if let Some(features) = sampler.features() {
         return Err(no_images(out, features));
     }
+    // A class a walk.
+    let classes = Classes::of(args, state.class_names(), &path)?;
+    let classes: Vec<u32> = (0..walks.len() as u64).filter_map(|walk| classes.of_turn(walk)).collect();
     let points: Vec<Vec<Vec<f32>>> = walks
         .iter()
         .map(|seeds| {
@@ -77,7 +81,7 @@ fn interpolate(args: &SampleArgs, method: Interpolate, out: &Path, format: Forma
     for first in (0..total).step_by(at_once) {
         let here = first..total.min(first + at_once);
         let z: Vec<f32> = here.clone().flat_map(|frame| points.iter().flat_map(move |walk| &walk[frame])).copied().collect();
-        let images = sampler.sample_z(&z)?;
+        let images = sampler.sample_z(&z, &classes.repeat(here.len()))?;
         animation.push(&pictures(&images, here.len(), grid, args.scale)?, delay)?;
         progress.at(here.end as u64);
     }
@@ -127,9 +131,9 @@ fn titled(picture: &Picture, images_seen: u64, scale: Option<u32>) -> Result<Pic
 
 /// The run's own pictures.
 fn film_of_pictures(args: &SampleArgs, out: &Path, format: Format) -> Result<()> {
-    if args.seeds.is_some() || args.grid.is_some() {
+    if args.seeds.is_some() || args.grid.is_some() || !args.class.is_empty() {
         return Err(Error::input(
-            "--seeds and --grid do not apply to --film of a run's own pictures; leave them out, or give --film checkpoints",
+            "--seeds, --grid and --class do not apply to --film of a run's own pictures; leave them out, or give --film checkpoints",
         ));
     }
     let found = find(args)?;
@@ -152,7 +156,6 @@ fn film_of_pictures(args: &SampleArgs, out: &Path, format: Format) -> Result<()>
 
 /// Seeds through each checkpoint that is kept.
 fn film_of_checkpoints(args: &SampleArgs, out: &Path, format: Format) -> Result<()> {
-    let (seeds, grid) = layout(args.seeds.clone(), args.grid)?;
     let found = find(args)?;
     let all = checkpoint::list(&found.folder)?;
     let Some(first) = all.first() else {
@@ -163,11 +166,12 @@ fn film_of_checkpoints(args: &SampleArgs, out: &Path, format: Format) -> Result<
     if let Some(features) = sampler.features() {
         return Err(no_images(out, features));
     }
+    let sheet = Classes::of(args, state.class_names(), &first.path)?.sheet(args, true, &mut super::print)?;
     film(args, all.len(), &found.folder, out, format, &mut |frame| {
         let path = &all[frame].path;
         let state = checkpoint::read(path)?;
         sampler.load(&state, path)?;
-        titled(&grid::compose(&sampler.sample(&seeds)?, grid.rows, grid.columns)?, state.images_seen, args.scale)
+        titled(&sheet.picture(&sampler.sample(&sheet.cells)?)?, state.images_seen, args.scale)
     })
 }
 

@@ -214,6 +214,13 @@ pub struct SampleArgs {
     /// Write that many images, of the seeds 0 to N-1: a folder or .zip of 000000.png and so on (for FID tools), or arrays as .npz
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000), conflicts_with_all = ["seeds", "grid"], requires = "out")]
     pub count: Option<u64>,
+    /// Class of the images, by name or number; may be repeated. Of a conditional model, a .png has a row for each class, or with --grid, and in other files, the
+    /// classes take turns from seed to seed [default: all classes]
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub class: Vec<String>,
+    /// That many images of each class, of the seeds 0 to N-1: a folder or .zip of CLASS/seed-000000.png that a classifier trains on as it is, arrays as .npz, or a sheet
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000), conflicts_with_all = ["seeds", "grid", "count", "interpolate", "film"])]
+    pub per_class: Option<u64>,
     /// Animate the way from seed to seed and back to the first; with --grid, one walk a cell, which share the seeds evenly
     #[arg(long, value_name = "slerp|lerp", num_args = 0..=1, default_missing_value = "slerp", conflicts_with = "count")]
     pub interpolate: Option<Interpolate>,

@@ -16,6 +16,7 @@ mod args;
 mod augment;
 mod bench;
 mod check;
+mod classes;
 mod data;
 mod devices;
 mod plan;

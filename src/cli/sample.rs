@@ -1,17 +1,21 @@
 //! `ganymede sample`: pictures, archives and arrays; animations are in [`super::animate`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::args::{Grid, SampleArgs, Seeds};
+use super::classes::{Classes, Sheet};
 use super::wiring::{self, SAMPLE_BATCH, Sampler};
 use super::{animate, print};
+use crate::data::LABELS_FILE;
 use crate::error::{Error, Result};
 use crate::run::animation::Format;
-use crate::run::export::{self, Batch, Target};
+use crate::run::classes::{Cells, folders};
+use crate::run::export::{self, Batch, Labelled, Target};
 use crate::run::folder::{self, Found};
 use crate::run::layers::Layers;
+use crate::run::picture::Picture;
 use crate::run::progress::Progress;
 use crate::run::state::{HostTensor, TrainState};
 use crate::run::view::{PLOT_POINTS, View};
@@ -39,25 +43,28 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     if let Kind::Animation(format) = kind {
         return animate::run(args, &out, format);
     }
-    let (seeds, grid) = match args.count {
-        Some(count) => ((0..count).collect(), Grid { rows: 1, columns: 1 }),
-        None => layout(args.seeds.clone(), args.grid)?,
-    };
-    let found = find(args)?;
-    if args.count.is_some() && kind == Kind::Folder {
-        check_folder(&out, seeds.len())?;
+    if args.count.is_none() {
+        layout(args.seeds.clone(), args.grid)?;
     }
+    let found = find(args)?;
     let (path, state) = model(&found)?;
+    let classes = Classes::of(args, state.class_names(), &path)?;
+    let sheet = classes.sheet(args, kind == Kind::Png && state.data.height > 0, &mut print)?;
+    let names = Names::new(args, &sheet.cells, state.class_names());
+    if (args.count.is_some() || args.per_class.is_some()) && kind == Kind::Folder {
+        names.check_folder(&out)?;
+    }
     // Read before the adapter is opened, because it may not be there.
-    let reals = if args.compare { Some(reals(&found, &path, &state, grid)?) } else { None };
+    let reals = if args.compare { Some(reals(&found, &path, &state, &sheet)?) } else { None };
     let sampler = wiring::sampler(&state, &path, &args.device)?;
     if let Some(features) = sampler.features() {
-        return points(args, &sampler, features, &path, (&out, kind));
+        return points(args, &sampler, &classes, features, &path, (&out, kind));
     }
+    let count = sheet.cells.seeds.len();
     let scale = args.scale.unwrap_or(1) as usize;
     match kind {
         Kind::Png => {
-            let images = grid::compose(&sampler.sample(&seeds)?, grid.rows, grid.columns)?;
+            let images = sheet.picture(&sampler.sample(&sheet.cells)?)?;
             let sheet = match reals {
                 Some(reals) => reals.captioned("real").beside(&images.captioned("generated"), 8),
                 None => images,
@@ -65,18 +72,28 @@ pub fn run(args: &SampleArgs) -> Result<()> {
             replace(&out, &animate::scaled(&sheet, scale)?.png()?)?;
         }
         Kind::Safetensors => {
-            let images = sampler.raw(sampler.sample(&seeds)?);
-            let z = HostTensor::f32([seeds.len(), sampler.z_dim()], sampler.z(&seeds));
+            let images = sampler.raw(sampler.sample(&sheet.cells)?);
             let images = HostTensor::f32([images.n, images.c, images.h, images.w], images.data);
-            make_parent(&out)?;
-            checkpoint::write_tensors(&out, &BTreeMap::from([("z".to_string(), z), ("images".to_string(), images)]))?;
+            write_numbers(&out, &sampler, &sheet.cells, ("images", images))?;
         }
-        Kind::Npz => export(&sampler, Target::Npz(&out), &seeds, args.count)?,
-        Kind::Zip => export(&sampler, Target::Zip(&out), &seeds, args.count)?,
-        Kind::Folder => export(&sampler, Target::Folder(&out), &seeds, args.count)?,
+        Kind::Npz => export(&sampler, Target::Npz(&out), &sheet.cells, &names)?,
+        Kind::Zip => export(&sampler, Target::Zip(&out), &sheet.cells, &names)?,
+        Kind::Folder => export(&sampler, Target::Folder(&out), &sheet.cells, &names)?,
         Kind::Animation(_) => return Err(Error::internal("an animation among pictures")),
     }
-    print(&format!("{} images of {} are in {}", seeds.len(), path.display(), out.display()))
+    print(&format!("{count} images of {} are in {}", path.display(), out.display()))
+}
+
+/// Writes samples as numbers, with what they were made from.
+fn write_numbers(out: &Path, sampler: &Sampler, cells: &Cells, (name, samples): (&str, HostTensor)) -> Result<()> {
+    let n = cells.seeds.len();
+    let z = HostTensor::f32([n, sampler.z_dim()], sampler.z(&cells.seeds));
+    let mut tensors = BTreeMap::from([("z".to_string(), z), (name.to_string(), samples)]);
+    if !cells.classes.is_empty() {
+        tensors.insert("labels".to_string(), HostTensor::u32([n], cells.classes.clone()));
+    }
+    make_parent(out)?;
+    checkpoint::write_tensors(out, &tensors)
 }
 
 /// What the name asks for; a name without a known ending is a folder's.
@@ -127,26 +144,6 @@ fn check(args: &SampleArgs, out: &Path, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Another picture in the folder would be one more sample to a tool that measures all of them.
-fn check_folder(out: &Path, count: usize) -> Result<()> {
-    let entries = match fs::read_dir(out) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| disk::cannot_write(out, &error))?,
-    };
-    for entry in entries {
-        let name = entry.map_err(|error| disk::cannot_write(out, &error))?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".png")?.parse::<usize>().ok());
-        if number.is_none_or(|number| number >= count || numbered(number, count) != name.to_string_lossy()) {
-            return Err(Error::input(format!(
-                "--out {} holds {} already, which is none of the {count} images that --count writes; give a new or empty folder",
-                out.display(),
-                name.to_string_lossy()
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// What `--model` names.
 pub(super) fn find(args: &SampleArgs) -> Result<Found> {
     folder::find(Path::new("runs"), &args.model)
@@ -162,20 +159,27 @@ pub(super) fn model(found: &Found) -> Result<(PathBuf, TrainState)> {
 }
 
 /// Makes a plot of points, or a file of their numbers.
-fn points(args: &SampleArgs, sampler: &Sampler, features: usize, model: &Path, (out, kind): (&Path, Kind)) -> Result<()> {
+fn points(
+    args: &SampleArgs,
+    sampler: &Sampler,
+    classes: &Classes,
+    features: usize,
+    model: &Path,
+    (out, kind): (&Path, Kind),
+) -> Result<()> {
     check_points(args, features, out, kind)?;
-    let chosen = args.seeds.clone().map(|Seeds(seeds)| seeds).or_else(|| args.count.map(|count| (0..count).collect()));
-    let seeds = chosen.unwrap_or_else(|| (0..PLOT_POINTS as u64).collect());
-    let samples = sampler.sample(&seeds)?;
+    let cells = if args.per_class.is_some() || args.count.is_some() {
+        classes.sheet(args, false, &mut print)?.cells
+    } else {
+        classes.cells(args.seeds.clone().map_or_else(|| (0..PLOT_POINTS as u64).collect(), |Seeds(seeds)| seeds))
+    };
+    let samples = sampler.sample(&cells)?;
     if kind == Kind::Png {
         replace(out, &View::of_samples(features).picture(&samples)?.png()?)?;
     } else {
-        let z = HostTensor::f32([seeds.len(), sampler.z_dim()], sampler.z(&seeds));
-        let points = HostTensor::f32([samples.n, features], samples.data);
-        make_parent(out)?;
-        checkpoint::write_tensors(out, &BTreeMap::from([("z".to_string(), z), ("points".to_string(), points)]))?;
+        write_numbers(out, sampler, &cells, ("points", HostTensor::f32([samples.n, features], samples.data)))?;
     }
-    print(&format!("{} points of {} are in {}", seeds.len(), model.display(), out.display()))
+    print(&format!("{} points of {} are in {}", cells.seeds.len(), model.display(), out.display()))
 }
 
 /// Refuses what can only be done with images.
@@ -218,8 +222,8 @@ pub(super) fn layout(seeds: Option<Seeds>, grid: Option<Grid>) -> Result<(Vec<u6
     }
 }
 
-/// Images of the data set that a checkpoint was trained on, for as many cells as the grid has.
-fn reals(found: &Found, path: &Path, state: &TrainState, grid: Grid) -> Result<crate::run::picture::Picture> {
+/// Images of the data set that a checkpoint was trained on, for as many cells as the sheet has, and of their classes.
+fn reals(found: &Found, path: &Path, state: &TrainState, sheet: &Sheet) -> Result<Picture> {
     let config = match folder::read_config(&found.folder)? {
         Some(config) => config,
         None if state.data.source.starts_with("builtin:") => {
@@ -244,26 +248,97 @@ fn reals(found: &Found, path: &Path, state: &TrainState, grid: Grid) -> Result<c
             path.display()
         )));
     }
-    grid::compose(&data.reals(grid.rows * grid.columns)?, grid.rows, grid.columns)
+    sheet.picture(&match sheet.cells.classes.is_empty() {
+        true => data.reals(sheet.places())?,
+        false => data.reals_of(&sheet.cells.classes)?,
+    })
 }
 
 /// Writes the images of the seeds one by one, or as arrays.
-fn export(sampler: &Sampler, target: Target<'_>, seeds: &[u64], count: Option<u64>) -> Result<()> {
-    let name = |i: usize| match count {
-        Some(_) => numbered(i, seeds.len()),
-        None => format!("seed-{:06}.png", seeds[i]),
-    };
+fn export(sampler: &Sampler, target: Target<'_>, cells: &Cells, names: &Names<'_>) -> Result<()> {
+    let count = cells.seeds.len();
     let mut progress = Progress::default();
-    progress.start_counting("image", 0, seeds.len() as u64);
-    let written = export::write(target, seeds.len(), &name, &mut |first| {
-        let seeds = &seeds[first..seeds.len().min(first + SAMPLE_BATCH)];
-        let z = sampler.z(seeds);
-        let images = sampler.sample_z(&z)?;
-        progress.at((first + seeds.len()) as u64);
+    progress.start_counting("image", 0, count as u64);
+    let written = export::write(target, count, &|i| names.of(i), names.labels(target), &mut |first| {
+        let run = first..count.min(first + SAMPLE_BATCH);
+        let z = sampler.z(&cells.seeds[run.clone()]);
+        let images = sampler.sample_z(&z, cells.classes.get(run.clone()).unwrap_or_default())?;
+        progress.at(run.end as u64);
         Ok(Batch { z, images })
     });
     progress.end();
     written
+}
+
+/// What the images of a folder or an archive are called.
+struct Names<'a> {
+    cells: &'a Cells,
+    /// Of all classes.
+    classes: &'a [String],
+    /// A folder for each class, where each has its own.
+    folders: Option<Vec<String>>,
+    is_numbered: bool,
+}
+
+impl<'a> Names<'a> {
+    fn new(args: &SampleArgs, cells: &'a Cells, classes: &'a [String]) -> Self {
+        let folders = args.per_class.map(|_| folders(classes));
+        Names { cells, classes, folders, is_numbered: args.count.is_some() }
+    }
+
+    /// The name of image `i`.
+    fn of(&self, i: usize) -> String {
+        match &self.folders {
+            _ if self.is_numbered => numbered(i, self.cells.seeds.len()),
+            None => seeded(self.cells.seeds[i]),
+            Some(folders) => format!("{}/{}", folders[self.cells.classes[i] as usize], seeded(self.cells.seeds[i])),
+        }
+    }
+
+    /// The labels to write beside the images: everywhere but in a folder of images alone, whose reader would count one more file.
+    fn labels(&self, target: Target<'_>) -> Option<Labelled<'_>> {
+        let is_plain_folder = matches!(target, Target::Folder(_)) && self.folders.is_none();
+        (!self.cells.classes.is_empty() && !is_plain_folder).then_some(Labelled { classes: &self.cells.classes, names: self.classes })
+    }
+
+    /// Another picture in the folder would be one more sample to a tool that takes all of them.
+    fn check_folder(&self, out: &Path) -> Result<()> {
+        let mut own: Option<HashSet<String>> = None;
+        let mut expected = |name: &str| {
+            own.get_or_insert_with(|| (0..self.cells.seeds.len()).map(|i| self.of(i)).collect()).contains(name)
+                || self.folders.is_some() && name == LABELS_FILE
+        };
+        for name in names_in(out)? {
+            let is_folder = self.folders.as_ref().is_some_and(|folders| folders.contains(&name));
+            let below =
+                if is_folder { names_in(&out.join(&name))?.iter().map(|below| format!("{name}/{below}")).collect() } else { vec![name] };
+            if let Some(stranger) = below.iter().find(|name| !expected(name)) {
+                let (count, flag) = (self.cells.seeds.len(), if self.is_numbered { "--count" } else { "--per-class" });
+                return Err(Error::input(format!(
+                    "--out {} holds {stranger} already, which is none of the {count} images that {flag} writes; give a new or empty folder",
+                    out.display(),
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is in a folder, sorted; nothing if it is not there.
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries,
+    };
+    let names = entries.and_then(|entries| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect());
+    let mut names: Vec<String> = names.map_err(|error| disk::cannot_write(folder, &error))?;
+    names.sort();
+    Ok(names)
+}
+
+/// File name of the image of a seed.
+fn seeded(seed: u64) -> String {
+    format!("seed-{seed:06}.png")
 }
 
 /// File name of image `i` of `count`; all are of one length, so that they sort.
@@ -331,13 +406,39 @@ mod tests {
     fn folders_with_other_files_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("new");
-        check_folder(&out, 5).unwrap();
+        let check_folder = |count: u64| {
+            let cells = Cells { seeds: (0..count).collect(), classes: Vec::new() };
+            Names { cells: &cells, classes: &[], folders: None, is_numbered: true }.check_folder(&out)
+        };
+        check_folder(5).unwrap();
         fs::create_dir(&out).unwrap();
         fs::write(out.join("000004.png"), b"").unwrap();
-        check_folder(&out, 5).unwrap();
-        let error = check_folder(&out, 4).unwrap_err();
+        check_folder(5).unwrap();
+        let error = check_folder(4).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains("000004.png"), "{error}");
         fs::write(out.join("notes.txt"), b"").unwrap();
-        assert!(check_folder(&out, 5).unwrap_err().to_string().contains("notes.txt"));
+        assert!(check_folder(5).unwrap_err().to_string().contains("notes.txt"));
+    }
+
+    #[test]
+    fn folders_of_classes_may_be_made_again_but_not_mixed() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let classes = ["cat".to_string(), "dog".to_string()];
+        let check_folder = |n: u64| {
+            let cells = Cells { seeds: (0..n).chain(0..n).collect(), classes: [0, 1].map(|class| vec![class; n as usize]).concat() };
+            let names = Names { cells: &cells, classes: &classes, folders: Some(folders(&classes)), is_numbered: false };
+            assert_eq!(names.of(n as usize), "dog/seed-000000.png");
+            names.check_folder(out)
+        };
+        fs::create_dir(out.join("dog")).unwrap();
+        for file in ["dataset.json", "dog/seed-000002.png"] {
+            fs::write(out.join(file), b"").unwrap();
+        }
+        check_folder(3).unwrap();
+        let error = check_folder(2).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("holds dog/seed-000002.png already"), "{error}");
+        fs::create_dir(out.join("cow")).unwrap();
+        assert!(check_folder(3).unwrap_err().to_string().contains("holds cow already"));
     }
 }

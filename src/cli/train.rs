@@ -87,13 +87,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     if !folder.is_locked() {
         log.line("The file system has no locks: take care that no second process uses this run folder")?;
     }
+    let view = data.view(&config);
     let session = Session {
         folder: &folder,
         config: &config,
         data: &data.id(),
         origin,
-        view: data.view(),
-        reals: &mut |n| data.reals(n),
+        view: view.clone(),
+        reals: &mut |n| data.shown(&view, n),
         log: &mut log,
         stop: &stop,
         stop_after: args.stop_after,

@@ -20,6 +20,7 @@ use crate::ops::gather;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::profile::{self, Profile, Recorder};
+use crate::run::classes::Cells;
 use crate::run::config::{DataOn, TrainConfig, VariantsConfig};
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
@@ -89,11 +90,71 @@ impl Data {
         format!("Data: {set}{padding}")
     }
 
-    /// How samples are shown beside it.
-    pub fn view(&self) -> View {
+    /// The class of each image, if they have labels.
+    fn labels(&self) -> Option<&[u32]> {
         match &self.set {
+            Set::Held(set) => set.labels.as_deref(),
+            Set::OnDisk(pictures) => pictures.labels.as_deref(),
+        }
+    }
+
+    /// Number of classes, if the networks take them.
+    fn classes(&self) -> Option<usize> {
+        self.id.classes()
+    }
+
+    /// What the networks are trained with on it.
+    fn gan_config(&self, config: &TrainConfig) -> GanConfig {
+        config.recipe().gan_config(&self.sample(), self.classes())
+    }
+
+    /// How samples of a generator are shown beside it.
+    pub fn view(&self, config: &TrainConfig) -> View {
+        let conditional = config.recipe().is_generator_conditional();
+        let view = match &self.set {
             Set::Held(set) => View::of(set),
             Set::OnDisk(_) => View::Grids,
+        };
+        view.with_classes(if conditional { &self.id.class_names } else { &[] })
+    }
+
+    /// Up to `n` real images, as the view shows them.
+    ///
+    /// # Errors
+    /// As [`Data::reals_of`].
+    pub fn shown(&self, view: &View, n: usize) -> Result<Images> {
+        match view {
+            View::Classes(sheet) => self.reals_of(&sheet.cells().classes),
+            View::Grids | View::Plots(_) => self.reals(n),
+        }
+    }
+
+    /// A real image of each class in the list: the first of its class where that comes for the first time, then the next. Black where a class has no
+    /// more.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the data has no labels.
+    pub fn reals_of(&self, classes: &[u32]) -> Result<Images> {
+        let labels = self.labels().ok_or_else(|| Error::internal("images by class of data without labels"))?;
+        let mut next: HashMap<u32, Box<dyn Iterator<Item = usize> + '_>> = HashMap::new();
+        let mut images = Images { n: classes.len(), data: Vec::new(), ..self.reals(1)? };
+        for &class in classes {
+            let of_class = || -> Box<dyn Iterator<Item = usize> + '_> {
+                Box::new(labels.iter().enumerate().filter(move |(_, label)| **label == class).map(|(index, _)| index))
+            };
+            match next.entry(class).or_insert_with(of_class).next() {
+                Some(index) => images.data.extend(self.real(index)?),
+                None => images.data.extend(vec![-1.0; images.c * images.h * images.w]),
+            }
+        }
+        Ok(images)
+    }
+
+    /// Image `index`, channel by channel.
+    fn real(&self, index: usize) -> Result<Vec<f32>> {
+        match &self.set {
+            Set::Held(set) => Ok(planar(set, index)),
+            Set::OnDisk(pictures) => pictures.pick(index..index + 1).map(|set| planar(&set, 0)),
         }
     }
 
@@ -101,17 +162,18 @@ impl Data {
     pub fn reals(&self, n: usize) -> Result<Images> {
         let set = match &self.set {
             Set::Held(set) => set.clone(),
-            Set::OnDisk(pictures) => Arc::new(pictures.first(n)?),
+            Set::OnDisk(pictures) => Arc::new(pictures.pick(0..n.min(pictures.count()))?),
         };
         let (n, c, h, w) = (n.min(set.count), set.channels, set.height, set.width);
-        let data = set.gather_f32(0..n);
-        // Data sets are stored pixel by pixel, pictures channel by channel.
-        let planar = (0..n * c * h * w).map(|i| {
-            let (image, channel, pixel) = (i / (c * h * w), i / (h * w) % c, i % (h * w));
-            data[(image * h * w + pixel) * c + channel]
-        });
-        Ok(Images { n, c, h, w, data: planar.collect() })
+        Ok(Images { n, c, h, w, data: (0..n).flat_map(|index| planar(&set, index)).collect() })
     }
+}
+
+/// Image `index`, channel by channel; data sets are stored pixel by pixel.
+fn planar(set: &DataSet, index: usize) -> Vec<f32> {
+    let (c, pixels) = (set.channels, set.height * set.width);
+    let data = set.to_f32(index);
+    (0..c * pixels).map(|i| data[i % pixels * c + i / pixels]).collect()
 }
 
 /// Opens the data set of `config` as its preset needs it (size, channels), with the seed for built-in sets.
@@ -154,6 +216,7 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
         channels: set.channels as u32,
         height: set.height as u32,
         width: set.width as u32,
+        class_names: class_names(config, set.labels.as_deref(), &set.class_names)?,
     };
     Ok(Data { name: short_name(source), set: Set::Held(Arc::new(set)), id, padded_from })
 }
@@ -174,8 +237,26 @@ fn open_pictures(config: &TrainConfig, pictures: Pictures) -> Result<Data> {
         channels: pictures.channels as u32,
         height: height as u32,
         width: width as u32,
+        class_names: class_names(config, pictures.labels.as_deref(), &pictures.class_names)?,
     };
     Ok(Data { name: short_name(source), set: Set::OnDisk(Arc::new(pictures)), id, padded_from: None })
+}
+
+/// The names of the classes, if the networks take them.
+///
+/// # Errors
+/// [`Error::Input`] if they do and the data has no labels.
+fn class_names(config: &TrainConfig, labels: Option<&[u32]>, names: &[String]) -> Result<Vec<String>> {
+    match config.class_layer() {
+        None => Ok(Vec::new()),
+        Some(_) if labels.is_some() => Ok(names.to_vec()),
+        Some(layer) => Err(Error::input(format!(
+            "--data {}: it has no labels (data.labels is {}), and {layer} takes the class of each sample; for pictures in a folder a class give --set \
+             data.labels=folders, or choose data that carries its labels, or networks without class_concat",
+            config.data.source,
+            config.data.labels.name()
+        ))),
+    }
 }
 
 /// Vectors have no size in pixels, so `data.size` is not for them; but the networks must be.
@@ -188,7 +269,9 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
             set.channels
         )));
     }
-    let (generator, discriminator) = config.recipe().networks(&[set.channels]);
+    let class_names = class_names(config, set.labels.as_deref(), &set.class_names)?;
+    let classes = Some(class_names.len()).filter(|&classes| classes > 0);
+    let (generator, discriminator) = config.recipe().networks(&[set.channels], classes);
     generator.tensors().and(discriminator.tensors()).map_err(|error| {
         Error::input(format!(
             "--data {source}: these are points of {} numbers, which the networks cannot take ({error}); choose a data set of images, or give \
@@ -196,7 +279,14 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
             set.channels
         ))
     })?;
-    let id = DataId { source: id_source(source), fingerprint: set.fingerprint(), channels: set.channels as u32, height: 0, width: 0 };
+    let id = DataId {
+        source: id_source(source),
+        fingerprint: set.fingerprint(),
+        channels: set.channels as u32,
+        height: 0,
+        width: 0,
+        class_names,
+    };
     Ok(Data { name: short_name(source), set: Set::Held(Arc::new(set)), id, padded_from: None })
 }
 
@@ -226,13 +316,13 @@ pub fn augmentations(config: &TrainConfig, data: &Data, n: usize, draws: usize) 
 
 /// The networks as a table (layer, output shape, parameters), then the totals.
 pub fn networks(config: &TrainConfig, data: &Data) -> Result<String> {
-    let (generator, discriminator) = config.recipe().networks(&data.sample());
+    let (generator, discriminator) = config.recipe().networks(&data.sample(), data.classes());
     Ok(format!("{}\n{}", summary::table(&generator)?, summary::table(&discriminator)?))
 }
 
 /// What to know about micro-batches, where there are any: how they change the numbers.
 pub fn micro_batches(config: &TrainConfig, data: &Data) -> Result<Option<String>> {
-    let gan = config.recipe().gan_config(&data.sample());
+    let gan = data.gan_config(config);
     let (m, batch) = (gan.micro_batch, gan.batch);
     Ok(match (gan.micro_batches(), gan.has_norm()) {
         (1, _) => None,
@@ -297,7 +387,7 @@ struct Notes {
 fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Notes)> {
     let run = &config.run;
     let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
-    let mut gan = config.recipe().gan_config(&data.sample());
+    let mut gan = data.gan_config(config);
     let precision = settle(&mut gan, &gpu)?;
     let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
     check_memory(config, &gan, &inputs, &gpu, None)?;
@@ -311,6 +401,7 @@ fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, N
             None => trainer.upload_data(&set.images)?,
         },
     }
+    data.labels().map_or(Ok(()), |labels| trainer.upload_labels(labels))?;
     Ok((trainer, Notes { precision, streaming }))
 }
 
@@ -527,8 +618,8 @@ impl Engine for Training {
         self.trainer.load_tensors(trainer::Position { step: state.step, images_seen: state.images_seen }, &state.tensors)
     }
 
-    fn sample(&mut self, seeds: &[u64]) -> Result<Images> {
-        self.trainer.sample(&z_of(seeds, self.trainer.config().z_dim))
+    fn sample(&mut self, seeds: &[u64], classes: &[u32]) -> Result<Images> {
+        self.trainer.sample_classes(&z_of(seeds, self.trainer.config().z_dim), classes)
     }
 
     fn memory(&self) -> u64 {
@@ -553,13 +644,13 @@ pub struct Sampler {
 
 impl Sampler {
     /// One image per seed, as [`Engine::sample`].
-    pub fn sample(&self, seeds: &[u64]) -> Result<Images> {
-        self.sample_z(&self.z(seeds))
+    pub fn sample(&self, cells: &Cells) -> Result<Images> {
+        self.sample_z(&self.z(&cells.seeds), &cells.classes)
     }
 
-    /// One image per row of z.
-    pub fn sample_z(&self, z: &[f32]) -> Result<Images> {
-        let mut images = self.generator.run(&self.gpu, z)?;
+    /// One image per row of z; `classes` as for [`Engine::sample`].
+    pub fn sample_z(&self, z: &[f32], classes: &[u32]) -> Result<Images> {
+        let mut images = self.generator.run_classes(&self.gpu, z, classes)?;
         self.range.to_signed(&mut images.data);
         Ok(images)
     }
@@ -599,7 +690,7 @@ impl Sampler {
 /// # Errors
 /// [`Error::Input`] if the checkpoint does not fit its preset's networks, [`Error::Environment`] as for [`build`].
 pub fn sampler(state: &TrainState, origin: &Path, device: &DeviceArgs) -> Result<Sampler> {
-    let gan = state.recipe.gan_config(&state.data.sample());
+    let gan = state.recipe.gan_config(&state.data.sample(), state.data.classes());
     let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     let generator = Generator::new(&gpu, &gan.generator, SAMPLE_BATCH, &HashMap::new())?;
     load_averaged(&gpu, &generator, state, origin)?;
@@ -664,7 +755,7 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 /// # Errors
 /// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
-    let mut gan = config.recipe().gan_config(&data.sample());
+    let mut gan = data.gan_config(config);
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     let precision = settle(&mut gan, &gpu)?.map(|line| line + "\n").unwrap_or_default();
     let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
@@ -690,7 +781,7 @@ pub fn tune(
     seconds: &dyn Fn(bool) -> f64,
     print: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<(VariantsFile, Outcome)> {
-    let gan = config.recipe().gan_config(&data.sample());
+    let gan = data.gan_config(config);
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     print(&gpu.adapter_summary())?;
     let (inputs, _) = place_data(config, &gan, data, &gpu)?;

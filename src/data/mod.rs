@@ -78,8 +78,10 @@ pub mod stream;
 mod vectors;
 
 pub use check::{Report, check};
+pub use collection::LABELS_FILE;
 pub use convert::{Converted, convert};
 pub use images::picture_from_bytes;
+pub use labels::LabelsFile;
 pub use open::pictures_from_zip_bytes;
 pub use pictures::{Loaded, Pictures, load_or_leave};
 pub use policy::ImagePolicy;

@@ -3,6 +3,8 @@
 //! It is gone through once when it is opened, so that a file that is no good stops training before it has begun, and so that it has the same
 //! fingerprint as if it were held in memory.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::collection::Collection;
@@ -109,14 +111,17 @@ impl Pictures {
         format!("{name}: {} images, {height} x {width} {colour}, {classes}, read from disk", self.count())
     }
 
-    /// The first `n` pictures, or all if there are fewer, without labels.
+    /// The pictures of a range, without labels.
     ///
     /// # Errors
-    /// As [`Source::read`].
-    pub fn first(&self, n: usize) -> Result<DataSet> {
-        let n = n.clamp(1, self.count());
+    /// As [`Source::read`]; [`Error::Input`] if the range is empty.
+    ///
+    /// # Panics
+    /// If it ends beyond the last picture.
+    pub fn pick(&self, range: Range<usize>) -> Result<DataSet> {
+        let n = range.len();
         let mut pixels = vec![0; n * self.item_len()];
-        self.read(&(0..n as u32).collect::<Vec<_>>(), &mut pixels)?;
+        self.read(&range.map(|index| index as u32).collect::<Vec<_>>(), &mut pixels)?;
         DataSet::new(self.collection.name.clone(), (n, self.size.0, self.size.1, self.channels), pixels, None, Vec::new())
     }
 }
@@ -217,7 +222,8 @@ mod tests {
             assert_eq!((left.count(), left.size, left.channels), (held.count, (held.height, held.width), held.channels));
             assert_eq!((&left.labels, &left.class_names), (&held.labels, &held.class_names));
             assert_eq!(left.describe(), format!("{}, read from disk", held.describe()));
-            assert_eq!(left.first(100).unwrap().images, held.images);
+            assert_eq!(left.pick(0..11).unwrap().images, held.images);
+            assert_eq!(left.pick(3..5).unwrap().images, [held.image(3), held.image(4)].concat());
             let order = Order { seed: 3, batch: 4 };
             let sources: [Arc<dyn Source>; 2] = [Arc::new(held), Arc::new(left)];
             let [mut a, mut b] = sources.map(|source| Prefetcher::new(source, order, 3));
@@ -250,7 +256,7 @@ mod tests {
         let (_, left) = open_both(dir.path(), &ImagePolicy::default());
         let file = dir.path().join("odd/03.png");
         let good = fs::read(&file).unwrap();
-        let read = || left.first(100).map(drop).unwrap_err();
+        let read = || left.pick(0..11).map(drop).unwrap_err();
         fs::write(&file, &good[..good.len() / 2]).unwrap();
         let error = read();
         assert!(error.exit_code() == 2 && error.to_string().contains("03.png"), "{error}");

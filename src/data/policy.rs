@@ -71,6 +71,18 @@ pub enum Labels {
     Json,
 }
 
+impl Labels {
+    /// Its name in files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Labels::Auto => "auto",
+            Labels::None => "none",
+            Labels::Folders => "folders",
+            Labels::Json => "json",
+        }
+    }
+}
+
 /// An opaque colour; as text `RRGGBB`, with or without `#`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]

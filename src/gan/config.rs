@@ -138,6 +138,11 @@ impl GanConfig {
         }
     }
 
+    /// Whether either network takes the class of each sample.
+    pub fn is_conditional(&self) -> bool {
+        self.generator.is_conditional() || self.discriminator.is_conditional()
+    }
+
     /// Whether either network has a batch norm.
     pub fn has_norm(&self) -> bool {
         self.generator.has_norm() || self.discriminator.has_norm()
@@ -213,6 +218,7 @@ mod tests {
             data: vec![2],
             layers: vec![Layer::linear(2)],
             init: InitScheme::PyTorch,
+            classes: None,
         };
         let config = GanConfig::new(network("G"), network("D"), 8);
         config.validate().expect("the defaults are valid");

@@ -5,7 +5,7 @@ use crate::gpu::{Buffer, Gpu};
 use crate::graph::lower::{Caps, Place};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
-use crate::nn::network::{Mode, Network, Params};
+use crate::nn::network::{Input, Mode, Network, Params};
 use crate::nn::store::{Layout, Role, Store};
 use crate::plan::{Executor, Plan, Program, compile};
 use std::collections::HashMap;
@@ -48,10 +48,18 @@ pub struct Sampler {
     z_dim: usize,
     batch: usize,
     z: Place,
+    conditions: Option<Conditions>,
     out: Place,
     image: Shape,
     parameters: (Layout, Store),
     running: (Layout, Store),
+}
+
+/// Where a conditional generator takes the class of each row from.
+#[derive(Debug, Clone, Copy)]
+struct Conditions {
+    labels: Place,
+    classes: usize,
 }
 
 /// A generator's plan in evaluation mode, and its places.
@@ -59,6 +67,7 @@ struct Compiled {
     plan: Plan,
     z_dim: usize,
     z: Place,
+    conditions: Option<Conditions>,
     out: Place,
     image: Shape,
     parameters: (Layout, Store),
@@ -83,13 +92,29 @@ impl Compiled {
                 params.insert(stored.spec.name.clone(), leaf);
             }
         }
-        let input = program.leaf("z", &z_shape, z)?;
+        let mut input = Input::from(program.leaf("z", &z_shape, z)?);
+        let mut conditions = None;
+        if let (true, Some(classes)) = (generator.is_conditional(), generator.classes) {
+            let shape = Shape::new(&[batch, 1])?;
+            let labels = program.tensor_buffer("sample.labels", &shape);
+            input.labels = Some(program.leaf("labels", &shape, labels)?);
+            conditions = Some(Conditions { labels, classes });
+        }
         let output = generator.forward(&mut program, &params, input, Mode::Eval, "G")?.output;
         let image = program.graph.shape(output).clone();
         let out = program.tensor_buffer("sample.out", &image);
         program.compute(output, out);
         let plan = compile(&mut program, caps)?;
-        Ok(Compiled { plan, z_dim: z_shape.channels(), z, out, image, parameters: (parameters, values), running: (running, stats) })
+        Ok(Compiled {
+            plan,
+            z_dim: z_shape.channels(),
+            z,
+            conditions,
+            out,
+            image,
+            parameters: (parameters, values),
+            running: (running, stats),
+        })
     }
 
     /// Device memory without the weights, which a trainer shares.
@@ -105,9 +130,9 @@ impl Sampler {
     ///
     /// `shared` may hold the buffers `G.ema.*` and `G.ema_stats.*` of a trainer; otherwise the weights come from [`Sampler::load`].
     pub fn new(gpu: &Gpu, generator: &Network, batch: usize, shared: &HashMap<String, Buffer>) -> Result<Self> {
-        let Compiled { plan, z_dim, z, out, image, parameters, running } = Compiled::new(generator, batch, &gpu.caps())?;
+        let Compiled { plan, z_dim, z, conditions, out, image, parameters, running } = Compiled::new(generator, batch, &gpu.caps())?;
         let executor = Executor::new(gpu, "sample", &plan, shared, None)?;
-        Ok(Sampler { executor, z_dim, batch, z, out, image, parameters, running })
+        Ok(Sampler { executor, z_dim, batch, z, conditions, out, image, parameters, running })
     }
 
     /// Bytes of device memory that a sampler with shared weights will allocate.
@@ -152,22 +177,50 @@ impl Sampler {
         Ok(())
     }
 
-    /// Generates an image for each row of `z` (rows of `z_dim` values).
+    /// Classes of a conditional generator; `None` if it takes none.
+    pub fn classes(&self) -> Option<usize> {
+        self.conditions.map(|conditions| conditions.classes)
+    }
+
+    /// Generates an image for each row of `z` (rows of `z_dim` values); for a conditional generator, the classes take turns from row to row.
     ///
     /// # Errors
     /// If `z` is not a whole number of rows.
     pub fn run(&self, gpu: &Gpu, z: &[f32]) -> Result<Images> {
+        let turns = self.classes().map_or(Vec::new(), |classes| (0..z.len() / self.z_dim).map(|i| (i % classes) as u32).collect());
+        self.run_classes(gpu, z, &turns)
+    }
+
+    /// Generates an image for each row of `z`, of the class that `classes` has for it; none for a generator that takes no classes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `z` is not a whole number of rows, or there are not as many classes, or one is not below [`Sampler::classes`].
+    pub fn run_classes(&self, gpu: &Gpu, z: &[f32], classes: &[u32]) -> Result<Images> {
         if z.is_empty() || !z.len().is_multiple_of(self.z_dim) {
             return Err(Error::input(format!("z has {} values; expected a positive multiple of {}", z.len(), self.z_dim)));
         }
         let [_, c, h, w] = self.image.nchw();
         let n = z.len() / self.z_dim;
+        let known = self.classes().unwrap_or(0);
+        if classes.len() != if known > 0 { n } else { 0 } {
+            return Err(Error::input(format!("{} classes for {n} rows of z of a generator of {known} classes", classes.len())));
+        }
+        if let Some(class) = classes.iter().find(|class| **class as usize >= known) {
+            return Err(Error::input(format!("class {class}: the generator has the classes 0 to {}", known - 1)));
+        }
         let mut data = Vec::with_capacity(n * c * h * w);
         let z_shape = Shape::new(&[self.batch, self.z_dim])?;
-        for rows in z.chunks(self.batch * self.z_dim) {
+        for (index, rows) in z.chunks(self.batch * self.z_dim).enumerate() {
             let mut padded: Vec<f64> = rows.iter().map(|&v| v as f64).collect();
             padded.resize(self.batch * self.z_dim, 0.0);
             self.executor.write(gpu, self.z, &Tensor::new(z_shape.clone(), padded).pack())?;
+            if let Some(Conditions { labels, .. }) = self.conditions {
+                let mut rows = vec![[0f32; 4]; self.batch];
+                for (row, class) in rows.iter_mut().zip(&classes[index * self.batch..]) {
+                    row[0] = *class as f32;
+                }
+                self.executor.write(gpu, labels, bytemuck::cast_slice(&rows))?;
+            }
             self.executor.submit(gpu, 0..1)?;
             let physical = self.executor.read(gpu, self.out)?;
             let images = Tensor::unpack(&self.image, &physical);

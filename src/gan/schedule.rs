@@ -420,6 +420,7 @@ mod tests {
             data: vec![2],
             layers: vec![Layer::linear(2)],
             init: InitScheme::PyTorch,
+            classes: None,
         };
         GanConfig { d_steps: 2, lr_d: 1e-3.into(), ..GanConfig::new(network("G"), network("D"), 64) }
     }

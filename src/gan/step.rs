@@ -11,7 +11,7 @@ use crate::graph::shape::Shape;
 use crate::graph::{Kind, NodeId};
 use crate::nn::build::NORM_MOMENTUM;
 use crate::nn::layer::Layer;
-use crate::nn::network::{Forward, Mode, Network, Noise, Params};
+use crate::nn::network::{Forward, Input, Mode, Network, Noise, Params};
 use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
 use crate::ops::augment::lower_augment;
 use crate::ops::batch::{ConcatBatch, slice_batch};
@@ -19,6 +19,7 @@ use crate::ops::batch_norm_whole::Running;
 use crate::ops::bce::bce_parts;
 use crate::ops::elementwise::add;
 use crate::ops::gather::{self, Latent, Resident};
+use crate::ops::labels::{self, ResidentLabels};
 use crate::ops::loss::Target;
 use crate::ops::noise::{self, Distribution, Draw, Source};
 use crate::ops::optimiser::{self, BLOCK, Clip, FACTOR_WORDS, UpdateStores};
@@ -198,6 +199,10 @@ pub struct Step {
     pub images_per_segment: usize,
     /// Where a streamed data set's batches go; `None` for others.
     pub ring: Option<Ring>,
+    /// Classes of each discriminator update's batch, (2N, 1): those of the reals, and once more for the fakes. None if no network takes classes.
+    pub labels: Vec<Place>,
+    /// The data set's labels, one u32 an image, on the device also if the set is streamed; if a network takes classes.
+    pub data_labels: Option<Place>,
 }
 
 /// Builds the training step: the discriminator's `d_steps` updates, then the generator's. Where a batch is done in several micro-batches, an
@@ -254,6 +259,8 @@ pub struct StepBuilder<'a> {
     latest_discriminator: Params,
     /// The reals of the latest draw.
     latest_real: Option<NodeId>,
+    /// The classes of the latest draw: of its N images, and of reals and fakes as one batch.
+    latest_labels: Option<[NodeId; 2]>,
     /// The fakes that the generator learns from, and the values of D's taps on them.
     judged: Option<(NodeId, HashMap<String, NodeId>)>,
     /// An update of the optimiser that waits to hear whether its result is averaged.
@@ -303,8 +310,30 @@ impl<'a> StepBuilder<'a> {
                 data.push(whole(program.buffer(format!("data.{}", data.len()), words), words));
             }
         }
-        let real_shape = image.clone();
-        let step = Step { program, generator, discriminator, z, real, real_shape, stats, events, losses, data, images_per_segment, ring };
+        let (mut labels, mut data_labels) = (Vec::new(), None);
+        if config.is_conditional() {
+            let both = Shape::new(&[2 * config.micro_batch, 1])?;
+            labels = (0..config.d_steps).map(|update| program.tensor_buffer(format!("labels.{update}"), &both)).collect();
+            if let Some(images) = inputs.images() {
+                data_labels = Some(whole(program.buffer("labels.data", images), images));
+            }
+        }
+        let step = Step {
+            program,
+            generator,
+            discriminator,
+            z,
+            real,
+            real_shape: image.clone(),
+            stats,
+            events,
+            losses,
+            data,
+            images_per_segment,
+            labels,
+            data_labels,
+            ring,
+        };
         Ok(StepBuilder {
             config,
             inputs,
@@ -316,6 +345,7 @@ impl<'a> StepBuilder<'a> {
             slot: StepRow::draw(0),
             latest_discriminator: Params::new(),
             latest_real: None,
+            latest_labels: None,
             judged: None,
             pending: None,
         })
@@ -393,10 +423,28 @@ impl<'a> StepBuilder<'a> {
         let z = self.step.program.leaf(&format!("z@{version}"), &z_shape, z)?;
         let real = self.step.program.leaf(&format!("real@{version}"), &self.image.clone(), real)?;
         self.latest_real = Some(real);
+        self.draw_labels(update, version)?;
         Ok((z, real))
     }
 
-    /// Draws the z of a discriminator update once more.
+    /// Gathers the classes of the batch that a discriminator update draws, where a network takes them: those of its reals are those of its fakes.
+    fn draw_labels(&mut self, update: usize, version: &str) -> Result<()> {
+        let Some(&place) = self.step.labels.get(update) else { return Ok(()) };
+        let n = self.config.micro_batch;
+        if let (Some(images), Some(data)) = (self.inputs.images(), self.step.data_labels) {
+            let (seed, slot) = (self.config.seed, StepRow::draw(update));
+            let data = ResidentLabels { labels: Operand::Place(data), images };
+            let draw = move |l: &mut Lowering| labels::lower_draw_labels(l, data, seed, slot, (n, 2), Operand::Place(place));
+            self.step.program.effect("data/labels", draw);
+        }
+        let first = Place { len: place.len / 2, ..place };
+        let one = self.step.program.leaf(&format!("labels@{version}"), &Shape::new(&[n, 1])?, first)?;
+        let both = self.step.program.leaf(&format!("labels.pair@{version}"), &Shape::new(&[2 * n, 1])?, place)?;
+        self.latest_labels = Some([one, both]);
+        Ok(())
+    }
+
+    /// Draws the z of a discriminator update once more, and its classes.
     fn draw_z_again(&mut self, update: usize) -> Result<NodeId> {
         let z = self.step.z[update];
         let shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
@@ -405,6 +453,7 @@ impl<'a> StepBuilder<'a> {
             let noise = move |l: &mut Lowering| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, draw);
             self.step.program.effect("data/z", noise);
         }
+        self.draw_labels(update, "G")?;
         self.step.program.leaf("z@G", &shape, z)
     }
 
@@ -436,7 +485,8 @@ impl<'a> StepBuilder<'a> {
 
     fn generator_forward(&mut self, params: &Params, z: NodeId) -> Result<Forward> {
         let (network, mode) = (&self.config.generator, self.training(Which::Generator, 1));
-        let mut forward = network.forward(&mut self.step.program, params, z, mode, "G/fake")?;
+        let input = Input { x: z, labels: self.latest_labels.map(|[one, _]| one) };
+        let mut forward = network.forward(&mut self.step.program, params, input, mode, "G/fake")?;
         let taken = self.config.discriminator.input_shape(self.config.micro_batch)?;
         let graph = &mut self.step.program.graph;
         if graph.shape(forward.output) != &taken {
@@ -489,7 +539,9 @@ impl<'a> StepBuilder<'a> {
     pub fn discriminator_forward(&mut self, params: &Params, images: NodeId, groups: usize, scope: &str) -> Result<Forward> {
         self.latest_discriminator.clone_from(params);
         let mode = self.training(Which::Discriminator, groups);
-        self.config.discriminator.forward(&mut self.step.program, params, images, mode, scope)
+        let is_pair = self.step.program.graph.shape(images).dims()[0] > self.config.micro_batch;
+        let input = Input { x: images, labels: self.latest_labels.map(|[one, both]| if is_pair { both } else { one }) };
+        self.config.discriminator.forward(&mut self.step.program, params, input, mode, scope)
     }
 
     /// The outputs of a pass of D, as the loss takes them: (N, 1), or (N, 2) for a softmax.

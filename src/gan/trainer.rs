@@ -53,6 +53,8 @@ pub struct Trainer {
     measured: Option<u32>,
     sampler: Sampler,
     stream: Option<Prefetcher>,
+    /// Whether the networks take classes and the data set's have not come yet.
+    awaits_labels: bool,
 }
 
 /// Compiles the training step without touching a GPU, for `ganymede plan` and dry runs.
@@ -75,7 +77,8 @@ pub fn sampler_bytes(config: &GanConfig, caps: &Caps) -> Result<u64> {
 impl Trainer {
     /// Compiles the step, allocates its buffers and sets every parameter to its first value.
     ///
-    /// With [`Inputs::Device`], [`Trainer::upload_data`] brings the images; with [`Inputs::Stream`], [`Trainer::stream_data`].
+    /// With [`Inputs::Device`], [`Trainer::upload_data`] brings the images; with [`Inputs::Stream`], [`Trainer::stream_data`]. Either way,
+    /// [`Trainer::upload_labels`] brings the classes that conditional networks take.
     pub fn new(gpu: Arc<Gpu>, config: GanConfig, inputs: &Inputs) -> Result<Self> {
         let step = step::build(&config, inputs, gpu.caps().max_binding)?;
         Self::from_step(gpu, config, step, inputs.images().unwrap_or(0))
@@ -93,7 +96,9 @@ impl Trainer {
             }
         }
         let sampler = Sampler::new(&gpu, &config.generator, SAMPLE_BATCH, &shared)?;
+        let awaits_labels = step.data_labels.is_some();
         let mut trainer = Trainer {
+            awaits_labels,
             gpu,
             config,
             step,
@@ -238,6 +243,45 @@ impl Trainer {
         self.stream.as_mut().map(Prefetcher::take_waited)
     }
 
+    /// Uploads the class of each image of the data set. Does nothing if no network takes classes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a label is not below the number of classes. [`Error::Internal`] if there are not as many labels as images.
+    pub fn upload_labels(&mut self, labels: &[u32]) -> Result<()> {
+        let Some(place) = self.step.data_labels else { return Ok(()) };
+        if labels.len() != self.images {
+            return Err(Error::internal(format!("{} labels for a data set of {} items", labels.len(), self.images)));
+        }
+        self.check_labels(labels)?;
+        self.write(place, bytemuck::cast_slice(labels))?;
+        self.awaits_labels = false;
+        Ok(())
+    }
+
+    /// A class beyond the last would join nothing to its sample.
+    fn check_labels(&self, labels: &[u32]) -> Result<()> {
+        let networks = [&self.config.generator, &self.config.discriminator].into_iter().filter(|network| network.is_conditional());
+        let classes = networks.filter_map(|network| network.classes).min().unwrap_or(0);
+        match labels.iter().position(|&label| label as usize >= classes) {
+            Some(index) => {
+                Err(Error::input(format!("the label of item {index} is {}, and the networks know {classes} classes", labels[index])))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Uploads the class of each sample of a batch (N) for discriminator update `update` of the next step ([`Inputs::Given`]).
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a label is not below the number of classes. [`Error::Internal`] if no network takes classes, or there are not N.
+    pub fn upload_batch_labels(&self, update: usize, labels: &[u32]) -> Result<()> {
+        let place = self.step.labels.get(update).filter(|place| place.len == 8 * labels.len());
+        let place = place.ok_or_else(|| Error::internal(format!("{} labels for a batch of {}", labels.len(), self.config.micro_batch)))?;
+        self.check_labels(labels)?;
+        let rows: Vec<[f32; 4]> = labels.iter().chain(labels).map(|&label| [label as f32, 0.0, 0.0, 0.0]).collect();
+        self.executor.write(&self.gpu, *place, bytemuck::cast_slice(&rows))
+    }
+
     /// Uploads z (N, z_dim) and a real batch (N, C, H, W) for discriminator update `update` of the next step ([`Inputs::Given`]).
     pub fn upload_batch(&self, update: usize, z: &Tensor, real: &Tensor) -> Result<()> {
         self.executor.write(&self.gpu, self.step.z[update], &z.pack())?;
@@ -265,6 +309,11 @@ impl Trainer {
 
     /// Uploads what the next submit needs: its rows and, if the data set is streamed, its batches.
     fn write_rows(&mut self, rows: &[StepRow]) -> Result<()> {
+        if self.awaits_labels {
+            return Err(Error::internal(
+                "the networks take classes, and the data set's labels have not been uploaded (Trainer::upload_labels)",
+            ));
+        }
         let mut rows = rows.to_vec();
         self.write_batches(&mut rows)?;
         let split: Vec<StepRow> = rows.iter().flat_map(|row| schedule::micro_batch_rows(&self.config, row)).collect();
@@ -401,9 +450,17 @@ impl Trainer {
         self.gpu.write(self.executor.buffer(place.buffer), place.offset as u64 * 4, bytes)
     }
 
-    /// Images of the averaged generator for rows of z.
+    /// Images of the averaged generator for rows of z; the classes of a conditional one take turns.
     pub fn sample(&self, z: &[f32]) -> Result<Images> {
-        let mut images = self.sampler.run(&self.gpu, z)?;
+        self.signed(self.sampler.run(&self.gpu, z)?)
+    }
+
+    /// Images of the averaged generator for rows of z, each of its class, as [`Sampler::run_classes`].
+    pub fn sample_classes(&self, z: &[f32], classes: &[u32]) -> Result<Images> {
+        self.signed(self.sampler.run_classes(&self.gpu, z, classes)?)
+    }
+
+    fn signed(&self, mut images: Images) -> Result<Images> {
         self.config.image_range().to_signed(&mut images.data);
         Ok(images)
     }

@@ -2,7 +2,7 @@
 
 use super::init::Init;
 use super::layer::{Conv, Layer, SampleShape, Size, UpsampleMode, Window};
-use super::network::{Forward, InitScheme, Mode, Network, Noise, Params};
+use super::network::{Forward, InitScheme, Input, Mode, Network, Noise, Params};
 use super::store::{Role, TensorSpec};
 use crate::error::{Error, Result};
 use crate::graph::shape::Shape;
@@ -11,6 +11,7 @@ use crate::ops::channels::concat_channels;
 use crate::ops::conv2d::{Conv2d, conv_transpose2d, conv2d};
 use crate::ops::dropout::dropout_groups;
 use crate::ops::elementwise::{self, LeakyRelu, Sigmoid, Tanh};
+use crate::ops::embedding::{embedding, one_hot};
 use crate::ops::matmul::Matmul;
 use crate::ops::minibatch_stddev::minibatch_stddev;
 use crate::ops::noise::Source;
@@ -57,6 +58,7 @@ pub(super) struct Build<'a, 'p> {
     tensors: &'a mut Tensors<'p>,
     mode: Mode,
     scope: &'a str,
+    labels: Option<NodeId>,
     taps: HashMap<String, NodeId>,
     norms: Vec<(String, NormSite)>,
     /// Norms without running statistics.
@@ -66,12 +68,24 @@ pub(super) struct Build<'a, 'p> {
 
 impl<'a, 'p> Build<'a, 'p> {
     pub fn new(network: &'a Network, program: &'a mut Program, tensors: &'a mut Tensors<'p>, mode: Mode, scope: &'a str) -> Self {
-        Build { network, program, tensors, mode, scope, taps: HashMap::new(), norms: Vec::new(), passing: Vec::new(), dropouts: 0 }
+        Build {
+            network,
+            program,
+            tensors,
+            mode,
+            scope,
+            labels: None,
+            taps: HashMap::new(),
+            norms: Vec::new(),
+            passing: Vec::new(),
+            dropouts: 0,
+        }
     }
 
-    /// The whole network on `x`.
-    pub fn run(mut self, x: NodeId) -> Result<Forward> {
-        let mut output = x;
+    /// The whole network on a batch.
+    pub fn run(mut self, input: Input) -> Result<Forward> {
+        let mut output = input.x;
+        self.labels = input.labels;
         let mut layers = Vec::new();
         for (index, layer) in self.network.layers.iter().enumerate() {
             output = self.layer("", index, layer, output)?;
@@ -114,6 +128,7 @@ impl<'a, 'p> Build<'a, 'p> {
                     tensors: self.tensors,
                     mode: self.mode,
                     prefix: format!("{prefix}{index}."),
+                    labels: self.labels,
                     taps: &self.taps,
                     norm: None,
                     dropouts: self.dropouts,
@@ -145,6 +160,8 @@ struct LayerContext<'a, 'p> {
     mode: Mode,
     /// Of its keys: `"3."`.
     prefix: String,
+    /// The class of each sample, (N, 1).
+    labels: Option<NodeId>,
     taps: &'a HashMap<String, NodeId>,
     /// The norm that it made, of those that have fused kernels.
     norm: Option<NormSite>,
@@ -248,6 +265,7 @@ impl LayerContext<'_, '_> {
                 let taps = from.0.iter().map(|name| self.tap(name)).collect::<Result<Vec<_>>>()?;
                 concat_channels(g, &[vec![x], taps].concat())
             }
+            Layer::ClassConcat { features } => self.class_concat(g, *features, x),
             Layer::Quadratic {} => quadratic(g, x),
             Layer::MaxPool2d(window) => {
                 self.image(g, x)?;
@@ -338,6 +356,38 @@ impl LayerContext<'_, '_> {
             [_, c, _, _] => Ok(c),
             _ => Err(Error::input(format!("it takes images, but its input has shape {}; put an unflatten before it", sample(g.shape(x))))),
         }
+    }
+
+    /// x with the class of each sample behind its channels: (N, F) to (N, F + K), (N, C, H, W) to (N, C + K, H, W).
+    fn class_concat(&mut self, g: &mut Graph, features: Option<usize>, x: NodeId) -> Result<NodeId> {
+        let Some(classes) = self.network.classes else {
+            return Err(Error::input(
+                "it takes the class of each sample, and the data set has no labels; give one that has them, or remove the layer",
+            ));
+        };
+        let labels = self.labels.ok_or_else(|| Error::internal("a layer that takes classes in a pass that was given none"))?;
+        let code = match features {
+            Some(0) => return Err(Error::input("features is 0; expected at least 1, or no features for a one-hot row")),
+            Some(features) => {
+                let init = match self.network.init {
+                    // What nn.Embedding does, which DCGAN's rule for convolutions and norms leaves as it is.
+                    InitScheme::PyTorch | InitScheme::Dcgan => Init::Normal { mean: 0.0, std: 1.0 },
+                    InitScheme::Keras => Init::Uniform { low: -0.05, high: 0.05 },
+                };
+                let weight = self.parameter(g, "weight", &[classes, features], init)?;
+                embedding(g, weight, labels)?
+            }
+            None => one_hot(g, labels, classes)?,
+        };
+        let code = match *g.shape(x).dims() {
+            [n, _, h, w] => {
+                let width = g.shape(code).channels();
+                let pixel = reshape(g, code, &Shape::new(&[n, width, 1, 1])?)?;
+                broadcast_axes(g, pixel, &Shape::new(&[n, width, h, w])?)?
+            }
+            _ => code,
+        };
+        concat_channels(g, &[x, code])
     }
 
     /// The scale of a norm.

@@ -137,6 +137,13 @@ pub enum Layer {
         /// Names of taps.
         from: Names,
     },
+    /// The class of each sample behind its input's channels (Mirza and Osindero 2014): a learned row of numbers of `nn.Embedding`, or its one-hot
+    /// row; on images, each number fills a channel.
+    ClassConcat {
+        /// Numbers that are learned for each class; absent for a one-hot row.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        features: Option<usize>,
+    },
     /// x + layers(x), or shortcut(x) + layers(x) (He et al. 2016).
     Residual {
         /// The residual branch.
@@ -487,6 +494,11 @@ impl Layer {
         Layer::Unflatten { shape: SampleShape::Of(shape) }
     }
 
+    /// Joins the class of each sample: `features` learned numbers, or a one-hot row.
+    pub fn class_concat(features: Option<usize>) -> Self {
+        Layer::ClassConcat { features }
+    }
+
     /// What a layer of its kind is called in files and labels.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -523,9 +535,15 @@ impl Layer {
             Layer::Tap { .. } => "tap",
             Layer::Add { .. } => "add",
             Layer::Concat { .. } => "concat",
+            Layer::ClassConcat { .. } => "class_concat",
             Layer::Residual { .. } => "residual",
             Layer::Quadratic {} => "quadratic",
         }
+    }
+
+    /// Whether it takes the class of each sample itself; layers inside it do not count.
+    pub fn takes_classes(&self) -> bool {
+        matches!(self, Layer::ClassConcat { .. })
     }
 
     /// This layer and those inside it.
@@ -626,6 +644,8 @@ impl fmt::Display for Layer {
             Layer::Tap { name } => write!(f, "Tap {name}"),
             Layer::Add { from } => write!(f, "Add {}", from.0.join(", ")),
             Layer::Concat { from } => write!(f, "Concat {}", from.0.join(", ")),
+            Layer::ClassConcat { features: Some(features) } => write!(f, "ClassConcat {features}"),
+            Layer::ClassConcat { features: None } => f.write_str("ClassConcat one-hot"),
             Layer::Residual { layers, .. } => write!(f, "Residual of {} layers", layers.len()),
             Layer::Quadratic {} => f.write_str("Quadratic"),
         }

@@ -37,6 +37,23 @@ pub struct Network {
     pub layers: Vec<Layer>,
     /// How its parameters start.
     pub init: InitScheme,
+    /// Classes of the data, which `class_concat` layers need; `None` where it has no labels.
+    pub classes: Option<usize>,
+}
+
+/// What a network is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// The batch, (N, …).
+    pub x: NodeId,
+    /// The class of each sample, (N, 1): whole numbers below [`Network::classes`]. Conditional networks need it, others ignore it.
+    pub labels: Option<NodeId>,
+}
+
+impl From<NodeId> for Input {
+    fn from(x: NodeId) -> Self {
+        Input { x, labels: None }
+    }
 }
 
 /// Training or evaluation; always said at the call.
@@ -88,8 +105,8 @@ impl Network {
     pub fn tensors(&self) -> Result<Vec<TensorSpec>> {
         let mut program = Program::new("tensors");
         let mut wanted = Tensors::Wanted(Vec::new());
-        let x = program.graph.leaf("x", self.input_shape(2)?, None)?;
-        Build::new(self, &mut program, &mut wanted, Mode::Eval, "").run(x)?;
+        let input = self.placeholder(&mut program, 2)?;
+        Build::new(self, &mut program, &mut wanted, Mode::Eval, "").run(input)?;
         let Tensors::Wanted(specs) = wanted else { return Ok(Vec::new()) };
         Ok(specs)
     }
@@ -104,6 +121,18 @@ impl Network {
         self.all_layers().any(|l| matches!(l, Layer::BatchNorm {}))
     }
 
+    /// True if any layer takes the class of each sample.
+    pub fn is_conditional(&self) -> bool {
+        self.all_layers().any(Layer::takes_classes)
+    }
+
+    /// Leaves for a batch of `n`, where only shapes matter.
+    pub(super) fn placeholder(&self, program: &mut Program, n: usize) -> Result<Input> {
+        let x = program.graph.leaf("x", self.input_shape(n)?, None)?;
+        let labels = if self.is_conditional() { Some(program.graph.leaf("labels", Shape::new(&[n, 1])?, None)?) } else { None };
+        Ok(Input { x, labels })
+    }
+
     /// Shape of a batch of `n` inputs.
     pub fn input_shape(&self, n: usize) -> Result<Shape> {
         let mut dims = vec![n];
@@ -111,12 +140,12 @@ impl Network {
         Shape::new(&dims)
     }
 
-    /// Builds the forward pass of `x` (N, …) under the label `scope`; layer 2 is called `conv2` there, so that it is found in the state dict.
+    /// Builds the forward pass of a batch under the label `scope`; layer 2 is called `conv2` there, so that it is found in the state dict.
     ///
     /// # Errors
-    /// If `x` or a parameter does not fit a layer; the message names network and layer.
-    pub fn forward(&self, program: &mut Program, params: &Params, x: NodeId, mode: Mode, scope: &str) -> Result<Forward> {
-        Build::new(self, program, &mut Tensors::Given(params), mode, scope).run(x)
+    /// If the batch or a parameter does not fit a layer, or a layer takes classes and there are none; the message names network and layer.
+    pub fn forward(&self, program: &mut Program, params: &Params, input: impl Into<Input>, mode: Mode, scope: &str) -> Result<Forward> {
+        Build::new(self, program, &mut Tensors::Given(params), mode, scope).run(input.into())
     }
 
     /// Output shape of each layer for a batch of two.
@@ -125,8 +154,8 @@ impl Network {
     /// As [`Network::forward`].
     pub fn output_shapes(&self) -> Result<Vec<Shape>> {
         let mut program = Program::new("shapes");
-        let x = program.graph.leaf("x", self.input_shape(2)?, None)?;
-        let outputs = Build::new(self, &mut program, &mut Tensors::Wanted(Vec::new()), Mode::Eval, "").run(x)?.layers;
+        let input = self.placeholder(&mut program, 2)?;
+        let outputs = Build::new(self, &mut program, &mut Tensors::Wanted(Vec::new()), Mode::Eval, "").run(input)?.layers;
         Ok(outputs.into_iter().map(|node| program.graph.shape(node).clone()).collect())
     }
 }

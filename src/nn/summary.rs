@@ -34,8 +34,8 @@ pub fn rows(network: &Network) -> Result<Vec<Row>> {
     const N: usize = 2;
     let mut program = Program::new("summary");
     let mut wanted = Tensors::Wanted(Vec::new());
-    let x = program.graph.leaf("x", network.input_shape(N)?, None)?;
-    let outputs = Build::new(network, &mut program, &mut wanted, Mode::Eval, "").run(x)?.layers;
+    let input = network.placeholder(&mut program, N)?;
+    let outputs = Build::new(network, &mut program, &mut wanted, Mode::Eval, "").run(input)?.layers;
     let Tensors::Wanted(tensors) = wanted else { return Ok(Vec::new()) };
     let graph = &program.graph;
     let mut flops = vec![0; network.layers.len()];
@@ -44,7 +44,7 @@ pub fn rows(network: &Network) -> Result<Vec<Row>> {
             *flops += work(graph, id)?;
         }
     }
-    let mut before = x;
+    let mut before = input.x;
     let mut rows = Vec::new();
     for (index, ((layer, output), flops)) in network.layers.iter().zip(outputs).zip(flops).enumerate() {
         let prefix = format!("{index}.");
@@ -117,6 +117,7 @@ mod tests {
             data: vec![3, 6, 6],
             layers: vec![Layer::conv2d(8, 4, 2, 1), Layer::relu(), residual, Layer::flatten(), Layer::linear(1)],
             init: InitScheme::PyTorch,
+            classes: None,
         };
         let rows = rows(&network).unwrap();
         let parameters: Vec<usize> = rows.iter().map(|row| row.parameters).collect();

@@ -106,7 +106,7 @@ const PIECE: usize = 1024;
 pub static DRAW_BATCH: Kernel = Kernel {
     name: "draw_batch",
     variant: "",
-    parts: &[part!("threefry"), part!("normal"), part!("draw_batch")],
+    parts: &[part!("threefry"), part!("normal"), part!("batch_order"), part!("draw_batch")],
     bindings: &[Bind::Params, Bind::Step, Bind::In, Bind::In, Bind::In, Bind::In, Bind::Out, Bind::Out],
     workgroup: [64, 1, 1],
     features: &[],
@@ -116,7 +116,7 @@ pub static DRAW_BATCH: Kernel = Kernel {
 pub static KERNELS: &[&Kernel] = &[&DRAW_BATCH];
 
 /// Half the bits of the smallest even-bit domain that holds `images` numbers; at least 1.
-fn half_bits(images: u32) -> u32 {
+pub(super) fn half_bits(images: u32) -> u32 {
     (u32::BITS - (images - 1).leading_zeros()).div_ceil(2).max(1)
 }
 

@@ -22,6 +22,7 @@ pub mod gather;
 pub mod gemm;
 #[cfg(test)]
 pub(crate) mod gradient_check;
+pub mod labels;
 pub mod loaders;
 pub mod loss;
 pub mod matmul;
@@ -75,6 +76,7 @@ pub fn kernels() -> Vec<&'static Kernel> {
         noise::KERNELS,
         dropout::KERNELS,
         gather::KERNELS,
+        labels::KERNELS,
         augment::KERNELS,
         stats::KERNELS,
         running_stats::KERNELS,
@@ -107,6 +109,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
         noise::cases(caps),
         dropout::cases(caps),
         gather::cases(caps),
+        labels::cases(caps),
         augment::cases(caps),
         stats::cases(caps),
         running_stats::cases(caps),

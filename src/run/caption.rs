@@ -4,7 +4,7 @@
 pub const HEIGHT: usize = 7;
 
 /// Dots from one character to the next.
-const ADVANCE: usize = 6;
+pub const ADVANCE: usize = 6;
 
 /// Columns of each character from left to right, the lowest bit on top. Hanging parts are drawn within the seven rows.
 const GLYPHS: &[(char, [u8; 5])] = &[

@@ -263,7 +263,14 @@ mod tests {
             step: 700,
             images_seen: 44_800,
             recipe: config.recipe(),
-            data: DataId { source: "builtin:digits".into(), fingerprint: "f00d".into(), channels: 1, height: 28, width: 28 },
+            data: DataId {
+                source: "builtin:digits".into(),
+                fingerprint: "f00d".into(),
+                channels: 1,
+                height: 28,
+                width: 28,
+                class_names: Vec::new(),
+            },
             extra: BTreeMap::from([("b".into(), "2".into()), ("a".into(), "1".into())]),
         }
     }

@@ -266,9 +266,9 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// What a [`crate::gan::trainer::Trainer`] is built from, for samples of the given shape: `[C, H, W]`.
-    pub fn gan_config(&self, sample: &[usize]) -> GanConfig {
-        let (generator, discriminator) = self.networks(sample);
+    /// What a [`crate::gan::trainer::Trainer`] is built from, for samples of the given shape, `[C, H, W]`, and data of so many classes, if it has labels.
+    pub fn gan_config(&self, sample: &[usize], classes: Option<usize>) -> GanConfig {
+        let (generator, discriminator) = self.networks(sample, classes);
         let t = &self.training;
         let (g, d) = (&self.generator.optimizer, &self.discriminator.optimizer);
         let batch = t.batch as usize;
@@ -295,21 +295,44 @@ impl Recipe {
         }
     }
 
-    /// Generator and discriminator for samples of the given shape.
-    pub fn networks(&self, sample: &[usize]) -> (Network, Network) {
+    /// Generator and discriminator for samples of the given shape, and data of so many classes, if it has labels.
+    pub fn networks(&self, sample: &[usize], classes: Option<usize>) -> (Network, Network) {
         let network = |name: &str, input: Vec<usize>, layers: &[Layer], init| Network {
             name: name.into(),
             input,
             data: sample.to_vec(),
             layers: layers.to_vec(),
             init,
+            classes,
         };
         let (g, d) = (&self.generator, &self.discriminator);
         (network("G", vec![g.z as usize], &g.layers, g.init), network("D", sample.to_vec(), &d.layers, d.init))
     }
 }
 
+/// The first layer that takes the class of each sample, for messages: `generator layer 0 (ClassConcat 16)`.
+fn class_layer(generator: &[Layer], discriminator: &[Layer]) -> Option<String> {
+    [("generator", generator), ("discriminator", discriminator)].into_iter().find_map(|(name, layers)| {
+        let takes = |layer: &&Layer| layer.all().iter().any(|inner| inner.takes_classes());
+        let (index, layer) = layers.iter().enumerate().find(|(_, layer)| takes(layer))?;
+        Some(format!("{name} layer {index} ({layer})"))
+    })
+}
+
+impl Recipe {
+    /// Whether the generator takes the class of each sample.
+    pub fn is_generator_conditional(&self) -> bool {
+        class_layer(&self.generator.layers, &[]).is_some()
+    }
+}
+
 impl TrainConfig {
+    /// The first layer that takes the class of each sample, for messages: `generator layer 0 (ClassConcat 16)`. `None` if there is none, and the
+    /// data needs no labels.
+    pub fn class_layer(&self) -> Option<String> {
+        class_layer(&self.generator.layers, &self.discriminator.layers)
+    }
+
     /// The part that shapes training.
     pub fn recipe(&self) -> Recipe {
         Recipe {

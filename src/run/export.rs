@@ -1,5 +1,6 @@
 //! Many images into a folder, a ZIP archive or a NumPy file: encoded on all cores while the device makes the next ones.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
@@ -12,6 +13,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::disk;
 use super::grid::{self, Images};
+use crate::data::{LABELS_FILE, LabelsFile};
 use crate::error::{Error, Result};
 
 /// Batches that may wait for the encoder.
@@ -25,6 +27,15 @@ pub struct Batch {
     pub images: Images,
 }
 
+/// The classes of the images.
+#[derive(Debug, Clone, Copy)]
+pub struct Labelled<'a> {
+    /// Of each image.
+    pub classes: &'a [u32],
+    /// Their names, by number.
+    pub names: &'a [String],
+}
+
 /// What is written: a file for each image, or arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
@@ -36,7 +47,8 @@ pub enum Target<'a> {
     Npz(&'a Path),
 }
 
-/// Writes `count` images. `name` gives the file name of an image by its number; `next` makes the next images, at least one.
+/// Writes `count` images. `name` gives the file name of an image by its number, which may lie in a sub-folder; `next` makes the next images, at
+/// least one. Labels, if there are any, are the array `labels` (i64) of `.npz` files, and StyleGAN's `dataset.json` elsewhere.
 ///
 /// The bytes depend on the images alone: entries stand in the order of the images and have no dates. An archive is complete or not there at all.
 ///
@@ -46,11 +58,15 @@ pub fn write(
     target: Target<'_>,
     count: usize,
     name: &(dyn Fn(usize) -> String + Sync),
+    labels: Option<Labelled<'_>>,
     next: &mut dyn FnMut(usize) -> Result<Batch>,
 ) -> Result<()> {
     match target {
         Target::Folder(folder) => {
-            fs::create_dir_all(folder).map_err(|error| disk::cannot_write(folder, &error))?;
+            let inner = (0..count).filter_map(|i| Some(name(i).rsplit_once('/')?.0.to_string()));
+            for folder in inner.collect::<BTreeSet<String>>().iter().map(|inner| folder.join(inner)).chain([folder.to_path_buf()]) {
+                fs::create_dir_all(&folder).map_err(|error| disk::cannot_write(&folder, &error))?;
+            }
             piped(count, next, |first, batch| {
                 (0..batch.images.n).into_par_iter().try_for_each(|i| {
                     let path = folder.join(name(first + i));
@@ -58,7 +74,8 @@ pub fn write(
                     // Not fsynced one by one: there may be many thousands, and another call makes them again.
                     fs::write(&path, png).map_err(|error| disk::cannot_write(&path, &error))
                 })
-            })
+            })?;
+            labels.map_or(Ok(()), |labels| disk::replace(&folder.join(LABELS_FILE), &labels.json(name)?))
         }
         Target::Zip(path) => archive(path, |zip| {
             piped(count, next, |first, batch| {
@@ -67,7 +84,10 @@ pub fn write(
                     entry(zip, &name(first + i)).and_then(|()| zip.write_all(png)).map_err(|error| disk::cannot_write(path, &error))?;
                 }
                 Ok(())
-            })
+            })?;
+            let Some(labels) = labels else { return Ok(()) };
+            let json = labels.json(name)?;
+            entry(zip, LABELS_FILE).and_then(|()| zip.write_all(&json)).map_err(|error| disk::cannot_write(path, &error))
         }),
         Target::Npz(path) => archive(path, |zip| {
             let mut z = Vec::new();
@@ -82,8 +102,22 @@ pub fn write(
             })?;
             let header = npy_header("<f4", &[count, z.len() / 4 / count.max(1)]);
             let written = entry(zip, "z.npy").and_then(|()| zip.write_all(&header)).and_then(|()| zip.write_all(&z));
+            written.map_err(|error| disk::cannot_write(path, &error))?;
+            let Some(Labelled { classes, .. }) = labels else { return Ok(()) };
+            let values: Vec<u8> = classes.iter().flat_map(|&class| i64::from(class).to_le_bytes()).collect();
+            let header = npy_header("<i8", &[count]);
+            let written = entry(zip, "labels.npy").and_then(|()| zip.write_all(&header)).and_then(|()| zip.write_all(&values));
             written.map_err(|error| disk::cannot_write(path, &error))
         }),
+    }
+}
+
+impl Labelled<'_> {
+    /// The text of `dataset.json`.
+    fn json(&self, name: &dyn Fn(usize) -> String) -> Result<Vec<u8>> {
+        let labels = self.classes.iter().enumerate().map(|(i, &class)| (name(i), class)).collect();
+        let file = LabelsFile { labels: Some(labels), class_names: Some(self.names.to_vec()) };
+        serde_json::to_vec(&file).map_err(|error| Error::internal(format!("labels cannot be written: {error}")))
     }
 }
 
@@ -198,8 +232,8 @@ mod tests {
     fn folders_and_archives_hold_the_same_files() {
         let folder = tempfile::tempdir().unwrap();
         let (files, path) = (folder.path().join("a/b"), folder.path().join("c/d.zip"));
-        write(Target::Folder(&files), 7, &name, &mut batches).unwrap();
-        write(Target::Zip(&path), 7, &name, &mut batches).unwrap();
+        write(Target::Folder(&files), 7, &name, None, &mut batches).unwrap();
+        write(Target::Zip(&path), 7, &name, None, &mut batches).unwrap();
         let mut zip = zip::ZipArchive::new(File::open(&path).unwrap()).unwrap();
         assert_eq!((zip.len(), fs::read_dir(&files).unwrap().count()), (7, 7));
         for i in 0..7 {
@@ -210,7 +244,7 @@ mod tests {
             assert_eq!(image::load_from_memory(&bytes).unwrap().to_rgb8().into_raw(), rgb(i));
         }
         let again = folder.path().join("again.zip");
-        write(Target::Zip(&again), 7, &name, &mut batches).unwrap();
+        write(Target::Zip(&again), 7, &name, None, &mut batches).unwrap();
         assert_eq!(fs::read(again).unwrap(), fs::read(path).unwrap());
     }
 
@@ -221,7 +255,7 @@ mod tests {
         assert!(header.starts_with(b"\x93NUMPY\x01\x00\x76\x00{'descr': '|u1', 'fortran_order': False, 'shape': (7, 2, 3, 3,), }  "));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npz");
-        write(Target::Npz(&path), 7, &name, &mut batches).unwrap();
+        write(Target::Npz(&path), 7, &name, None, &mut batches).unwrap();
         let mut zip = zip::ZipArchive::new(File::open(&path).unwrap()).unwrap();
         let mut read = |name: &str| {
             let mut bytes = Vec::new();
@@ -240,12 +274,12 @@ mod tests {
         let path = folder.path().join("a.zip");
         let mut lost = |first| if first == 3 { Err(Error::environment("the device was lost")) } else { batches(first) };
         for target in [Target::Zip(&path), Target::Npz(&path)] {
-            assert_eq!(write(target, 7, &name, &mut lost).unwrap_err().to_string(), "the device was lost");
+            assert_eq!(write(target, 7, &name, None, &mut lost).unwrap_err().to_string(), "the device was lost");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         // A name that no folder can take.
         fs::create_dir(folder.path().join(name(4))).unwrap();
-        let error = write(Target::Folder(folder.path()), 7, &name, &mut batches).unwrap_err();
+        let error = write(Target::Folder(folder.path()), 7, &name, None, &mut batches).unwrap_err();
         assert!(error.exit_code() == 3 && error.to_string().contains("000004.png"), "{error}");
     }
 }

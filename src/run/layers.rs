@@ -785,7 +785,7 @@ mod tests {
     fn a_precision_is_one_of_two() {
         assert_eq!(resolve("").unwrap().training.precision, Precision::F32);
         let half = resolve("[training]\nprecision = \"f16\"").unwrap();
-        assert_eq!(half.recipe().gan_config(&[1, 28, 28]).precision, Precision::F16);
+        assert_eq!(half.recipe().gan_config(&[1, 28, 28], None).precision, Precision::F16);
         let message = refused("[training]\nprecision = \"f8\"");
         assert!(message.contains("precision") && message.contains("f32") && message.contains("f16"), "{message}");
     }
@@ -802,7 +802,7 @@ mod tests {
     fn a_micro_batch_of_the_whole_batch_is_none() {
         assert_eq!(resolve("[training]\nmicro_batch = 32").unwrap(), resolve("").unwrap());
         let split = resolve("[training]\nmicro_batch = 8").unwrap();
-        let gan = split.recipe().gan_config(&[1, 28, 28]);
+        let gan = split.recipe().gan_config(&[1, 28, 28], None);
         assert_eq!((gan.batch, gan.micro_batch, gan.micro_batches()), (32, 8, 4));
         assert_eq!(resolve(&split.to_toml().unwrap()).unwrap(), split);
         // A dense network has no norm.

@@ -16,6 +16,7 @@
 pub mod animation;
 pub mod caption;
 pub mod checkpoint;
+pub mod classes;
 pub mod config;
 pub mod disk;
 pub mod events;

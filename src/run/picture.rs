@@ -95,6 +95,22 @@ impl Picture {
         sheet
     }
 
+    /// The picture to the right of a strip with a line of text for each of its equal rows, at the row's middle.
+    pub fn with_row_names(&self, names: &[String]) -> Self {
+        let letters = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let strip = letters * caption::ADVANCE + 6;
+        let mut sheet = Picture::filled(strip + self.width, self.height, self.channels, PAPER);
+        let pitch = self.height / names.len().max(1);
+        for (row, name) in names.iter().enumerate() {
+            let top = row * pitch + pitch.saturating_sub(caption::HEIGHT) / 2;
+            for (x, y) in caption::dots(name).filter(|(_, y)| top + y < self.height) {
+                sheet.pixels[((top + y) * sheet.width + x + 4) * self.channels..][..self.channels].fill(INK);
+            }
+        }
+        sheet.paste(self, strip, 0);
+        sheet
+    }
+
     /// The picture, and to its right another.
     pub fn beside(&self, right: &Picture, gap: usize) -> Self {
         let channels = self.channels.max(right.channels);

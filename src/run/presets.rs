@@ -6,6 +6,7 @@ use toml::Table;
 
 use super::config::TrainConfig;
 use super::layers::Layers;
+use crate::data::{self, LoadOptions};
 use crate::error::{Error, Result};
 use crate::gan::config::GanConfig;
 use crate::nn::network::Network;
@@ -23,7 +24,7 @@ pub struct Preset {
 }
 
 /// The files in order of cost.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 15] = [
     ("linear", include_str!("presets/linear.toml")),
     ("linear-quadratic", include_str!("presets/linear-quadratic.toml")),
     ("ring", include_str!("presets/ring.toml")),
@@ -31,6 +32,7 @@ const FILES: [(&str, &str); 14] = [
     ("dense", include_str!("presets/dense.toml")),
     ("mlp", include_str!("presets/mlp.toml")),
     ("dcgan-28-small", include_str!("presets/dcgan-28-small.toml")),
+    ("cgan-28", include_str!("presets/cgan-28.toml")),
     ("dcgan-bn", include_str!("presets/dcgan-bn.toml")),
     ("cnn-sigmoid", include_str!("presets/cnn-sigmoid.toml")),
     ("mlp-cnn", include_str!("presets/mlp-cnn.toml")),
@@ -108,6 +110,14 @@ impl Preset {
         if self.image() == 0 { vec![channels] } else { vec![channels, self.image(), self.image()] }
     }
 
+    /// Classes that its networks are for where they take classes: those of its own data set.
+    pub fn classes(&self) -> Option<usize> {
+        self.config.class_layer()?;
+        // A built-in set has all its classes, however few its images.
+        let set = data::load(&format!("{}?n=1", self.data()), &LoadOptions::default()).ok()?;
+        Some(set.classes()).filter(|&classes| classes > 0)
+    }
+
     /// Default batch size.
     pub fn batch(&self) -> usize {
         self.config.training.batch as usize
@@ -115,7 +125,7 @@ impl Preset {
 
     /// Generator and discriminator for images of `channels` channels.
     pub fn networks(&self, channels: usize) -> (Network, Network) {
-        self.config.recipe().networks(&self.sample(channels))
+        self.config.recipe().networks(&self.sample(channels), self.classes())
     }
 
     /// What a trainer is built from, for images of `channels` channels and batches of `batch`.
@@ -123,6 +133,6 @@ impl Preset {
         let mut recipe = self.config.recipe();
         recipe.training.batch = batch as u32;
         recipe.training.ema_half_life_kimg = None;
-        recipe.gan_config(&self.sample(channels))
+        recipe.gan_config(&self.sample(channels), self.classes())
     }
 }

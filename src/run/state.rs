@@ -27,6 +27,9 @@ pub struct DataId {
     pub height: u32,
     /// Their width in pixels; 0 for vectors.
     pub width: u32,
+    /// A name for each class, if a network takes the class of each sample; else empty, whatever labels the data has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_names: Vec<String>,
 }
 
 impl DataId {
@@ -34,6 +37,11 @@ impl DataId {
     pub fn sample(&self) -> Vec<usize> {
         let [channels, height, width] = [self.channels, self.height, self.width].map(|n| n as usize);
         if height == 0 { vec![channels] } else { vec![channels, height, width] }
+    }
+
+    /// Number of classes, if a network takes them.
+    pub fn classes(&self) -> Option<usize> {
+        Some(self.class_names.len()).filter(|&classes| classes > 0)
     }
 
     /// For messages: `images 1x28x28`, `points of 2 numbers`.
@@ -63,6 +71,11 @@ pub struct TrainState {
 }
 
 impl TrainState {
+    /// Names of the classes that the generator takes; none if it takes no classes.
+    pub fn class_names(&self) -> &[String] {
+        if self.recipe.is_generator_conditional() { &self.data.class_names } else { &[] }
+    }
+
     /// Checks that the tensors have the names, types and shapes of `expected`, which is the state of a freshly built engine.
     ///
     /// # Errors

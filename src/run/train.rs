@@ -84,11 +84,12 @@ pub trait Engine {
     /// [`Error::Input`] if a value cannot be, [`Error::Environment`] if the device is lost.
     fn load(&mut self, state: &TrainState) -> Result<()>;
 
-    /// One image per seed: noise drawn from the seed alone, through the averaged generator in evaluation mode. Changes no state.
+    /// One image per seed: noise drawn from the seed alone, through the averaged generator in evaluation mode. `classes` holds as many classes where
+    /// the generator takes them, and is empty elsewhere. Changes no state.
     ///
     /// # Errors
     /// [`Error::Environment`] if the device is lost.
-    fn sample(&mut self, seeds: &[u64]) -> Result<Images>;
+    fn sample(&mut self, seeds: &[u64], classes: &[u32]) -> Result<Images>;
 
     /// Bytes of device memory that training takes.
     fn memory(&self) -> u64;
@@ -180,7 +181,7 @@ pub struct Session<'a> {
     pub origin: Origin,
     /// How samples are shown. Those of seeds from 0, as `ganymede sample` makes them.
     pub view: View,
-    /// Gives up to that many real images, for `reals.png` where that is a grid.
+    /// Gives up to that many real images, for `reals.png` where that is a grid; for [`View::Classes`], those of its cells.
     pub reals: &'a mut dyn FnMut(usize) -> Result<Images>,
     /// Log, on which the start-up lines may already stand.
     pub log: &'a mut Log,
@@ -479,8 +480,8 @@ impl<'a> Run<'a> {
     }
 
     fn write_fakes(&mut self, path: &Path) -> Result<()> {
-        let seeds: Vec<u64> = (0..self.view.samples() as u64).collect();
-        let samples = self.engine.sample(&seeds)?;
+        let cells = self.view.cells();
+        let samples = self.engine.sample(&cells.seeds, &cells.classes)?;
         let picture = self.view.picture(&samples)?;
         self.write_picture(path, "fakes", &picture)?;
         match self.view.describe(&samples)? {

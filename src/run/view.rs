@@ -3,6 +3,7 @@
 //! | data | picture |
 //! |---|---|
 //! | images | a grid ([`super::grid`]) |
+//! | images of a conditional run | a sheet with a row for each class, its name to the left ([`super::classes`]) |
 //! | points of 2 numbers | a scatter plot ([`super::scatter`]), with circles of three deviations about known modes |
 //! | numbers | the cumulative distribution: the share of points below a value, over the value |
 //! | longer vectors | a scatter plot of each pair of the first [`SHOWN`] numbers |
@@ -11,6 +12,7 @@
 
 use image::{GenericImage, RgbImage};
 
+use super::classes::{Cells, ClassSheet};
 use super::grid::{self, Images};
 use super::picture::Picture;
 use super::scatter::{Axes, Plot, SIDE};
@@ -35,6 +37,8 @@ const LOGGED: usize = 8;
 pub enum View {
     /// Grids of images.
     Grids,
+    /// Sheets of images with a row for each class.
+    Classes(ClassSheet),
     /// Plots of points.
     Plots(Plots),
 }
@@ -45,6 +49,8 @@ pub struct Plots {
     features: usize,
     /// The first points of the data set, [`PLOT_POINTS`] at most; none if it is not at hand.
     data: Vectors,
+    /// Classes that generated points take turns in; 0 where the generator takes none.
+    classes: usize,
 }
 
 impl View {
@@ -55,21 +61,35 @@ impl View {
             Some(vectors) => {
                 let values = set.gather_f32(0..set.count.min(PLOT_POINTS));
                 let data = Vectors { values, modes: vectors.modes.clone() };
-                View::Plots(Plots { features: set.channels, data })
+                View::Plots(Plots { features: set.channels, data, classes: 0 })
             }
         }
     }
 
     /// For points of `features` numbers without the data that they are to be like.
     pub fn of_samples(features: usize) -> Self {
-        View::Plots(Plots { features, data: Vectors { values: Vec::new(), modes: None } })
+        View::Plots(Plots { features, data: Vectors { values: Vec::new(), modes: None }, classes: 0 })
     }
 
-    /// Samples that a picture shows, those of the seeds from 0.
-    pub fn samples(&self) -> usize {
+    /// The same for a generator that takes classes of these names; as it is if there are none.
+    pub fn with_classes(self, names: &[String]) -> Self {
         match self {
-            View::Grids => GRID_IMAGES,
-            View::Plots(_) => PLOT_POINTS,
+            View::Grids | View::Classes(_) if !names.is_empty() => View::Classes(ClassSheet::of_run(names)),
+            View::Plots(plots) => View::Plots(Plots { classes: names.len(), ..plots }),
+            other => other,
+        }
+    }
+
+    /// Samples that a picture shows: of the seeds from 0; of points, the classes take turns.
+    pub fn cells(&self) -> Cells {
+        match self {
+            View::Grids => Cells { seeds: (0..GRID_IMAGES as u64).collect(), classes: Vec::new() },
+            View::Classes(sheet) => sheet.cells(),
+            View::Plots(plots) => {
+                let of_turn = |i: usize| (i % plots.classes) as u32;
+                let classes = if plots.classes > 0 { (0..PLOT_POINTS).map(of_turn).collect() } else { Vec::new() };
+                Cells { seeds: (0..PLOT_POINTS as u64).collect(), classes }
+            }
         }
     }
 
@@ -80,6 +100,7 @@ impl View {
     pub fn data(&self, reals: &mut dyn FnMut(usize) -> Result<Images>) -> Result<Picture> {
         match self {
             View::Grids => grid_of(&reals(GRID_IMAGES)?),
+            View::Classes(sheet) => sheet.picture(&reals(sheet.classes.len() * sheet.seeds.len())?),
             View::Plots(plots) => Ok(picture_of(plots.draw(None))),
         }
     }
@@ -91,6 +112,7 @@ impl View {
     pub fn picture(&self, samples: &Images) -> Result<Picture> {
         match self {
             View::Grids => grid_of(samples),
+            View::Classes(sheet) => sheet.picture(samples),
             View::Plots(plots) => Ok(picture_of(plots.draw(Some(plots.rows(samples)?)))),
         }
     }
@@ -239,7 +261,9 @@ mod tests {
         let ring = load("builtin:ring?n=3000");
         let pictures = View::of(&ring);
         let own = vectors(2, ring.gather_f32(2000..3000));
-        assert_eq!((pictures.samples(), size(&pictures, &own)), (1024, (512, 512)));
+        assert_eq!((pictures.cells().seeds.len(), size(&pictures, &own)), (1024, (512, 512)));
+        let turns = pictures.clone().with_classes(&ring.class_names).cells().classes;
+        assert_eq!((turns.len(), &turns[6..10]), (1024, &[6, 7, 0, 1][..]));
         let line = pictures.describe(&own).unwrap().unwrap();
         assert!(line.starts_with("Modes: 8 of 8 covered, 9") && line.ends_with("divergence of the shares 0.000"), "{line}");
         let collapsed = pictures.describe(&vectors(2, [1.0, 0.0].repeat(10))).unwrap().unwrap();
@@ -280,7 +304,9 @@ mod tests {
     fn images_are_grids_as_before() {
         let set = load("builtin:digits?n=4");
         let pictures = View::of(&set);
-        assert_eq!((&pictures, pictures.samples()), (&View::Grids, 64));
+        assert_eq!((&pictures, pictures.cells().seeds.len()), (&View::Grids, 64));
+        assert!(matches!(pictures.clone().with_classes(&set.class_names), View::Classes(sheet) if sheet.cells().seeds.len() == 60));
+        assert_eq!(pictures.clone().with_classes(&[]), View::Grids);
         let images = Images { n: 4, c: 1, h: 3, w: 3, data: vec![0.5; 36] };
         let grid = grid::compose(&images, 2, 2).unwrap();
         assert_eq!(pictures.picture(&images).unwrap(), grid);

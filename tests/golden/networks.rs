@@ -22,6 +22,7 @@ fn networks_of_config_files() {
             data: crate::harness::list(t.fixture, "data"),
             layers: file.layers,
             init: InitScheme::PyTorch,
+            classes: None,
         };
         let x = t.input("x")?;
         let mut params = ganymede::nn::network::Params::new();

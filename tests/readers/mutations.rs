@@ -47,7 +47,7 @@ fn read_config(bytes: &[u8]) -> Result<()> {
     let mut layers = Layers::default();
     layers.text(Path::new("x.toml"), String::from_utf8_lossy(bytes).into_owned())?;
     let config = layers.resolve(None)?;
-    let (generator, discriminator) = config.recipe().networks(&[1, 28, 28]);
+    let (generator, discriminator) = config.recipe().networks(&[1, 28, 28], Some(10));
     summary::rows(&generator)?;
     summary::rows(&discriminator).map(drop)
 }
@@ -59,7 +59,14 @@ fn read_checkpoint(bytes: &[u8]) -> Result<()> {
 /// A checkpoint with a few tensors of each type.
 fn saved() -> Vec<u8> {
     let config = Layers::default().resolve(None).expect("the default settings");
-    let data = DataId { source: "builtin:digits".into(), fingerprint: "0123abcd".into(), channels: 1, height: 28, width: 28 };
+    let data = DataId {
+        source: "builtin:digits".into(),
+        fingerprint: "0123abcd".into(),
+        channels: 1,
+        height: 28,
+        width: 28,
+        class_names: vec!["a".into(), "b".into()],
+    };
     let tensors = BTreeMap::from([
         ("G.0.weight".to_string(), HostTensor::f32([2, 3], vec![1.0, -2.5, 0.0, 3.0, 1e-30, -0.0])),
         ("tick.stats".to_string(), HostTensor { shape: vec![2], data: HostData::U32(vec![7, u32::MAX]) }),
@@ -78,6 +85,7 @@ size = 16
 [generator]
 z = 8
 layers = [
+  { type = "class_concat", features = 3 },
   { type = "linear", features = 64 },
   { type = "reshape", shape = [4, 4, 4] },
   { type = "residual", layers = [{ type = "conv2d", channels = 4, kernel = 3, padding = 1 }, { type = "leaky_relu", slope = 0.1 }] },
@@ -88,6 +96,7 @@ layers = [
 optimizer = { kind = "sgd", lr = { start = 1e-2, end = 1e-4, over_kimg = 2, shape = "cosine" }, momentum = 0.9 }
 [discriminator]
 layers = [
+  { type = "class_concat" },
   { type = "conv2d", channels = 4, kernel = 4, stride = 2, padding = 1 },
   { type = "leaky_relu" },
   { type = "tap", name = "features" },
