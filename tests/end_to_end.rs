@@ -742,7 +742,7 @@ fn a_data_set_that_does_not_fit_the_device_is_streamed_and_trains_to_the_same_by
 #[test]
 fn pictures_may_stay_on_disk() {
     let Some(bench) = Bench::new() else { return };
-    ["photos/dark", "photos/light"].map(|class| fs::create_dir_all(bench.path(class)).expect("a folder"));
+    ["photos/dark", "photos/light"].iter().for_each(|class| fs::create_dir_all(bench.path(class)).expect("a folder"));
     for i in 0..20u32 {
         let picture = image::GrayImage::from_fn(40 + i, 36, |x, y| image::Luma([(x * i + y * 5) as u8]));
         let class = if i < 8 { "dark" } else { "light" };
