@@ -314,7 +314,11 @@ mod tests {
             .collect();
         assert!(positions.is_sorted(), "{text}");
         assert!(text.contains(r#""extra":{"a":"1","b":"2"}"#), "{text}");
-        for absent in ["outdir", "kimg\\n", "tick", "snap", "keep", "adapter", "runs", "time"] {
+        let conditional = DataId { class_names: vec!["cat".into(), "dog".into()], ..state().data };
+        let read = decode(&encode(&TrainState { data: conditional.clone(), ..state() }).unwrap(), Path::new("x")).unwrap();
+        assert_eq!((read.data.classes(), read.data), (Some(2), conditional));
+        // So that checkpoints of networks without classes are what they were.
+        for absent in ["class_names", "outdir", "kimg\\n", "tick", "snap", "keep", "adapter", "runs", "time"] {
             assert!(!text.contains(absent), "{absent} in {text}");
         }
     }
