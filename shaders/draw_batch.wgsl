@@ -1,4 +1,4 @@
-// What a step draws: z, and a batch of images from the resident data set. torch.randn; and with the indices of a RandomSampler,
+// What a step draws: z, and a batch of images from the data set, resident or streamed. torch.randn; and with the indices of a RandomSampler,
 // (data[index].permute(0, 3, 1, 2).float() * scale + shift). Both are counter-based.
 //
 //   z[e]        standard normal number e of the draw, as noise has it
@@ -12,6 +12,8 @@
 // | out | (N, C, H, W), or (N, C H W) in the same logical order | out |
 //
 // A data set above the adapter's binding limit is held in up to four segments of `per_segment` images; absent segments repeat the first.
+// Of a streamed one, data0 holds the batches that the next steps draw, put in this very order by the host, and index(r) is just the place there:
+// where the step's batch begins (slot `ring_slot` of the step row), plus r.
 // Epoch, start, draw counter and how many rows of z come before this micro-batch's first are in the step row. Work: the first workgroups draw four features of z per invocation; each of the others
 // reads a piece of one image, whose index its invocations compute alike, 64 vec4s at a time.
 // Parts: threefry, normal, batch_order. Host: src/ops/gather.rs. Twins: noise::noise_twin, gather::batch_index, gather::twin::gather_batch.
@@ -39,8 +41,8 @@ struct DrawBatchParams {
     seed1: u32,
     scale: f32,
     shift: f32,
+    ring_slot: u32,
     reserved0: u32,
-    reserved1: u32,
 }
 
 struct StepRow { slots: array<vec4<u32>, 32> }
@@ -57,10 +59,11 @@ struct StepRow { slots: array<vec4<u32>, 32> }
 // Rounds of 64 vec4s that a workgroup reads of an image.
 const ROUNDS = 16u;
 
-// Switches that cost a software adapter all their branches: one segment only, f32 values, one channel only.
+// Switches that cost a software adapter all their branches: one segment only, f32 values, one channel only, a streamed data set.
 override SINGLE: u32;
 override IS_FLOAT: u32;
 override GREY: u32;
+override STREAMED: u32;
 
 fn word(segment: u32, at: u32) -> u32 {
     if SINGLE != 0u {
@@ -83,6 +86,15 @@ fn element(segment: u32, at: u32) -> f32 {
     return f32((word(segment, at >> 2u) >> (8u * (at & 3u))) & 0xffu);
 }
 
+// Where the image at a row of the batch is.
+fn index_of(r: u32, p: DrawBatchParams) -> u32 {
+    let at = row.slots[p.slot];
+    if STREAMED != 0u {
+        return row.slots[p.ring_slot].x + at.w + r;
+    }
+    return batch_index(vec2<u32>(p.seed0, p.seed1), at.xy, r, p.images, p.half_bits);
+}
+
 fn draw_z(i: u32, p: DrawBatchParams) {
     if i >= p.z_items { return; }
     let feature = vec4<u32>(4u * (i % p.z_groups)) + vec4<u32>(0u, 1u, 2u, 3u);
@@ -94,8 +106,7 @@ fn draw_z(i: u32, p: DrawBatchParams) {
 }
 
 fn read_image(r: u32, first_item: u32, p: DrawBatchParams) {
-    let at = row.slots[p.slot];
-    let image = batch_index(vec2<u32>(p.seed0, p.seed1), at.xy, r, p.images, p.half_bits);
+    let image = index_of(r, p);
     let segment = image / p.per_segment;
     let first = image % p.per_segment * p.data_pixels * p.data_channels;
     for (var k = 0u; k < ROUNDS; k++) {

@@ -11,7 +11,7 @@
 //! 4. [`plan::compile`] chooses kernels (src/plan/cover.rs fuses activations, biases and batch norms back into single kernels), orders them, assigns
 //!    buffers by lifetime (src/plan/memory.rs), and gives a [`plan::Plan`]: a list of dispatches that can be printed and costed without a GPU.
 //! 5. [`plan::Executor`] binds the plan once; [`gpu::Gpu::submit`] replays it, one compute pass a step, several steps a submit.
-//!    The only upload is a row of scalars per step (src/gan/schedule.rs).
+//!    The only upload is a row of scalars per step (src/gan/schedule.rs), and the batches of a data set that is streamed (src/data/stream.rs).
 //! 6. [`gan::trainer::Trainer`] owns the state, reads statistics once a tick, samples the averaged generator, and loads and gives checkpoints' tensors.
 //! 7. [`run`] keeps the run folder, [`cli`] the command line.
 //!
@@ -20,7 +20,8 @@
 //!
 //! [`profile`] times every dispatch of a step and says what bounds it, by the labels of [`plan::label`] and the ceilings of [`mod@bench`].
 //!
-//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `tune`, `cli`; `data` and `eval` stand beside `gan`,
+//! Each module knows only those before it: `gpu`, `graph`, `ops`, `plan`, `nn`, `gan`, `run`, `tune`, `cli`; `data` and `eval` stand beside `gan`, which takes streamed batches
+//! from [`data::stream`],
 //! `bench` beside `run`, and `profile` on `bench`.
 //!
 //! # Why the numbers can be trusted

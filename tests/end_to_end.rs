@@ -646,11 +646,12 @@ fn planned(text: &str) -> f64 {
 #[test]
 fn what_does_not_fit_is_refused_before_it_is_allocated() {
     let Some(bench) = Bench::new() else { return };
-    let (most, least) =
-        (planned(&bench.ok(&["plan", "--batch", "48"])), planned(&bench.ok(&["plan", "--batch", "48", "--micro-batch", "2"])));
+    // With the data set on the host, all of it is what a batch needs.
+    let plan = ["plan", "--batch", "48", "--data-on", "host"];
+    let (most, least) = (planned(&bench.ok(&plan)), planned(&bench.ok(&[&plan[..], &["--micro-batch", "2"]].concat())));
     assert!(least < 0.8 * most, "{least} and {most} MB");
     let limit = format!("{:.0}", (least + most) / 2.0 * 1e6 / f64::from(1 << 20));
-    let arguments = ["train", "--batch", "48", "--steps", "2", "--memory-limit", &limit];
+    let arguments = ["train", "--batch", "48", "--data-on", "host", "--steps", "2", "--memory-limit", &limit];
     let text = bench.fails(&arguments, 3);
     assert!(
         text.contains("training needs ") && text.contains(&format!("{limit}.0 MiB --memory-limit allows. Give --micro-batch ")),
@@ -658,13 +659,14 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
     );
     assert!(text.contains("--batch") && text.contains("another adapter with --adapter"), "{text}");
     assert_eq!(latest(&bench.path("runs")), None, "no run is left behind");
-    let plan = bench.run(&["plan", "--batch", "48", "--memory-limit", &limit]);
-    assert_eq!(plan.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&plan.stdout).contains(" dispatches, "), "the plan is printed all the same");
+    let limited = [&plan[..], &["--memory-limit", &limit]].concat();
+    let output = bench.run(&limited);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(" dispatches, "), "the plan is printed all the same");
 
     // The micro-batch that is named fits, and the next larger one does not.
     let named = text.split("--micro-batch ").nth(1).and_then(|rest| rest.split(',').next()).expect("a number").to_string();
-    let plan = |micro: &str| bench.run(&["plan", "--batch", "48", "--micro-batch", micro, "--memory-limit", &limit]).status.code();
+    let plan = |micro: &str| bench.run(&[&limited[..], &["--micro-batch", micro]].concat()).status.code();
     assert_eq!(plan(&named), Some(0));
     let larger = (1..=48).find(|m| 48 % m == 0 && *m > named.parse().expect("a number")).expect("the batch itself is larger");
     assert_eq!(plan(&larger.to_string()), Some(3));
@@ -674,6 +676,121 @@ fn what_does_not_fit_is_refused_before_it_is_allocated() {
 
     let text = bench.fails(&["train", "--memory-limit", "1"], 3);
     assert!(text.contains("1.0 MiB --memory-limit allows. The smallest --micro-batch would still need "), "{text}");
+}
+
+/// Everything that is equal in runs whose data set is elsewhere: all but where it is, and the time that takes.
+fn wherever_the_data_are(mut traces: Traces) -> Traces {
+    for line in &mut traces.statistics {
+        let map = line.as_object_mut().expect("a JSON object a line");
+        map.remove("data_wait_seconds");
+        map.remove("memory_bytes").expect("a number of bytes");
+    }
+    traces
+}
+
+#[test]
+fn a_data_set_that_does_not_fit_the_device_is_streamed_and_trains_to_the_same_bytes() {
+    let Some(bench) = Bench::new() else { return };
+    const STREAMING: &str = "Streaming the data set from host memory: ";
+    let data = ["--data", "builtin:digits?n=8000"];
+    let on = |place: &'static str| [&data[..], &["--data-on", place]].concat();
+    let run = bench.train("device", &on("device"));
+    let resident = Traces::of(&run);
+    assert!(resident.statistics.iter().all(|line| line.get("data_wait_seconds").is_none()));
+    let resident = wherever_the_data_are(resident);
+    let log = |run: &Path| fs::read_to_string(run.join("log.txt")).expect("a log");
+    assert!(!log(&run).contains(STREAMING) && !log(&run).contains("data wait"));
+
+    let run = bench.train("host", &on("host"));
+    let streamed = Traces::of(&run);
+    for line in &streamed.statistics {
+        assert!(line["data_wait_seconds"].as_f64().is_some_and(|wait| (0.0..600.0).contains(&wait)), "{line}");
+    }
+    assert_eq!(wherever_the_data_are(streamed), resident);
+    assert_eq!(log(&run).matches(&format!("{STREAMING}as --data-on (run.data_on) asks")).count(), 1);
+    assert_eq!(log(&run).matches("  data wait ").count(), 3, "one a tick");
+
+    // Between what the two need there are the 6 MB of the data.
+    let plan = |more: &[&str]| bench.ok(&[&["plan", "--batch", "4"], &data[..], more].concat());
+    let (with, without) = (planned(&plan(&["--data-on", "device"])), planned(&plan(&["--data-on", "host"])));
+    assert!((5.9..6.6).contains(&(with - without)), "{with} and {without} MB");
+    let limit = format!("{:.0}", (with + without) / 2.0 * 1e6 / f64::from(1 << 20));
+    let limited = ["--memory-limit", &limit];
+    let text = plan(&limited);
+    assert!(text.contains(STREAMING) && text.contains("MiB --memory-limit allows") && planned(&text) == without, "{text}");
+    let run = bench.train("auto", &[&data[..], &limited].concat());
+    assert_eq!(wherever_the_data_are(Traces::of(&run)), resident);
+    assert_eq!(log(&run).matches(&format!("{STREAMING}with all of it on the device, training needs ")).count(), 1);
+    let run = bench.train("roomy", &data);
+    assert!(!log(&run).contains(STREAMING), "there is room");
+    let text = bench.fails(&small("refused", &[&on("device")[..], &limited].concat()), 3);
+    assert!(text.contains("Give --data-on host, which keeps the data set in host memory"), "{text}");
+
+    // It may change where the run goes on.
+    bench.train("moved", &[&on("host")[..], &["--stop-after", "7"]].concat());
+    bench.ok(&["train", "--outdir", "moved", "--resume", "latest", "--data-on", "device"]);
+    let moved = wherever_the_data_are(Traces::of(&latest(&bench.path("moved")).expect("a run")));
+    assert_eq!(moved.clone().without_stops(&resident).checkpoints, resident.checkpoints);
+    assert_eq!(moved.statistics, resident.statistics);
+
+    let text = bench.fails(&small("where", &["--set", "run.data_on=tape"]), 2);
+    assert!(text.contains("run.data_on") && ["auto", "device", "host", "disk"].iter().all(|known| text.contains(known)), "{text}");
+    let text = bench.fails(&small("where", &["--data-on", "disk"]), 2);
+    assert!(text.contains("only folders and ZIPs of pictures") && text.contains("give --data-on host"), "{text}");
+}
+
+#[test]
+fn pictures_may_stay_on_disk() {
+    let Some(bench) = Bench::new() else { return };
+    ["photos/dark", "photos/light"].iter().for_each(|class| fs::create_dir_all(bench.path(class)).expect("a folder"));
+    for i in 0..20u32 {
+        let picture = image::GrayImage::from_fn(40 + i, 36, |x, y| image::Luma([(x * i + y * 5) as u8]));
+        let class = if i < 8 { "dark" } else { "light" };
+        picture.save(bench.path(format!("photos/{class}/{i:02}.png"))).expect("a picture");
+    }
+    bench.ok(&["data", "convert", "photos", "--size", "28", "--resize", "crop", "--out", "photos.zip"]);
+    let crop = ["--data", "photos", "--set", "data.resize=crop"];
+    let held = bench.train("held", &crop);
+    let want = wherever_the_data_are(Traces::of(&held));
+    for (outdir, data) in [("folder", &crop[..]), ("zip", &["--data", "photos.zip"])] {
+        let run = bench.train(outdir, &[data, &["--data-on", "disk"]].concat());
+        let got = Traces::of(&run);
+        assert!(got.statistics.iter().all(|line| line["data_wait_seconds"].is_f64()), "{outdir}");
+        let got = wherever_the_data_are(got);
+        assert_eq!((&got.pictures, &got.statistics), (&want.pictures, &want.statistics), "{outdir}");
+        let log = fs::read_to_string(run.join("log.txt")).expect("a log");
+        assert_eq!(log.matches("Streaming the data set from disk, 15.3 KiB of pixels: as --data-on").count(), 1, "{log}");
+        assert_eq!(got.checkpoints.keys().collect::<Vec<_>>(), want.checkpoints.keys().collect::<Vec<_>>());
+        // The ZIP is another recipe: its pictures have their size already.
+        assert!(outdir == "zip" || got.checkpoints == want.checkpoints, "{outdir}");
+    }
+    // With classes, by which the real images are shown.
+    let classes = [&crop[..], &["--preset", "cgan-28", "--set", "data.labels=folders"]].concat();
+    let want_classes = wherever_the_data_are(Traces::of(&bench.train("classes", &classes)));
+    let got = wherever_the_data_are(Traces::of(&bench.train("classes-on-disk", &[&classes[..], &["--data-on", "disk"]].concat())));
+    assert_eq!(got, want_classes);
+    assert_ne!(want_classes.pictures["reals.png"], want.pictures["reals.png"]);
+    // Where they are may change with a resume, and other pictures are noticed.
+    bench.train("moved", &[&crop[..], &["--data-on", "disk", "--stop-after", "7"]].concat());
+    bench.ok(&["train", "--outdir", "moved", "--resume", "latest", "--data-on", "auto"]);
+    let moved = wherever_the_data_are(Traces::of(&latest(&bench.path("moved")).expect("a run")));
+    assert_eq!(moved.without_stops(&want).checkpoints, want.checkpoints);
+    bench.train("other", &[&crop[..], &["--stop-after", "7"]].concat());
+    fs::remove_file(bench.path("photos/dark/07.png")).expect("it is there");
+    let text = bench.fails(&["train", "--outdir", "other", "--resume", "latest", "--data-on", "disk"], 2);
+    assert!(text.contains("is not the data set that"), "{text}");
+
+    fs::create_dir(bench.path("wide")).expect("a folder");
+    for i in 0..9 {
+        image::GrayImage::from_pixel(8, 6, image::Luma([20 * i])).save(bench.path(format!("wide/{i}.png"))).expect("a picture");
+    }
+    let networks = "generator.layers = [{ type = \"linear\", features = \"data\" }, { type = \"unflatten\", shape = \"data\" }]\n\
+                    discriminator.layers = [{ type = \"flatten\" }, { type = \"linear\", features = 1 }]\n";
+    fs::write(bench.path("wide.toml"), networks).expect("written");
+    let wide = ["--data", "wide", "--config", "wide.toml"];
+    let text = bench.fails(&small("wide-disk", &[&wide[..], &["--data-on", "disk"]].concat()), 2);
+    assert!(text.contains("pictures of 6x8 that stay on disk are not padded") && text.contains("give data.size and data.resize"), "{text}");
+    bench.train("wide-host", &wide);
 }
 
 #[test]

@@ -40,6 +40,8 @@ struct Faults {
     /// The non-finite value shows in the latch alone, not in the weights.
     latch_at: Option<u64>,
     lost_at: Option<u64>,
+    /// A file of the data set is gone.
+    gone_at: Option<u64>,
     pause: Duration,
     /// More weights, so that a checkpoint is large.
     bulk: usize,
@@ -94,6 +96,9 @@ impl Fake {
 impl Engine for Fake {
     fn run_steps(&mut self, n: u32) -> Result<()> {
         for _ in 0..n {
+            if self.faults.gone_at == Some(self.step) {
+                return Err(Error::input("cannot read 'photos/7.png': it is not there"));
+            }
             if self.faults.lost_at == Some(self.step) {
                 return Err(Error::environment("the device was lost"));
             }
@@ -508,21 +513,26 @@ fn divergence_keeps_the_last_good_checkpoint_and_says_what_to_try() {
 }
 
 #[test]
-fn a_lost_device_is_reported_with_the_way_back() {
+fn a_lost_device_and_a_lost_file_are_reported_with_the_way_back() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, outcome) = Process::default().fresh(&config(dir.path(), 75));
     outcome.unwrap();
-    let (path, outcome) = Process::faulty(Faults { lost_at: Some(44), ..Faults::default() }).fresh(&config(dir.path(), 75));
-    let error = outcome.unwrap_err();
-    assert_eq!(error.exit_code(), 3);
-    let text = error.to_string();
-    assert!(
-        text.contains("the device was lost; the last checkpoint is") && text.contains(&format!("--resume {}`", path.display())),
-        "{text}"
-    );
-    Process::default().resume(&path, "latest", |_| ()).unwrap();
-    assert_eq!(last_checkpoint(&path), last_checkpoint(&whole));
-    assert_eq!(statistics(&path), statistics(&whole));
+    for (faults, code, what) in [
+        (Faults { lost_at: Some(44), ..Faults::default() }, 3, "the device was lost"),
+        (Faults { gone_at: Some(44), ..Faults::default() }, 2, "it is not there"),
+    ] {
+        let (path, outcome) = Process::faulty(faults).fresh(&config(dir.path(), 75));
+        let error = outcome.unwrap_err();
+        assert_eq!(error.exit_code(), code);
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("{what}; the last checkpoint is")) && text.contains(&format!("--resume {}`", path.display())),
+            "{text}"
+        );
+        Process::default().resume(&path, "latest", |_| ()).unwrap();
+        assert_eq!(last_checkpoint(&path), last_checkpoint(&whole));
+        assert_eq!(statistics(&path), statistics(&whole));
+    }
 }
 
 #[test]

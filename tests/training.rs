@@ -370,8 +370,16 @@ fn an_epoch_shows_every_image_once() {
     for (update, &real) in real.iter().enumerate() {
         let (shape, seed) = (image.clone(), config.seed);
         let segments = vec![Operand::Place(ganymede::graph::lower::Place { buffer: data, offset: 0, len: count })];
-        let resident =
-            Resident { segments, images: count, per_segment: count, image: [1, 2, 2], storage: Storage::U8, scale: 1.0, shift: 0.0 };
+        let resident = Resident {
+            segments,
+            images: count,
+            per_segment: count,
+            image: [1, 2, 2],
+            storage: Storage::U8,
+            scale: 1.0,
+            shift: 0.0,
+            streamed: false,
+        };
         program.effect("real", move |l| {
             let z = Latent { output: l.scratch(4 * batch), shape: Shape::new(&[batch, 1])?, source: Source { seed, stream: 1 } };
             gather::lower_draw_batch(l, &z, &resident, seed, StepRow::draw(update), (Operand::Place(real), &shape))

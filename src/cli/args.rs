@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::gan::latent::Interpolation;
 use crate::graph::precision;
 use crate::profile;
+use crate::run::config;
 use crate::run::layers::Layers;
 use crate::tune::file;
 
@@ -96,8 +97,31 @@ pub struct ModelArgs {
     /// Device memory that training may take, for an adapter that is shared [default: what the adapter says it has]
     #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
     pub memory_limit: Option<u32>,
+    /// Where the data set is kept: on the device, or in host memory or (pictures) on disk, from where batches are streamed; the numbers
+    /// are the same [default: auto, the first of them that has room]
+    #[arg(long)]
+    pub data_on: Option<DataOn>,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataOn {
+    Auto,
+    Device,
+    Host,
+    Disk,
+}
+
+impl From<DataOn> for config::DataOn {
+    fn from(given: DataOn) -> Self {
+        match given {
+            DataOn::Auto => Self::Auto,
+            DataOn::Device => Self::Device,
+            DataOn::Host => Self::Host,
+            DataOn::Disk => Self::Disk,
+        }
+    }
 }
 
 /// Which kernels to use.
@@ -499,6 +523,7 @@ impl ModelArgs {
         layers.flag("--adapter", "run.adapter", self.device.adapter.clone());
         layers.flag("--backend", "run.backend", self.device.backend_name());
         layers.flag("--memory-limit", "run.memory_limit", self.memory_limit);
+        layers.flag("--data-on", "run.data_on", self.data_on.map(|data_on| config::DataOn::from(data_on).to_string()));
         layers.flag("--checked", "run.checked", self.device.checked.then_some(true));
         Ok(layers)
     }
@@ -595,7 +620,7 @@ mod tests {
     #[test]
     fn every_flag_of_train_reaches_the_settings() {
         let line = "ganymede train --data builtin:shapes --preset mlp --outdir o --kimg 5 --batch 8 --micro-batch 4 --seed 3 --mirror --lr 0.001 --tick 1 --snap 2 \
-                    --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --precision f16 --checked";
+                    --keep 4 --desc d --adapter llvm --backend vulkan --memory-limit 900 --data-on host --precision f16 --checked";
         let Command::Train(args) = Ganymede::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         let config = args.layers().unwrap().resolve(None).unwrap();
         assert_eq!((config.data.source.as_str(), config.preset.as_str()), ("builtin:shapes", "mlp"));
@@ -605,7 +630,7 @@ mod tests {
         let r = &config.run;
         assert_eq!((r.kimg, r.tick_kimg, r.snap_ticks, r.keep, r.outdir.as_str(), r.desc.as_str()), (Some(5.0), 1.0, 2, 4, "o", "d"));
         assert_eq!((r.adapter.as_deref(), r.backend.as_deref(), r.checked), (Some("llvm"), Some("vulkan"), true));
-        assert_eq!(r.memory_limit, Some(900));
+        assert_eq!((r.memory_limit, r.data_on), (Some(900), config::DataOn::Host));
         assert_eq!(t.precision, precision::Precision::F16);
         assert_eq!((config.augment.mirror, config.augment.flip), (0.5, 0.0));
     }

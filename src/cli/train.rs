@@ -73,7 +73,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let stop = Stop::install()?;
     let mut built = wiring::build(&config, &data, args.capture_step)?;
     log.line(&format!("Adapter: {}; {} of device memory", built.adapter, format_bytes(built.engine.memory())))?;
-    built.variants.iter().chain(&built.precision).try_for_each(|line| log.line(line))?;
+    built.variants.iter().chain(&built.precision).chain(&built.streaming).try_for_each(|line| log.line(line))?;
     let folder = match folder {
         Some(folder) => folder,
         None => {

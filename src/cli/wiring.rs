@@ -2,7 +2,8 @@
 
 use super::args::DeviceArgs;
 use super::data::with_progress;
-use crate::data::{self, DataSet, LoadOptions, Split};
+use crate::data::stream::Source as _;
+use crate::data::{self, DataSet, LoadOptions, Loaded, MAX_BYTES, Pictures, Split};
 use crate::error::{Error, Result};
 use crate::gan::augment;
 use crate::gan::config::GanConfig;
@@ -15,11 +16,12 @@ use crate::gpu::{Backend, CaptureTool, Gpu, GpuOptions, describe_devices};
 use crate::graph::shape::Shape;
 use crate::graph::tensor::Tensor;
 use crate::nn::summary;
+use crate::ops::gather;
 use crate::ops::noise::{Distribution, Source, noise_twin};
 use crate::ops::stats::Stat;
 use crate::profile::{self, Profile, Recorder};
 use crate::run::classes::Cells;
-use crate::run::config::{TrainConfig, VariantsConfig};
+use crate::run::config::{DataOn, TrainConfig, VariantsConfig};
 use crate::run::progress::format_bytes;
 use crate::run::self_test::{Line, self_test};
 use crate::run::state::{DataId, Tensors, TrainState};
@@ -30,16 +32,23 @@ use crate::tune::{self, Outcome};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Images that a sampler makes at once.
 pub const SAMPLE_BATCH: usize = 64;
 
 /// A data set as a run sees it: padded to the size of its preset.
 pub struct Data {
-    set: DataSet,
+    set: Set,
     name: String,
     id: DataId,
     padded_from: Option<(usize, usize)>,
+}
+
+/// Where it is. Shared with the thread that streams it, if it is streamed.
+enum Set {
+    Held(Arc<DataSet>),
+    OnDisk(Arc<Pictures>),
 }
 
 impl Data {
@@ -60,18 +69,33 @@ impl Data {
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.set.count
+        match &self.set {
+            Set::Held(set) => set.count,
+            Set::OnDisk(pictures) => pictures.count(),
+        }
     }
 
     /// A few lines for the start of a run: number of images, their shape, labels, what was converted.
     pub fn describe(&self) -> String {
         let padding = match self.padded_from {
             Some((h, w)) => {
-                format!("\nImages of {h}x{w} are padded to {}x{} with black, which this preset needs", self.set.height, self.set.width)
+                format!("\nImages of {h}x{w} are padded to {}x{} with black, which this preset needs", self.id.height, self.id.width)
             }
             None => String::new(),
         };
-        format!("Data: {}{padding}", self.set.describe())
+        let set = match &self.set {
+            Set::Held(set) => set.describe(),
+            Set::OnDisk(pictures) => pictures.describe(),
+        };
+        format!("Data: {set}{padding}")
+    }
+
+    /// The class of each image, if they have labels.
+    fn labels(&self) -> Option<&[u32]> {
+        match &self.set {
+            Set::Held(set) => set.labels.as_deref(),
+            Set::OnDisk(pictures) => pictures.labels.as_deref(),
+        }
     }
 
     /// Number of classes, if the networks take them.
@@ -87,7 +111,11 @@ impl Data {
     /// How samples of a generator are shown beside it.
     pub fn view(&self, config: &TrainConfig) -> View {
         let conditional = config.recipe().is_generator_conditional();
-        View::of(&self.set).with_classes(if conditional { &self.id.class_names } else { &[] })
+        let view = match &self.set {
+            Set::Held(set) => View::of(set),
+            Set::OnDisk(_) => View::Grids,
+        };
+        view.with_classes(if conditional { &self.id.class_names } else { &[] })
     }
 
     /// Up to `n` real images, as the view shows them.
@@ -107,7 +135,7 @@ impl Data {
     /// # Errors
     /// [`Error::Internal`] if the data has no labels.
     pub fn reals_of(&self, classes: &[u32]) -> Result<Images> {
-        let labels = self.set.labels.as_ref().ok_or_else(|| Error::internal("images by class of data without labels"))?;
+        let labels = self.labels().ok_or_else(|| Error::internal("images by class of data without labels"))?;
         let mut next: HashMap<u32, Box<dyn Iterator<Item = usize> + '_>> = HashMap::new();
         let mut images = Images { n: classes.len(), data: Vec::new(), ..self.reals(1)? };
         for &class in classes {
@@ -115,26 +143,37 @@ impl Data {
                 Box::new(labels.iter().enumerate().filter(move |(_, label)| **label == class).map(|(index, _)| index))
             };
             match next.entry(class).or_insert_with(of_class).next() {
-                Some(index) => images.data.extend(self.real(index)),
-                None => images.data.extend(vec![-1.0; self.set.image_len()]),
+                Some(index) => images.data.extend(self.real(index)?),
+                None => images.data.extend(vec![-1.0; images.c * images.h * images.w]),
             }
         }
         Ok(images)
     }
 
     /// Image `index`, channel by channel.
-    fn real(&self, index: usize) -> Vec<f32> {
-        let (c, pixels) = (self.set.channels, self.set.height * self.set.width);
-        let data = self.set.to_f32(index);
-        // Data sets are stored pixel by pixel, pictures channel by channel.
-        (0..c * pixels).map(|i| data[i % pixels * c + i / pixels]).collect()
+    fn real(&self, index: usize) -> Result<Vec<f32>> {
+        match &self.set {
+            Set::Held(set) => Ok(planar(set, index)),
+            Set::OnDisk(pictures) => pictures.pick(index..index + 1).map(|set| planar(&set, 0)),
+        }
     }
 
     /// The first `n` images, or all if there are fewer.
     pub fn reals(&self, n: usize) -> Result<Images> {
-        let (n, c, h, w) = (n.min(self.set.count), self.set.channels, self.set.height, self.set.width);
-        Ok(Images { n, c, h, w, data: (0..n).flat_map(|index| self.real(index)).collect() })
+        let set = match &self.set {
+            Set::Held(set) => set.clone(),
+            Set::OnDisk(pictures) => Arc::new(pictures.pick(0..n.min(pictures.count()))?),
+        };
+        let (n, c, h, w) = (n.min(set.count), set.channels, set.height, set.width);
+        Ok(Images { n, c, h, w, data: (0..n).flat_map(|index| planar(&set, index)).collect() })
     }
+}
+
+/// Image `index`, channel by channel; data sets are stored pixel by pixel.
+fn planar(set: &DataSet, index: usize) -> Vec<f32> {
+    let (c, pixels) = (set.channels, set.height * set.width);
+    let data = set.to_f32(index);
+    (0..c * pixels).map(|i| data[i % pixels * c + i / pixels]).collect()
 }
 
 /// Opens the data set of `config` as its preset needs it (size, channels), with the seed for built-in sets.
@@ -144,7 +183,21 @@ impl Data {
 pub fn open_data(config: &TrainConfig) -> Result<Data> {
     let source = &config.data.source;
     let options = LoadOptions { seed: config.training.seed, split: Split::Train, pad_to: None };
-    let set = with_progress(|progress| data::load_with(source, &options, &config.data.policy(), progress))?;
+    let most = match config.run.data_on {
+        DataOn::Auto => MAX_BYTES,
+        DataOn::Device | DataOn::Host => u64::MAX,
+        DataOn::Disk => 0,
+    };
+    let set = match with_progress(|progress| data::load_or_leave(source, &options, &config.data.policy(), most, progress))? {
+        Loaded::OnDisk(pictures) => return open_pictures(config, pictures),
+        Loaded::Held(_) if config.run.data_on == DataOn::Disk => {
+            return Err(Error::input(format!(
+                "--data {source}: only folders and ZIPs of pictures can be read while training (--data-on disk, run.data_on), and this is neither; \
+                 give --data-on host"
+            )));
+        }
+        Loaded::Held(set) => set,
+    };
     if set.vectors.is_some() {
         return open_vectors(config, set);
     }
@@ -163,19 +216,40 @@ pub fn open_data(config: &TrainConfig) -> Result<Data> {
         channels: set.channels as u32,
         height: set.height as u32,
         width: set.width as u32,
-        class_names: class_names(config, &set)?,
+        class_names: class_names(config, set.labels.as_deref(), &set.class_names)?,
     };
-    Ok(Data { name: short_name(source), set, id, padded_from })
+    Ok(Data { name: short_name(source), set: Set::Held(Arc::new(set)), id, padded_from })
+}
+
+/// Pictures that stay on disk come as the networks take them: nothing pads them.
+fn open_pictures(config: &TrainConfig, pictures: Pictures) -> Result<Data> {
+    let source = &config.data.source;
+    let (height, width) = pictures.size;
+    if height != width {
+        return Err(Error::input(format!(
+            "--data {source}: pictures of {height}x{width} that stay on disk are not padded to squares; give data.size and data.resize, as in \
+             --set data.size=64 --set data.resize=crop, or keep them in memory with --data-on host"
+        )));
+    }
+    let id = DataId {
+        source: id_source(source),
+        fingerprint: pictures.fingerprint().to_string(),
+        channels: pictures.channels as u32,
+        height: height as u32,
+        width: width as u32,
+        class_names: class_names(config, pictures.labels.as_deref(), &pictures.class_names)?,
+    };
+    Ok(Data { name: short_name(source), set: Set::OnDisk(Arc::new(pictures)), id, padded_from: None })
 }
 
 /// The names of the classes, if the networks take them.
 ///
 /// # Errors
 /// [`Error::Input`] if they do and the data has no labels.
-fn class_names(config: &TrainConfig, set: &DataSet) -> Result<Vec<String>> {
+fn class_names(config: &TrainConfig, labels: Option<&[u32]>, names: &[String]) -> Result<Vec<String>> {
     match config.class_layer() {
         None => Ok(Vec::new()),
-        Some(_) if set.labels.is_some() => Ok(set.class_names.clone()),
+        Some(_) if labels.is_some() => Ok(names.to_vec()),
         Some(layer) => Err(Error::input(format!(
             "--data {}: it has no labels (data.labels is {}), and {layer} takes the class of each sample; for pictures in a folder a class give --set \
              data.labels=folders, or choose data that carries its labels, or networks without class_concat",
@@ -195,7 +269,7 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
             set.channels
         )));
     }
-    let class_names = class_names(config, &set)?;
+    let class_names = class_names(config, set.labels.as_deref(), &set.class_names)?;
     let classes = Some(class_names.len()).filter(|&classes| classes > 0);
     let (generator, discriminator) = config.recipe().networks(&[set.channels], classes);
     generator.tensors().and(discriminator.tensors()).map_err(|error| {
@@ -213,7 +287,7 @@ fn open_vectors(config: &TrainConfig, set: DataSet) -> Result<Data> {
         width: 0,
         class_names,
     };
-    Ok(Data { name: short_name(source), set, id, padded_from: None })
+    Ok(Data { name: short_name(source), set: Set::Held(Arc::new(set)), id, padded_from: None })
 }
 
 /// How a checkpoint calls the data set: files may be moved.
@@ -286,6 +360,8 @@ pub struct Built {
     pub variants: Option<String>,
     /// What became of a precision that was asked for, if one was.
     pub precision: Option<String>,
+    /// Why the data set is streamed, if it is.
+    pub streaming: Option<String>,
 }
 
 /// Chooses the adapter, compiles the plan, uploads data and initial weights. `capture_step` is a step to capture, counted from 1.
@@ -293,34 +369,81 @@ pub struct Built {
 /// # Errors
 /// [`Error::Environment`] if there is no adapter, too little memory on it, or no tool to capture with.
 pub fn build(config: &TrainConfig, data: &Data, capture_step: Option<u64>) -> Result<Built> {
-    let (trainer, precision) = trainer(config, data, capture_step.is_some())?;
+    let (trainer, Notes { precision, streaming }) = trainer(config, data, capture_step.is_some())?;
     let capture = capture_step.map(|step| CaptureTool::find().map(|tool| (step, tool))).transpose()?;
     let gpu = trainer.gpu().clone();
     let variants = describe_variants(config, &gpu);
     let adapter = gpu.adapter_summary();
-    Ok(Built { adapter, variants, precision, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
+    Ok(Built { adapter, variants, precision, streaming, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
 }
 
-/// A trainer with its data, and what became of a precision that was asked for. `debug` names everything for capture tools.
-fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Option<String>)> {
+/// What to say of choices that were made.
+struct Notes {
+    precision: Option<String>,
+    streaming: Option<String>,
+}
+
+/// A trainer with its data. `debug` names everything for capture tools.
+fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Notes)> {
     let run = &config.run;
     let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
     let mut gan = data.gan_config(config);
-    let precision = settle(&mut gan, data, &gpu)?;
-    check_memory(config, &gan, data, &gpu, None)?;
-    let mut trainer = Trainer::new(gpu.clone(), gan, &Inputs::Device { images: data.set.count })?;
+    let precision = settle(&mut gan, &gpu)?;
+    let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
+    check_memory(config, &gan, &inputs, &gpu, None)?;
+    let mut trainer = Trainer::new(gpu.clone(), gan, &inputs)?;
     trainer.set_steps_per_submit((config.run.steps_per_submit > 0).then_some(config.run.steps_per_submit));
-    match &data.set.vectors {
-        Some(vectors) => trainer.upload_vectors(&vectors.values)?,
-        None => trainer.upload_data(&data.set.images)?,
+    match (&data.set, &inputs) {
+        (Set::OnDisk(pictures), _) => trainer.stream_data(pictures.clone())?,
+        (Set::Held(set), Inputs::Stream { .. }) => trainer.stream_data(set.clone())?,
+        (Set::Held(set), _) => match &set.vectors {
+            Some(vectors) => trainer.upload_vectors(&vectors.values)?,
+            None => trainer.upload_data(&set.images)?,
+        },
     }
-    data.set.labels.iter().try_for_each(|labels| trainer.upload_labels(labels))?;
-    Ok((trainer, precision))
+    data.labels().map_or(Ok(()), |labels| trainer.upload_labels(labels))?;
+    Ok((trainer, Notes { precision, streaming }))
+}
+
+/// Decides where the data set is during training, and what to say about it if it is streamed.
+fn place_data(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu) -> Result<(Inputs, Option<String>)> {
+    let images = data.len();
+    let (resident, streamed) = (Inputs::Device { images }, Inputs::Stream { images });
+    if let Set::OnDisk(pictures) = &data.set {
+        let bytes = format_bytes(images as u64 * pictures.item_len() as u64);
+        let why = if config.run.data_on == DataOn::Disk { "as --data-on (run.data_on) asks" } else { "too much for host memory" };
+        return Ok((streamed, Some(format!("Streaming the data set from disk, {bytes} of pixels: {why}"))));
+    }
+    let note = |why: &str| Some(format!("Streaming the data set from host memory: {why}"));
+    match config.run.data_on {
+        DataOn::Device => return Ok((resident, None)),
+        DataOn::Host => return Ok((streamed, note("as --data-on (run.data_on) asks"))),
+        DataOn::Auto | DataOn::Disk => {}
+    }
+    let bytes = data.sample().iter().product::<usize>() * gan.storage().bytes();
+    if gather::per_segment(images, bytes, gpu.caps().max_binding).is_err() {
+        return Ok((streamed, note(&format!("its {images} images of {bytes} bytes are more than the adapter binds"))));
+    }
+    let Some((available, source)) = memory_available(config, gpu) else { return Ok((resident, None)) };
+    let needs = training_bytes(gan, &resident, gpu)?;
+    // A data set may be smaller than the batches of a submit.
+    if needs <= available || training_bytes(gan, &streamed, gpu).map_or(true, |bytes| bytes >= needs) {
+        return Ok((resident, None));
+    }
+    let why = format!("with all of it on the device, training needs {}, and {} {source}", format_bytes(needs), format_bytes(available));
+    Ok((streamed, note(&why)))
+}
+
+/// Device memory that training may take, if that is known, and the words for where the number is from.
+fn memory_available(config: &TrainConfig, gpu: &Gpu) -> Option<(u64, &'static str)> {
+    let limit = config.run.memory_limit.map(|mib| (u64::from(mib) << 20, "--memory-limit allows"));
+    limit.or_else(|| gpu.memory_available().map(|bytes| (bytes, "is available")))
 }
 
 /// Gives the step the precision that it can have, and returns what to say about it.
-fn settle(gan: &mut GanConfig, data: &Data, gpu: &Gpu) -> Result<Option<String>> {
-    let settled = precision::settle(gpu, gan, &Inputs::Device { images: data.set.count })?;
+fn settle(gan: &mut GanConfig, gpu: &Gpu) -> Result<Option<String>> {
+    // How many images there are, and where, changes no product.
+    let settled = precision::settle(gpu, gan, &Inputs::Device { images: 1 })?;
     gan.precision = settled.precision;
     Ok(settled.note)
 }
@@ -342,9 +465,9 @@ pub fn capture(config: &TrainConfig, data: &Data, step: u64) -> Result<String> {
 /// # Errors
 /// [`Error::Environment`] if there is no adapter, or too little memory on it.
 pub fn profile(config: &TrainConfig, data: &Data, steps: u32, mut recorder: Recorder) -> Result<Profile> {
-    let (mut trainer, precision) = recorder.time("build", || trainer(config, data, false))?.0;
+    let (mut trainer, Notes { precision, streaming }) = recorder.time("build", || trainer(config, data, false))?.0;
     let mut profile = profile::profile(&mut trainer, steps, recorder)?;
-    let lines: Vec<String> = describe_variants(config, trainer.gpu()).into_iter().chain(precision).collect();
+    let lines: Vec<String> = describe_variants(config, trainer.gpu()).into_iter().chain(precision).chain(streaming).collect();
     profile.variants = (!lines.is_empty()).then(|| lines.join("\n"));
     Ok(profile)
 }
@@ -362,39 +485,45 @@ fn describe_variants(config: &TrainConfig, gpu: &Gpu) -> Option<String> {
 }
 
 /// Device memory that training with these settings takes.
-fn training_bytes(gan: &GanConfig, data: &Data, gpu: &Gpu) -> Result<u64> {
-    let plan = trainer::plan(gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+fn training_bytes(gan: &GanConfig, inputs: &Inputs, gpu: &Gpu) -> Result<u64> {
+    let plan = trainer::plan(gan, inputs, &gpu.caps())?;
     Ok(plan.memory().total() + trainer::sampler_bytes(gan, &gpu.caps())?)
 }
 
 /// Refuses what does not fit on the adapter, with what would. `needs` is what it takes, if that has been planned already.
-fn check_memory(config: &TrainConfig, gan: &GanConfig, data: &Data, gpu: &Gpu, needs: Option<u64>) -> Result<()> {
-    let limit = config.run.memory_limit.map(|mib| u64::from(mib) << 20);
-    let Some(available) = limit.or(gpu.memory_available()) else { return Ok(()) };
-    let needs = needs.map_or_else(|| training_bytes(gan, data, gpu), Ok)?;
+fn check_memory(config: &TrainConfig, gan: &GanConfig, inputs: &Inputs, gpu: &Gpu, needs: Option<u64>) -> Result<()> {
+    let Some((available, source)) = memory_available(config, gpu) else { return Ok(()) };
+    let needs = needs.map_or_else(|| training_bytes(gan, inputs, gpu), Ok)?;
     if needs <= available {
         return Ok(());
     }
+    let streamed = match *inputs {
+        Inputs::Device { images } => training_bytes(gan, &Inputs::Stream { images }, gpu).ok(),
+        _ => None,
+    };
     let mut least = needs;
     let mut fitting = None;
     for micro_batch in gan.possible_micro_batches().filter(|&m| m < gan.micro_batch) {
-        least = training_bytes(&GanConfig { micro_batch, ..gan.clone() }, data, gpu)?;
+        least = training_bytes(&GanConfig { micro_batch, ..gan.clone() }, inputs, gpu)?;
         if least <= available {
             fitting = Some(micro_batch);
             break;
         }
     }
-    let advice = match fitting {
-        Some(m) => format!(
+    let advice = match (streamed.filter(|&bytes| bytes <= available), fitting) {
+        (Some(bytes), _) => {
+            format!("Give --data-on host, which keeps the data set in host memory, streams its batches, and needs {}", format_bytes(bytes))
+        }
+        (None, Some(m)) => format!(
             "Give --micro-batch {m}, which does the same batch in parts of {m} images and needs {}; or use a smaller --batch (--batch {m} fits)",
             format_bytes(least)
         ),
-        None => format!(
-            "The smallest --micro-batch would still need {}: use a smaller --preset, or fewer images (all of them are kept on the device)",
-            format_bytes(least)
+        (None, None) => format!(
+            "The smallest --micro-batch would still need {}: use a smaller --preset{}",
+            format_bytes(least),
+            if streamed.is_some_and(|bytes| bytes < needs) { ", or --data-on host, because all images are kept on the device" } else { "" }
         ),
     };
-    let source = if limit.is_some() { "--memory-limit allows" } else { "is available" };
     Err(Error::environment(format!(
         "training needs {} of device memory on {}, and {} {source}. {advice}; or choose another adapter with --adapter (see `ganymede devices`)",
         format_bytes(needs),
@@ -451,6 +580,10 @@ impl Engine for Training {
     fn end_tick(&mut self) -> Result<()> {
         self.tick = Some(self.trainer.end_tick()?);
         Ok(())
+    }
+
+    fn take_data_wait(&mut self) -> Option<Duration> {
+        self.trainer.take_data_wait()
     }
 
     fn tick_stats(&mut self, wait: bool) -> Result<Option<TickStats>> {
@@ -624,19 +757,21 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
     let mut gan = data.gan_config(config);
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
-    let precision = settle(&mut gan, data, &gpu)?.map(|line| line + "\n").unwrap_or_default();
-    let plan = trainer::plan(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    let precision = settle(&mut gan, &gpu)?.map(|line| line + "\n").unwrap_or_default();
+    let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
+    let streaming = streaming.map(|line| line + "\n").unwrap_or_default();
+    let plan = trainer::plan(&gan, &inputs, &gpu.caps())?;
     let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
     let total = plan.memory().total() + sampler;
     let variants = describe_variants(config, &gpu).map(|line| line + "\n").unwrap_or_default();
     print(&format!(
-        "{}\n{variants}{precision}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
+        "{}\n{variants}{precision}{streaming}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
         gpu.adapter_summary(),
         total as f64 / 1e6,
         plan.memory().total() as f64 / 1e6,
         sampler as f64 / 1e6
     ))?;
-    check_memory(config, &gan, data, &gpu, Some(total))
+    check_memory(config, &gan, &inputs, &gpu, Some(total))
 }
 
 /// Times the kernels of a training step. `seconds` says how long, for a software adapter or another; `print` takes lines as they come.
@@ -649,7 +784,8 @@ pub fn tune(
     let gan = data.gan_config(config);
     let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
     print(&gpu.adapter_summary())?;
-    let sites = trainer::step_products(&gan, &Inputs::Device { images: data.set.count }, &gpu.caps())?;
+    let (inputs, _) = place_data(config, &gan, data, &gpu)?;
+    let sites = trainer::step_products(&gan, &inputs, &gpu.caps())?;
     let outcome = tune::tune(&gpu, sites, seconds(gpu.caps().software), print)?;
     gpu.save_pipeline_cache();
     Ok((VariantsFile::new(&gpu, &config.preset, config.training.batch, &outcome), outcome))

@@ -40,7 +40,7 @@ impl<'a> Workshop<'a> {
     /// [`Error::Input`] if the policy is wrong, or the first picture is and has to decide.
     pub fn new(collection: &'a Collection, policy: ImagePolicy) -> Result<Self> {
         policy.check()?;
-        let mut workshop = Self { collection, policy, size: (0, 0), decided_by: None, budget: Budget::new() };
+        let mut workshop = Self::of_size(collection, policy, (0, 0));
         if let Some(size) = policy.size {
             workshop.size = (size, size);
         } else {
@@ -50,6 +50,11 @@ impl<'a> Workshop<'a> {
             (workshop.size, workshop.decided_by) = ((opened.width, opened.height), Some(first));
         }
         Ok(workshop)
+    }
+
+    /// A workshop whose size is known already, as (width, height).
+    pub fn of_size(collection: &'a Collection, policy: ImagePolicy, size: (u32, u32)) -> Self {
+        Self { collection, policy, size, decided_by: None, budget: Budget::new() }
     }
 
     /// Pictures that are made at once: as many as keep what waits for its turn small.
@@ -139,7 +144,8 @@ pub fn load(collection: &Collection, policy: &ImagePolicy, progress: Progress) -
     let total = collection.entries.len();
     let too_much = |channels: usize| {
         Error::input(format!(
-            "the {total} pictures of '{}' would take more than {} GiB at {width} x {height} x {channels}: choose a smaller --size",
+            "the {total} pictures of '{}' would take more than {} GiB at {width} x {height} x {channels}: choose a smaller --size, or train with \
+             --data-on disk, which reads them as they are needed",
             collection.shown,
             MAX_BYTES >> 30
         ))

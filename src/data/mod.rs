@@ -57,11 +57,13 @@ mod collection;
 mod convert;
 mod decode;
 mod draw;
+mod fingerprint;
 mod images;
 mod labels;
 mod letters;
 mod open;
 mod picture;
+mod pictures;
 
 pub mod cifar;
 pub mod digits;
@@ -72,6 +74,7 @@ pub mod points;
 pub mod policy;
 pub mod shapes;
 mod sheet;
+pub mod stream;
 mod vectors;
 
 pub use check::{Report, check};
@@ -80,16 +83,14 @@ pub use convert::{Converted, convert};
 pub use images::picture_from_bytes;
 pub use labels::LabelsFile;
 pub use open::pictures_from_zip_bytes;
+pub use pictures::{Loaded, Pictures, load_or_leave};
 pub use policy::ImagePolicy;
 pub use sheet::SheetOrder;
 pub use vectors::{Modes, Vectors};
 
-use std::fmt::Write as _;
-
-use sha2::{Digest, Sha256};
-
 use crate::error::{Error, Result};
 use draw::Draw;
+use fingerprint::Fingerprint;
 use points::Points;
 
 /// Images in a built-in set when the spec does not say: enough for ten epochs of a short run to differ, small enough to be made in a blink.
@@ -329,23 +330,13 @@ impl DataSet {
 
     /// SHA-256, in hexadecimal, of shape, pixels (or the bits of the vectors) and labels. The name does not enter, so that a folder may move.
     pub fn fingerprint(&self) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(if self.vectors.is_some() { b"ganymede vectors 1\0\0" } else { b"ganymede data set 1\0" });
-        for dimension in [self.count, self.height, self.width, self.channels, self.classes()] {
-            hasher.update((dimension as u64).to_le_bytes());
-        }
-        hasher.update(&self.images);
+        let shape = [self.count, self.height, self.width, self.channels, self.classes()];
+        let mut print = if self.vectors.is_some() { Fingerprint::of_vectors(shape) } else { Fingerprint::of_images(shape) };
+        print.update(&self.images);
         for value in self.vectors.iter().flat_map(|vectors| &vectors.values) {
-            hasher.update(value.to_bits().to_le_bytes());
+            print.update(&value.to_bits().to_le_bytes());
         }
-        for label in self.labels.iter().flatten() {
-            hasher.update(label.to_le_bytes());
-        }
-        hasher.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        print.finish(self.labels.as_deref())
     }
 
     /// One line for people: `fashion-mnist (train): 60000 images, 28 x 28 grey, 10 classes`, or `…: 10000 points of 2 numbers, 8 classes`.

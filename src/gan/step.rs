@@ -36,6 +36,11 @@ pub const AUGMENT_STREAM: u32 = 2;
 /// The first random streams of the dropouts of G and of D.
 const DROPOUT_STREAMS: [u32; 2] = [0x1000, 0x2000];
 
+/// Most steps in one submit.
+pub const MAX_STEPS_PER_SUBMIT: usize = 8;
+/// The ring of a streamed data set holds as many steps of a submit as fit this many bytes, and one at least.
+const RING_BYTES: usize = 64 << 20;
+
 /// Where the inputs of a step come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inputs {
@@ -44,8 +49,53 @@ pub enum Inputs {
         /// Number of images.
         images: usize,
     },
-    /// Both are uploaded before each step (tests, streaming).
+    /// As [`Inputs::Device`], but the data set stays on the host, and only the batches of the next few steps are on the device. Trains to the same
+    /// bits.
+    Stream {
+        /// Number of images.
+        images: usize,
+    },
+    /// Both are uploaded before each step (tests).
     Given,
+}
+
+impl Inputs {
+    /// Number of images or vectors of the data set that batches are drawn from; `None` if they are given.
+    pub fn images(&self) -> Option<usize> {
+        match *self {
+            Inputs::Device { images } | Inputs::Stream { images } => Some(images),
+            Inputs::Given => None,
+        }
+    }
+}
+
+/// Where the batches of a streamed data set lie on the device: those of the steps of one submit.
+#[derive(Debug, Clone)]
+pub struct Ring {
+    /// A buffer for each discriminator update.
+    pub places: Vec<Place>,
+    /// Steps that there is room for.
+    pub steps: usize,
+    /// Images from the batch of one step to that of the next, so many that each begins at a whole word.
+    pub stride: usize,
+}
+
+impl Ring {
+    /// Declares the buffers, for images of `bytes` bytes.
+    fn declare(program: &mut Program, config: &GanConfig, bytes: usize, max_bytes: u64) -> Result<Self> {
+        let stride = config.batch.next_multiple_of(4);
+        let batch = stride.checked_mul(bytes).filter(|&batch| batch as u64 <= max_bytes).ok_or_else(|| {
+            Error::input(format!(
+                "a batch of {} images of {bytes} bytes does not fit a buffer of {max_bytes} bytes, the most that the adapter binds; give a \
+                 smaller --batch",
+                config.batch
+            ))
+        })?;
+        let steps = (RING_BYTES / (batch * config.d_steps)).clamp(1, MAX_STEPS_PER_SUBMIT).min((max_bytes / batch as u64) as usize);
+        let words = steps * batch / 4;
+        let places = (0..config.d_steps).map(|update| whole(program.buffer(format!("ring.{update}"), words), words)).collect();
+        Ok(Ring { places, steps, stride })
+    }
 }
 
 /// Buffers of one network.
@@ -147,9 +197,11 @@ pub struct Step {
     pub data: Vec<Place>,
     /// Images in a segment of the data set but the last.
     pub images_per_segment: usize,
+    /// Where a streamed data set's batches go; `None` for others.
+    pub ring: Option<Ring>,
     /// Classes of each discriminator update's batch, (2N, 1): those of the reals, and once more for the fakes. None if no network takes classes.
     pub labels: Vec<Place>,
-    /// The resident data set's labels, one u32 an image; if a network takes classes.
+    /// The data set's labels, one u32 an image, on the device also if the set is streamed; if a network takes classes.
     pub data_labels: Option<Place>,
 }
 
@@ -245,8 +297,13 @@ impl<'a> StepBuilder<'a> {
         let events = whole(program.buffer("tick.events", BadEvent::WORDS), BadEvent::WORDS);
         let mut data = Vec::new();
         let mut images_per_segment = 0;
+        let mut ring = None;
+        let bytes = || Ok::<_, Error>(config.image()?.iter().product::<usize>() * config.storage().bytes());
+        if let Inputs::Stream { .. } = *inputs {
+            ring = Some(Ring::declare(&mut program, config, bytes()?, max_bytes)?);
+        }
         if let Inputs::Device { images } = *inputs {
-            let bytes = config.image()?.iter().product::<usize>() * config.storage().bytes();
+            let bytes = bytes()?;
             images_per_segment = gather::per_segment(images, bytes, max_bytes)?;
             for first in (0..images).step_by(images_per_segment.max(1)) {
                 let words = (images_per_segment.min(images - first) * bytes).div_ceil(4);
@@ -257,7 +314,7 @@ impl<'a> StepBuilder<'a> {
         if config.is_conditional() {
             let both = Shape::new(&[2 * config.micro_batch, 1])?;
             labels = (0..config.d_steps).map(|update| program.tensor_buffer(format!("labels.{update}"), &both)).collect();
-            if let Inputs::Device { images } = *inputs {
+            if let Some(images) = inputs.images() {
                 data_labels = Some(whole(program.buffer("labels.data", images), images));
             }
         }
@@ -275,6 +332,7 @@ impl<'a> StepBuilder<'a> {
             images_per_segment,
             labels,
             data_labels,
+            ring,
         };
         Ok(StepBuilder {
             config,
@@ -329,19 +387,24 @@ impl<'a> StepBuilder<'a> {
         self.slot = StepRow::draw(update);
         let (z, real) = (self.step.z[update], self.step.real[update]);
         let z_shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
-        if let Inputs::Device { images } = *self.inputs {
+        if let Some(images) = self.inputs.images() {
             let latent = Latent { output: Operand::Place(z), shape: z_shape.clone(), source: self.z_source() };
             let (shape, seed, slot) = (self.image.clone(), self.config.seed, StepRow::draw(update));
             let storage = self.config.storage();
             let (scale, shift) = self.config.normalisation();
+            let (segments, per_segment) = match &self.step.ring {
+                Some(ring) => (vec![Operand::Place(ring.places[update])], ring.steps * ring.stride),
+                None => (self.step.data.iter().map(|&place| Operand::Place(place)).collect(), self.step.images_per_segment),
+            };
             let resident = Resident {
-                segments: self.step.data.iter().map(|&place| Operand::Place(place)).collect(),
+                segments,
                 images,
-                per_segment: self.step.images_per_segment,
+                per_segment,
                 image: self.config.image()?,
                 storage,
                 scale,
                 shift,
+                streamed: self.step.ring.is_some(),
             };
             let augment = self.config.augmentation();
             let [c, h, w] = resident.image;
@@ -368,7 +431,7 @@ impl<'a> StepBuilder<'a> {
     fn draw_labels(&mut self, update: usize, version: &str) -> Result<()> {
         let Some(&place) = self.step.labels.get(update) else { return Ok(()) };
         let n = self.config.micro_batch;
-        if let (Inputs::Device { images }, Some(data)) = (*self.inputs, self.step.data_labels) {
+        if let (Some(images), Some(data)) = (self.inputs.images(), self.step.data_labels) {
             let (seed, slot) = (self.config.seed, StepRow::draw(update));
             let data = ResidentLabels { labels: Operand::Place(data), images };
             let draw = move |l: &mut Lowering| labels::lower_draw_labels(l, data, seed, slot, (n, 2), Operand::Place(place));
@@ -385,7 +448,7 @@ impl<'a> StepBuilder<'a> {
     fn draw_z_again(&mut self, update: usize) -> Result<NodeId> {
         let z = self.step.z[update];
         let shape = Shape::new(&[self.config.micro_batch, self.config.z_dim])?;
-        if let Inputs::Device { .. } = *self.inputs {
+        if self.inputs.images().is_some() {
             let (shape, source, draw) = (shape.clone(), self.z_source(), Draw::Step(StepRow::draw(update)));
             let noise = move |l: &mut Lowering| noise::lower_noise(l, Operand::Place(z), &shape, source, Distribution::Normal, draw);
             self.step.program.effect("data/z", noise);

@@ -4,7 +4,8 @@ use super::config::GanConfig;
 use super::sampler::{Images, Sampler};
 use super::schedule;
 pub use super::schedule::Position;
-use super::step::{self, Inputs, Step};
+use super::step::{self, Inputs, MAX_STEPS_PER_SUBMIT, Step};
+use crate::data::stream::{Order, Prefetcher, Source};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
 use crate::gpu::{Buffer, Gpu, PendingRead, TimedRun};
@@ -20,10 +21,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most steps in one submit.
-const MAX_STEPS_PER_SUBMIT: u32 = 8;
 /// A submit should not take longer than this: some systems reset a device that seems to hang (2 s on Windows), and Ctrl-C waits for it.
 const SUBMIT_TIME: Duration = Duration::from_millis(250);
+/// Submits whose batches a streamed data set's thread keeps ready.
+const SUBMITS_AHEAD: usize = 2;
 /// Images that the sampler makes at once.
 const SAMPLE_BATCH: usize = 64;
 
@@ -51,6 +52,7 @@ pub struct Trainer {
     steps_per_submit: Option<u32>,
     measured: Option<u32>,
     sampler: Sampler,
+    stream: Option<Prefetcher>,
     /// Whether the networks take classes and the data set's have not come yet.
     awaits_labels: bool,
 }
@@ -75,20 +77,17 @@ pub fn sampler_bytes(config: &GanConfig, caps: &Caps) -> Result<u64> {
 impl Trainer {
     /// Compiles the step, allocates its buffers and sets every parameter to its first value.
     ///
-    /// With [`Inputs::Device`], [`Trainer::upload_data`] brings the images, and [`Trainer::upload_labels`] the classes that conditional networks take.
+    /// With [`Inputs::Device`], [`Trainer::upload_data`] brings the images; with [`Inputs::Stream`], [`Trainer::stream_data`]. Either way,
+    /// [`Trainer::upload_labels`] brings the classes that conditional networks take.
     pub fn new(gpu: Arc<Gpu>, config: GanConfig, inputs: &Inputs) -> Result<Self> {
         let step = step::build(&config, inputs, gpu.caps().max_binding)?;
-        let images = match *inputs {
-            Inputs::Device { images } => images,
-            Inputs::Given => 0,
-        };
-        Self::from_step(gpu, config, step, images)
+        Self::from_step(gpu, config, step, inputs.images().unwrap_or(0))
     }
 
     /// A trainer for a step that was put together by hand.
     pub fn from_step(gpu: Arc<Gpu>, config: GanConfig, mut step: Step, images: usize) -> Result<Self> {
         let plan = compile_with(&mut step.program, &gpu.caps(), &config.variants)?;
-        let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT as usize * config.micro_batches() * StepRow::BYTES) as u64)?;
+        let rows = gpu.uniform("step rows", (MAX_STEPS_PER_SUBMIT * config.micro_batches() * StepRow::BYTES) as u64)?;
         let executor = Executor::new(&gpu, "step", &plan, &HashMap::new(), Some(&rows))?;
         let mut shared = HashMap::new();
         if let Some((ema, ema_stats)) = &step.generator.ema {
@@ -111,6 +110,7 @@ impl Trainer {
             steps_per_submit: None,
             measured: None,
             sampler,
+            stream: None,
         };
         trainer.initialise()?;
         Ok(trainer)
@@ -118,7 +118,7 @@ impl Trainer {
 
     /// Fixes the number of steps in a submit, which is otherwise chosen by the time a step takes. It changes no result.
     pub fn set_steps_per_submit(&mut self, steps: Option<u32>) {
-        self.steps_per_submit = steps.map(|n| n.clamp(1, MAX_STEPS_PER_SUBMIT));
+        self.steps_per_submit = steps.map(|n| n.clamp(1, MAX_STEPS_PER_SUBMIT as u32));
     }
 
     /// The configuration.
@@ -189,17 +189,10 @@ impl Trainer {
     }
 
     fn upload(&self, storage: Storage, data: &[u8]) -> Result<()> {
-        if storage != self.config.storage() {
-            let name = |storage| if storage == Storage::U8 { "images" } else { "vectors" };
-            let (have, want) = (name(storage), name(self.config.storage()));
-            return Err(Error::input(format!(
-                "the data set holds {have}, and the discriminator takes {want}: choose other data or networks"
-            )));
+        if self.step.ring.is_some() {
+            return Err(Error::internal("a whole data set for a step that streams it"));
         }
-        let bytes = self.config.image()?.iter().product::<usize>() * storage.bytes();
-        if data.len() != self.images * bytes {
-            return Err(Error::internal(format!("a data set of {} bytes for {} items of {bytes}", data.len(), self.images)));
-        }
+        let bytes = self.check_data(storage, data.len())?;
         for (place, segment) in self.step.data.iter().zip(data.chunks(self.step.images_per_segment * bytes)) {
             let mut words = segment.to_vec();
             words.resize(place.len * 4, 0);
@@ -208,7 +201,49 @@ impl Trainer {
         Ok(())
     }
 
-    /// Uploads the class of each image of the resident data set. Does nothing if no network takes classes.
+    /// Checks a data set of `len` bytes against the step. Returns the bytes of an image or a vector.
+    fn check_data(&self, storage: Storage, len: usize) -> Result<usize> {
+        if storage != self.config.storage() {
+            let name = |storage| if storage == Storage::U8 { "images" } else { "vectors" };
+            let (have, want) = (name(storage), name(self.config.storage()));
+            return Err(Error::input(format!(
+                "the data set holds {have}, and the discriminator takes {want}: choose other data or networks"
+            )));
+        }
+        let bytes = self.config.image()?.iter().product::<usize>() * storage.bytes();
+        if len != self.images * bytes {
+            return Err(Error::internal(format!("a data set of {len} bytes for {} items of {bytes}", self.images)));
+        }
+        Ok(bytes)
+    }
+
+    /// Streams the data set from `source` ([`Inputs::Stream`]). A thread reads ahead of the steps from now on; it ends with the trainer.
+    ///
+    /// # Errors
+    /// As [`Trainer::upload_data`] and [`Trainer::upload_vectors`]; [`Error::Environment`] if there can be no thread.
+    pub fn stream_data(&mut self, source: Arc<dyn Source>) -> Result<()> {
+        let Some(ring) = &self.step.ring else {
+            return Err(Error::internal("a data set to stream for a step that does not"));
+        };
+        let storage = source.storage();
+        self.check_data(storage, source.count().saturating_mul(source.item_len() * storage.bytes()))?;
+        let order = Order { seed: self.config.seed, batch: self.config.batch };
+        self.stream = Some(Prefetcher::new(source, order, SUBMITS_AHEAD * ring.steps * self.config.d_steps));
+        self.seek_stream()
+    }
+
+    /// Lets a streamed data set be read ahead from the batch that comes next.
+    fn seek_stream(&mut self) -> Result<()> {
+        let next = batch_at(&schedule::row(&self.config, self.images, self.position), 0);
+        self.stream.as_mut().map_or(Ok(()), |stream| stream.seek(next))
+    }
+
+    /// How long steps have waited for batches of a streamed data set since this was last asked; `None` if it is not streamed.
+    pub fn take_data_wait(&mut self) -> Option<Duration> {
+        self.stream.as_mut().map(Prefetcher::take_waited)
+    }
+
+    /// Uploads the class of each image of the data set. Does nothing if no network takes classes.
     ///
     /// # Errors
     /// [`Error::Input`] if a label is not below the number of classes. [`Error::Internal`] if there are not as many labels as images.
@@ -258,7 +293,7 @@ impl Trainer {
     pub fn run_steps(&mut self, steps: u32) -> Result<()> {
         let mut left = steps;
         while left > 0 {
-            let chosen = self.steps_per_submit.or(self.measured).unwrap_or(1).min(left);
+            let chosen = self.steps_per_submit.or(self.measured).unwrap_or(1).min(self.most_steps()).min(left);
             let rows: Vec<StepRow> =
                 (0..chosen as u64).map(|i| schedule::row(&self.config, self.images, self.position.after(i, self.config.batch))).collect();
             self.run_rows(&rows)?;
@@ -267,14 +302,41 @@ impl Trainer {
         Ok(())
     }
 
-    fn write_rows(&self, rows: &[StepRow]) -> Result<()> {
+    /// Most steps in a submit.
+    fn most_steps(&self) -> u32 {
+        self.step.ring.as_ref().map_or(MAX_STEPS_PER_SUBMIT, |ring| ring.steps) as u32
+    }
+
+    /// Uploads what the next submit needs: its rows and, if the data set is streamed, its batches.
+    fn write_rows(&mut self, rows: &[StepRow]) -> Result<()> {
         if self.awaits_labels {
             return Err(Error::internal(
                 "the networks take classes, and the data set's labels have not been uploaded (Trainer::upload_labels)",
             ));
         }
+        let mut rows = rows.to_vec();
+        self.write_batches(&mut rows)?;
         let split: Vec<StepRow> = rows.iter().flat_map(|row| schedule::micro_batch_rows(&self.config, row)).collect();
         self.gpu.write(&self.rows, 0, bytemuck::cast_slice(&split))
+    }
+
+    /// Uploads the batches that the rows name, and tells the rows where they are. Writes come after the submits before, and before the next one.
+    fn write_batches(&mut self, rows: &mut [StepRow]) -> Result<()> {
+        let Some(ring) = &self.step.ring else { return Ok(()) };
+        if rows.len() > ring.steps {
+            return Err(Error::internal(format!("a submit of {} steps for a ring of {}", rows.len(), ring.steps)));
+        }
+        let stream = self.stream.as_mut().ok_or_else(|| Error::internal("a step that streams its data, and no data to stream"))?;
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.slots[StepRow::RING as usize][0] = (i * ring.stride) as u32;
+            for (update, place) in ring.places.iter().enumerate() {
+                let batch = stream.take(batch_at(row, update))?;
+                let step_bytes = place.len as u64 * 4 / ring.steps as u64;
+                self.gpu.write(self.executor.buffer(place.buffer), i as u64 * step_bytes, &batch.bytes)?;
+                stream.recycle(batch);
+            }
+        }
+        Ok(())
     }
 
     /// Runs one step for each of the given rows of per-step scalars.
@@ -292,7 +354,7 @@ impl Trainer {
             self.gpu.wait()?;
             let step = start.elapsed() / rows.len() as u32;
             let fitting = SUBMIT_TIME.as_nanos() / step.as_nanos().max(1);
-            self.measured = Some((fitting as u32).clamp(1, MAX_STEPS_PER_SUBMIT));
+            self.measured = Some((fitting as u32).clamp(1, MAX_STEPS_PER_SUBMIT as u32));
         }
         Ok(())
     }
@@ -454,7 +516,7 @@ impl Trainer {
         }
         self.write(self.step.events, &[0; BadEvent::WORDS * 4])?;
         self.position = position;
-        Ok(())
+        self.seek_stream()
     }
 
     /// Sets a network's parameters and running statistics (not the moments) by PyTorch key: `"G"` or `"D"`, then the state dict.
@@ -494,6 +556,12 @@ impl Trainer {
         }
         all
     }
+}
+
+/// Epoch and position in it of the batch of a discriminator update.
+fn batch_at(row: &StepRow, update: usize) -> [u32; 2] {
+    let [epoch, start, ..] = row.slots[StepRow::draw(update) as usize];
+    [epoch, start]
 }
 
 fn floats(tensors: &BTreeMap<String, HostTensor>, name: &str, shape: &Shape) -> Result<Vec<f64>> {

@@ -1,4 +1,4 @@
-//! The row of per-step scalars: the only thing that a training step uploads.
+//! The row of per-step scalars: the only thing that a training step uploads, unless it streams its data.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -15,6 +15,7 @@ use bytemuck::{Pod, Zeroable};
 /// | 0 | step, low 32 bits | step, high 32 bits | EMA decay (f32) | index of the micro-batch (u32) |
 /// | 1 + 2u | lr (f32) | 1 / (1 - beta1^t) (f32) | 1 / (1 - beta2^t) (f32) | t, saturating (u32) |
 /// | 2 + 2u | epoch (u32) | index of the batch's first image in the epoch (u32) | draw counter (u32) | images of the batch before this micro-batch (u32) |
+/// | 31 | where this step's batches begin in the ring of a streamed data set, in images (u32) | | | |
 ///
 /// Every float is computed in f64 and rounded once: 1 - beta^t in f32 would lose digits.
 ///
@@ -36,6 +37,8 @@ impl StepRow {
     pub const MAX_D_STEPS: usize = 14;
     /// Slot of the step counter and the EMA decay.
     pub const STEP: u32 = 0;
+    /// Slot of the place in the ring of a streamed data set.
+    pub const RING: u32 = 31;
 
     /// The row of micro-batch `index`, which begins `first` images into each of the step's batches.
     pub fn micro_batch(&self, index: u32, first: u32) -> Self {

@@ -1,4 +1,4 @@
-//! Batches from a data set that is resident on the device: which images, and their normalised pixels.
+//! Batches from a data set that is resident on the device, or streamed to it: which images, and their normalised pixels.
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
@@ -38,7 +38,7 @@ impl Storage {
     }
 }
 
-/// A data set on the device: (images, H, W, C) without padding, in segments below the adapter's binding limit.
+/// A data set as the device sees it: (images, H, W, C) without padding, in segments below the adapter's binding limit.
 #[derive(Debug, Clone)]
 pub struct Resident {
     /// Segments in order: [`Resident::per_segment`] images each, the last one the rest. One to [`MAX_SEGMENTS`].
@@ -55,6 +55,9 @@ pub struct Resident {
     pub scale: f64,
     /// See `scale`.
     pub shift: f64,
+    /// Whether the one segment is the ring of a streamed data set: in place of the whole set it holds the batches that are drawn next, each in the
+    /// order of [`batch_index`], and a step's begins at the image that slot [`StepRow::RING`] names. `images` still counts the set.
+    pub streamed: bool,
 }
 
 /// Random z of a step.
@@ -92,7 +95,8 @@ struct DrawBatchParams {
     seed: [u32; 2],
     scale: f32,
     shift: f32,
-    reserved: [u32; 2],
+    ring_slot: u32,
+    reserved: u32,
 }
 
 /// vec4s of an image that a workgroup of `draw_batch` reads.
@@ -165,14 +169,14 @@ pub fn per_segment(images: usize, image_bytes: usize, max_binding: u64) -> Resul
     if images > most.saturating_mul(MAX_SEGMENTS) {
         return Err(Error::input(format!(
             "the data set's {images} images of {image_bytes} bytes do not fit {MAX_SEGMENTS} buffers of {max_binding} bytes, the most \
-             that the adapter binds; use smaller images or stream the data set"
+             that the adapter binds; use smaller images, or stream the data set from host memory (--data-on host)"
         )));
     }
     Ok(most)
 }
 
 /// Draws z, and gathers and normalises a batch at the epoch and position of the step row's slot `slot` ([`StepRow::draw`]): row r of `output`, of
-/// shape (rows, C, H, W) or (rows, C * H * W), is the image that [`batch_index`] names.
+/// shape (rows, C, H, W) or (rows, C * H * W), is the image that [`batch_index`] names; of a streamed data set, the one that lies there in the ring.
 ///
 /// # Errors
 /// [`Error::Input`] if there are no images, or more than the 32-bit positions can count. [`Error::Internal`] if the output's shape is not that
@@ -191,10 +195,11 @@ pub fn lower_draw_batch(l: &mut Lowering, z: &Latent, data: &Resident, seed: u64
         return Err(Error::internal(format!("draw_batch: output {shape} for images of shape {:?}", data.image)));
     }
     let segments = data.segments.len();
-    if segments == 0 || segments > MAX_SEGMENTS || data.images.div_ceil(data.per_segment.max(1)) != segments {
+    let whole = if data.streamed { data.per_segment } else { data.images };
+    if segments == 0 || segments > MAX_SEGMENTS || whole.div_ceil(data.per_segment.max(1)) != segments {
         return Err(Error::internal(format!(
-            "draw_batch: {segments} segments of {} images for {} images; at most {MAX_SEGMENTS} segments are supported",
-            data.per_segment, data.images
+            "draw_batch: {segments} segments of {} images for {whole} images; at most {MAX_SEGMENTS} segments are supported",
+            data.per_segment
         )));
     }
     let z_items = z.shape.physical_len() / 4;
@@ -221,14 +226,20 @@ pub fn lower_draw_batch(l: &mut Lowering, z: &Latent, data: &Resident, seed: u64
         seed: seed_key(seed),
         scale: data.scale as f32,
         shift: data.shift as f32,
-        reserved: [0; 2],
+        ring_slot: StepRow::RING,
+        reserved: 0,
     };
     let is_float = data.storage == Storage::F32;
     let segment = |i: usize| *data.segments.get(i).unwrap_or(&data.segments[0]);
     let switch = |on: bool| f64::from(u8::from(on));
     l.push(Dispatch {
         kernel: &DRAW_BATCH,
-        overrides: vec![("GREY", switch(channels == 1)), ("IS_FLOAT", switch(is_float)), ("SINGLE", switch(segments == 1))],
+        overrides: vec![
+            ("GREY", switch(channels == 1)),
+            ("IS_FLOAT", switch(is_float)),
+            ("SINGLE", switch(segments == 1)),
+            ("STREAMED", switch(data.streamed)),
+        ],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![segment(0), segment(1), segment(2), segment(3), z.output, output],
         workgroups: grid(z_workgroups + rows * pieces, 1),
@@ -266,7 +277,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     // (images, rows, position of the first row): within an epoch, across its end, across several.
     let orders = [(1, 3, 0), (2, 1, 1), (3, 65, 2), (64, 64, 0), (65, 63, 60), (1000, 64, 999), (60_000, 65, 59_990), (4096, 1000, 17)];
     for (images, rows, start) in orders {
-        cases.push(draw_case(caps, [1, 1, 1], [images, 1, rows, start], Storage::U8, false));
+        cases.push(draw_case(caps, [1, 1, 1], [images, 1, rows, start], Storage::U8, false, false));
     }
     // Images (C, H, W) whose bytes do and do not fill whole words, in one to four segments; one has more than a piece.
     let gathers = [
@@ -281,15 +292,16 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
     for (image, images, segments, rows) in gathers {
         for storage in [Storage::U8, Storage::F32] {
             for flat in [false, true] {
-                cases.push(draw_case(caps, image, [images, segments, rows, images - 1], storage, flat));
+                cases.push(draw_case(caps, image, [images, segments, rows, images - 1], storage, flat, false));
+                cases.push(draw_case(caps, image, [rows + 8, 1, rows, images - 1], storage, flat, true));
             }
         }
     }
     cases
 }
 
-/// `counts` are images, segments, rows of the batch, and the position of the first.
-fn draw_case(caps: &Caps, image: [usize; 3], counts: [usize; 4], storage: Storage, flat: bool) -> Case {
+/// `counts` are images, segments, rows of the batch, and the position of the first; of a streamed set, its ring takes the place of the images.
+fn draw_case(caps: &Caps, image: [usize; 3], counts: [usize; 4], storage: Storage, flat: bool, streamed: bool) -> Case {
     let [images, segments, rows, start] = counts;
     let len = image.iter().product::<usize>();
     let per_segment = images.div_ceil(segments).next_multiple_of(if segments > 1 { 4 } else { 1 });
@@ -300,19 +312,22 @@ fn draw_case(caps: &Caps, image: [usize; 3], counts: [usize; 4], storage: Storag
     };
     let (scale, shift) = if storage == Storage::U8 { (1.0 / 127.5, -1.0) } else { (0.5, 2.0) };
     let (seed, epoch, draw) = (0xdead_beef_0123_4567, 11, 99);
-    let index: Vec<u32> = (0..rows as u32).map(|r| batch_index(seed, epoch, images as u32, start as u32 + r)).collect();
+    // Where the step's batch begins in the ring, and the rows of the micro-batch before.
+    let (begin, before) = (3, 2);
+    let drawn = |r| if streamed { begin + before + r } else { batch_index(seed, epoch, images as u32, start as u32 + r) };
+    let index: Vec<u32> = (0..rows as u32).map(drawn).collect();
     let dims: &[usize] = if flat { &[rows, len] } else { &[rows, image[0], image[1], image[2]] };
     let shape = Shape::new(dims).expect(VALID);
     let expected = Tensor::new(shape.clone(), twin::gather_batch(&widen(&values), image, &index, scale, shift));
     let (source, z_shape) = (Source { seed, stream: 3 }, Shape::new(&[rows, 1 + images % 70]).expect(VALID));
-    // Two rows of the draw belong to the micro-batch before.
-    let before = 2 * z_shape.channels();
-    let z = noise_twin(source, Distribution::Normal, draw, before + z_shape.len());
-    let z = Tensor::new(z_shape.clone(), z[before..].to_vec());
+    let skipped = before as usize * z_shape.channels();
+    let z = noise_twin(source, Distribution::Normal, draw, skipped + z_shape.len());
+    let z = Tensor::new(z_shape.clone(), z[skipped..].to_vec());
 
     let mut b = CaseBuilder::new(caps);
     let slot = StepRow::draw(1);
-    b.step.slots[slot as usize] = [epoch, start as u32, draw, 2];
+    b.step.slots[slot as usize] = [epoch, start as u32, draw, before];
+    b.step.slots[StepRow::RING as usize][0] = begin;
     let segments = values
         .chunks(per_segment * len)
         .map(|part| match storage {
@@ -324,11 +339,12 @@ fn draw_case(caps: &Caps, image: [usize; 3], counts: [usize; 4], storage: Storag
             }
         })
         .collect();
-    let data = Resident { segments, images, per_segment, image, storage, scale, shift };
+    let data = Resident { segments, images, per_segment, image, storage, scale, shift, streamed };
     let latent = Latent { output: b.output(z.pack_f64()), shape: z_shape, source };
     let output = b.output(expected.pack_f64());
     lower_draw_batch(&mut b.lowering, &latent, &data, seed, slot, (output, &shape)).expect(VALID);
-    b.finish(format!("draw_batch {shape} from position {start} of {images} {storage:?} images in {} segments", data.segments.len()))
+    let place = if streamed { "in a ring".to_string() } else { format!("in {} segments", data.segments.len()) };
+    b.finish(format!("draw_batch {shape} from position {start} of {images} {storage:?} images {place}"))
 }
 
 #[cfg(test)]
@@ -440,6 +456,7 @@ mod tests {
             storage: Storage::U8,
             scale: 1.0,
             shift: 0.0,
+            streamed: false,
         };
         let shape = Shape::new(&[2, 1, 4, 4]).unwrap();
         let z = Latent { output: Operand::Scratch(1), shape: Shape::new(&[2, 3]).unwrap(), source: Source { seed: 0, stream: 1 } };

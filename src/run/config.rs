@@ -175,12 +175,41 @@ pub struct RunConfig {
     /// Device memory in MiB that training may take; absent for what the adapter says it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<u32>,
+    /// Where the data set is kept while training: `auto`, `device`, `host` or `disk`. The numbers do not depend on it.
+    #[serde(default)]
+    pub data_on: DataOn,
     /// Compile shaders with all run-time checks.
     pub checked: bool,
     /// Write TensorBoard event files.
     pub tensorboard: bool,
     /// Most training steps in one submit; 0 lets the time of a step decide. The numbers do not depend on it.
     pub steps_per_submit: u32,
+}
+
+/// Where the data set is kept while training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataOn {
+    /// On the device if there is room for it, else on the host; pictures that would take more than 8 GiB there, on disk.
+    #[default]
+    Auto,
+    /// On the device, as a whole.
+    Device,
+    /// In host memory: batches are put together ahead of the steps that train on them, and streamed to the device.
+    Host,
+    /// On disk: as `host`, but pictures are read and decoded each time that they are drawn.
+    Disk,
+}
+
+impl fmt::Display for DataOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DataOn::Auto => "auto",
+            DataOn::Device => "device",
+            DataOn::Host => "host",
+            DataOn::Disk => "disk",
+        })
+    }
 }
 
 /// `[variants]`: kernels in place of the built-in choice, as `ganymede tune` wrote them. Bits depend on them.

@@ -288,6 +288,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("run.adapter", "--adapter"),
     ("run.backend", "--backend"),
     ("run.memory_limit", "--memory-limit"),
+    ("run.data_on", "--data-on"),
     ("run.checked", "--checked"),
     ("variants", "--variants"),
 ];

@@ -22,7 +22,7 @@ pub fn name(field: &str) -> Option<(&'static str, String)> {
         "d_x" => ("score", "D_x".into()),
         "d_g_z1" => ("score", "D_G_z_before".into()),
         "d_g_z2" => ("score", "D_G_z_after".into()),
-        "seconds" | "seconds_per_kimg" => ("time", field.to_string()),
+        "seconds" | "seconds_per_kimg" | "data_wait_seconds" => ("time", field.to_string()),
         "memory_bytes" => ("device", field.to_string()),
         _ => ("other", field.to_string()),
     })
@@ -62,7 +62,8 @@ mod tests {
             ("grad_norm_g", Some(("grad_norm", "G"))),
             ("d_g_z1", Some(("score", "D_G_z_before"))),
             ("lr_d", Some(("lr", "D"))),
-            ("data_wait", Some(("other", "data_wait"))),
+            ("data_wait_seconds", Some(("time", "data_wait_seconds"))),
+            ("novelty", Some(("other", "novelty"))),
             ("images_seen", None),
         ] {
             assert_eq!(name(field), want.map(|(group, name)| (group, name.to_string())), "{field}");

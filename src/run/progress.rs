@@ -81,6 +81,9 @@ pub struct Tick {
     pub seconds: f64,
     /// Seconds of training per thousand images in this tick, snapshots excluded.
     pub seconds_per_kimg: f64,
+    /// Seconds of this tick that steps waited for batches of a streamed data set; absent if it is on the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_wait_seconds: Option<f64>,
     /// Bytes of device memory.
     pub memory_bytes: u64,
     /// Means over the tick.
@@ -92,9 +95,10 @@ impl Tick {
     /// The line that is printed.
     pub fn line(&self) -> String {
         let s = &self.stats;
+        let wait = self.data_wait_seconds.map(|seconds| format!("  data wait {seconds:.2}s")).unwrap_or_default();
         format!(
             "tick {:<4} kimg {:<8} time {:<9} s/kimg {:<7} mem {:<9} loss D {:.3} G {:.3}  \
-             D(x) {:.3}  D(G(z)) {:.3} / {:.3}  grad D {:.2e} G {:.2e}",
+             D(x) {:.3}  D(G(z)) {:.3} / {:.3}  grad D {:.2e} G {:.2e}{wait}",
             if self.partial { format!("{}*", self.tick) } else { self.tick.to_string() },
             format_kimg(self.images_seen),
             format_seconds(self.seconds),
@@ -172,6 +176,7 @@ mod tests {
             kimg: 3.2,
             seconds: 61.0,
             seconds_per_kimg: 19.0625,
+            data_wait_seconds: None,
             memory_bytes: 5 << 20,
             stats,
         };
@@ -191,6 +196,11 @@ mod tests {
         }
         let json = serde_json::to_string(&tick).unwrap();
         assert!(json.starts_with(r#"{"step":50,"images_seen":3200,"tick":1,"kimg":3.2,"#) && json.contains(r#""loss_d":1.25"#), "{json}");
+        assert!(!line.contains("data wait") && !json.contains("data_wait"), "{line} {json}");
+        tick.data_wait_seconds = Some(0.0625);
+        assert!(
+            tick.line().ends_with("  data wait 0.06s") && serde_json::to_string(&tick).unwrap().contains(r#","data_wait_seconds":0.0625,"#)
+        );
         tick.partial = true;
         assert!(tick.line().starts_with("tick 1* ") && serde_json::to_string(&tick).unwrap().contains(r#""partial":true"#));
     }

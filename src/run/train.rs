@@ -59,6 +59,11 @@ pub trait Engine {
     /// [`Error::Environment`] if the device is lost or out of memory.
     fn end_tick(&mut self) -> Result<()>;
 
+    /// How long steps have waited for batches of a streamed data set since this was last asked; `None` if it is on the device.
+    fn take_data_wait(&mut self) -> Option<Duration> {
+        None
+    }
+
     /// Takes the statistics of the tick that [`Engine::end_tick`] ended; `None` if they have been taken or, unless `wait` asks to wait for
     /// them, are not there yet.
     ///
@@ -228,6 +233,7 @@ struct EndedTick {
     partial: bool,
     seconds: f64,
     seconds_per_kimg: f64,
+    data_wait: Option<Duration>,
 }
 
 /// A run under way.
@@ -393,6 +399,7 @@ impl<'a> Run<'a> {
             partial,
             seconds: self.seconds_before + self.begun.elapsed().as_secs_f64(),
             seconds_per_kimg: trained.as_secs_f64() * 1000.0 / images.max(1) as f64,
+            data_wait: self.engine.take_data_wait(),
         });
         self.tick_begun = (Instant::now(), step);
         self.tick_pause = Duration::ZERO;
@@ -405,7 +412,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let Some(stats) = self.engine.tick_stats(wait)? else { return Ok(()) };
-        let Some(EndedTick { step, tick, partial, seconds, seconds_per_kimg }) = self.ended.take() else { return Ok(()) };
+        let Some(EndedTick { step, tick, partial, seconds, seconds_per_kimg, data_wait }) = self.ended.take() else { return Ok(()) };
         let images_seen = self.images_seen_at(step);
         let tick = Tick {
             step,
@@ -415,6 +422,7 @@ impl<'a> Run<'a> {
             kimg: images_seen as f64 / 1000.0,
             seconds,
             seconds_per_kimg,
+            data_wait_seconds: data_wait.map(|wait| wait.as_secs_f64()),
             memory_bytes: self.engine.memory(),
             stats,
         };
@@ -541,6 +549,12 @@ fn with_last_checkpoint(error: Error, folder: &RunFolder, config: &TrainConfig) 
         )),
         (Error::Environment(what), Some(path)) => Error::Environment(format!(
             "{what}; the last checkpoint is {}; go on from it with `ganymede train --resume {}`",
+            path.display(),
+            quoted(folder.path()),
+        )),
+        // Settings and data have been checked by now: a file of the data set cannot be read any more.
+        (Error::Input(what), Some(path)) => Error::Input(format!(
+            "{what}; the last checkpoint is {}; once this is mended, go on from it with `ganymede train --resume {}`",
             path.display(),
             quoted(folder.path()),
         )),
