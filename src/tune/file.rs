@@ -162,7 +162,7 @@ mod tests {
             ("[training]\nbatch = 3\n", "no variants file".to_string()),
             ("format = 2\nwhat = 3\n", "format 2, and this ganymede reads format 1".to_string()),
             ("format = 1\nadapter = \n", "v.toml:2:".to_string()),
-            ("format = 1\n[products]\n", "missing field  adapter".to_string()),
+            ("format = 1\n[products]\n", "missing field adapter".to_string()),
             (
                 &format!("{head}[products.\"a\"]\nkernle = \"b\"\n"),
                 "v.toml:4:1: unknown key kernle in [products.\"a\"]; did you mean kernel?".to_string(),
