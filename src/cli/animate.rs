@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Film, Grid, Interpolate, SampleArgs, Seeds};
 use super::classes::Classes;
 use super::sample::{find, model, no_images, replace};
-use super::wiring::{self, SAMPLE_BATCH};
+use super::sampler::{self, SAMPLE_BATCH};
 use crate::error::{Error, Result};
 use crate::gan::latent::Interpolation;
 use crate::run::animation::{Animation, Format};
@@ -57,7 +57,7 @@ fn interpolate(args: &SampleArgs, method: Interpolate, out: &Path, format: Forma
         )));
     }
     let (path, state) = model(&find(args)?)?;
-    let sampler = wiring::sampler(&state, &path, &args.device)?;
+    let sampler = sampler::sampler(&state, &path, &args.device)?;
     if let Some(features) = sampler.features() {
         return Err(no_images(out, features));
     }
@@ -162,7 +162,7 @@ fn film_of_checkpoints(args: &SampleArgs, out: &Path, format: Format) -> Result<
         return Err(Error::input(format!("{} has no checkpoint yet; train on with `--resume` until it has one", found.folder.display())));
     };
     let state = checkpoint::read(&first.path)?;
-    let mut sampler = wiring::sampler(&state, &first.path, &args.device)?;
+    let mut sampler = sampler::sampler(&state, &first.path, &args.device)?;
     if let Some(features) = sampler.features() {
         return Err(no_images(out, features));
     }

@@ -1,7 +1,7 @@
 //! `ganymede augment`: what training would make of real images.
 
 use super::args::{AugmentArgs, Grid};
-use super::wiring;
+use super::{dataset, wiring};
 use crate::error::{Error, Result};
 use crate::run::{disk, grid};
 
@@ -15,7 +15,7 @@ pub fn run(args: &AugmentArgs) -> Result<()> {
     if !args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
         return Err(Error::input(format!("--out {}: expected a file that ends in .png", args.out.display())));
     }
-    let data = wiring::open_data(&config)?;
+    let data = dataset::open_data(&config)?;
     let images = wiring::augmentations(&config, &data, rows, columns - 1)?;
     let shown = images.n / columns;
     if let Some(parent) = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()) {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::args::ProfileArgs;
-use super::wiring;
+use super::{dataset, wiring};
 use crate::error::{Error, Result};
 use crate::profile::Recorder;
 
@@ -16,7 +16,7 @@ pub fn run(args: &ProfileArgs) -> Result<()> {
     // Opened first: a file that cannot be written should not cost a profile.
     let trace =
         args.trace.as_deref().map(|path| File::create(path).map(|file| (path, file)).map_err(|e| cannot_write(path, &e))).transpose()?;
-    let data = recorder.time("data", || wiring::open_data(&config))?.0;
+    let data = recorder.time("data", || dataset::open_data(&config))?.0;
     config.check_data(data.len())?;
     if let Some(step) = args.capture_step {
         return super::print(&wiring::capture(&config, &data, step)?);

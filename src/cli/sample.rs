@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Grid, SampleArgs, Seeds};
 use super::classes::{Classes, Sheet};
-use super::wiring::{self, SAMPLE_BATCH, Sampler};
+use super::dataset;
+use super::sampler::{self, SAMPLE_BATCH, Sampler};
 use super::{animate, print};
 use crate::data::LABELS_FILE;
 use crate::error::{Error, Result};
@@ -56,7 +57,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     }
     // Read before the adapter is opened, because it may not be there.
     let reals = if args.compare { Some(reals(&found, &path, &state, &sheet)?) } else { None };
-    let sampler = wiring::sampler(&state, &path, &args.device)?;
+    let sampler = sampler::sampler(&state, &path, &args.device)?;
     if let Some(features) = sampler.features() {
         return points(args, &sampler, &classes, features, &path, (&out, kind));
     }
@@ -239,7 +240,7 @@ fn reals(found: &Found, path: &Path, state: &TrainState, sheet: &Sheet) -> Resul
         }
     };
     let config = config.with_recipe(state.recipe.clone());
-    let data = wiring::open_data(&config)?;
+    let data = dataset::open_data(&config)?;
     if data.id() != state.data {
         return Err(Error::input(format!(
             "--compare: {} (data.source in {}) is not the data set that {} was trained on; mend its place there",

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::args::TrainArgs;
-use super::wiring::{self, Data};
+use super::dataset::{self, Data};
+use super::wiring;
 use crate::error::{Error, Result};
 use crate::run::checkpoint;
 use crate::run::config::TrainConfig;
@@ -47,7 +48,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         folder::prepare_outdir(outdir)?;
     }
 
-    let data = wiring::open_data(&config)?;
+    let data = dataset::open_data(&config)?;
     config.check_data(data.len())?;
     if let Some((path, state)) = origin.checkpoint() {
         check_data(&config, &data, state, path)?;

@@ -1,7 +1,7 @@
 //! `ganymede tune`.
 
 use super::args::TuneArgs;
-use super::wiring;
+use super::{dataset, wiring};
 use crate::error::{Error, Result};
 use crate::tune::{Outcome, Tuned};
 
@@ -16,7 +16,7 @@ pub fn run(args: &TuneArgs) -> Result<()> {
         return Err(Error::input(format!("--seconds: got {seconds}, expected seconds of measuring, above 0 and at most 86400")));
     }
     let config = args.model.layers()?.resolve(None)?;
-    let data = wiring::open_data(&config)?;
+    let data = dataset::open_data(&config)?;
     config.check_data(data.len())?;
     let seconds = |is_software| args.seconds.unwrap_or(SECONDS[usize::from(is_software)]);
     let (file, outcome) = wiring::tune(&config, &data, &seconds, &mut |line| super::print(line))?;
