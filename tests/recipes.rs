@@ -126,12 +126,15 @@ fn moments(values: &[f32], features: usize) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Rates with which the linear systems arrive in a third of the steps.
+const FAST: &[&str] = &["generator.optimizer.lr=3e-3", "discriminator.optimizer.lr=3e-3"];
+
 /// A discriminator that is linear in the data sees means only, so that the spread of the fakes is left to chance.
 #[test]
 fn a_linear_discriminator_teaches_the_mean_alone() {
     let Some((gpu, _guard)) = gpu() else { return };
-    let (mut trainer, set) = trainer(&gpu, "linear", &[]);
-    trainer.run_steps(2000).expect("steps");
+    let (mut trainer, set) = trainer(&gpu, "linear", FAST);
+    trainer.run_steps(800).expect("steps");
     let data = moments(&set.vectors.as_ref().expect("points").values, 5);
     let fakes = moments(&samples(&trainer, 4000), 5);
     for ((mean, _), (expected, deviation)) in fakes.iter().zip(&data) {
@@ -145,8 +148,8 @@ fn a_linear_discriminator_teaches_the_mean_alone() {
 #[test]
 fn a_quadratic_discriminator_teaches_the_covariance() {
     let Some((gpu, _guard)) = gpu() else { return };
-    let (mut trainer, set) = trainer(&gpu, "linear-quadratic", &[]);
-    trainer.run_steps(3000).expect("steps");
+    let (mut trainer, set) = trainer(&gpu, "linear-quadratic", FAST);
+    trainer.run_steps(1000).expect("steps");
     let covariance = |values: &[f32]| -> Vec<f64> {
         let (means, rows) = (moments(values, 5), values.chunks_exact(5));
         let n = rows.len() as f64;

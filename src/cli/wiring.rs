@@ -430,24 +430,3 @@ pub fn tune(
     gpu.save_pipeline_cache();
     Ok((VariantsFile::new(&gpu, &config.preset, config.training.batch, &outcome), outcome))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn short_names_of_data_sets() {
-        for (source, name) in [
-            ("builtin:digits", "digits"),
-            ("builtin:digits?n=500&seed=7", "digits"),
-            ("builtin:shapes-64", "shapes-64"),
-            ("/no/such/fashion-mnist", "fashion-mnist"),
-            ("/no/such/folder/", "folder"),
-        ] {
-            assert_eq!(short_name(source), name, "{source}");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("mnist/below")).unwrap();
-        assert_eq!(short_name(&dir.path().join("mnist/below/..").display().to_string()), "mnist");
-    }
-}
