@@ -4,6 +4,7 @@
 
 pub mod augment;
 pub mod config;
+pub mod inputs;
 pub mod latent;
 pub mod loss;
 pub mod precision;
@@ -11,4 +12,5 @@ pub mod range;
 pub mod sampler;
 pub mod schedule;
 pub mod step;
+pub mod stores;
 pub mod trainer;

@@ -3,16 +3,18 @@
 //! [`build`] is the algorithm; [`StepBuilder`] holds its parts, so that tests can put them together wrongly and see the suite notice.
 
 use super::config::GanConfig;
+pub use super::inputs::{Inputs, MAX_STEPS_PER_SUBMIT, Ring};
 use super::loss::Score;
+pub use super::stores::{NetworkStores, Which};
 use crate::error::{Error, Result};
 use crate::gpu::step::StepRow;
-use crate::graph::lower::{BufferId, Lowering, Operand, Place};
+use crate::graph::lower::{Lowering, Operand, Place};
 use crate::graph::shape::Shape;
 use crate::graph::{Kind, NodeId};
 use crate::nn::build::NORM_MOMENTUM;
 use crate::nn::layer::Layer;
 use crate::nn::network::{Forward, Input, Mode, Network, Noise, Params};
-use crate::nn::store::{ALIGNMENT, Layout, Role, Store};
+use crate::nn::store::{ALIGNMENT, Store};
 use crate::ops::augment::lower_augment;
 use crate::ops::batch::{ConcatBatch, slice_batch};
 use crate::ops::batch_norm_whole::Running;
@@ -35,142 +37,6 @@ pub const Z_STREAM: u32 = 1;
 pub const AUGMENT_STREAM: u32 = 2;
 /// The first random streams of the dropouts of G and of D.
 const DROPOUT_STREAMS: [u32; 2] = [0x1000, 0x2000];
-
-/// Most steps in one submit.
-pub const MAX_STEPS_PER_SUBMIT: usize = 8;
-/// The ring of a streamed data set holds as many steps of a submit as fit this many bytes, and one at least.
-const RING_BYTES: usize = 64 << 20;
-
-/// Where the inputs of a step come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inputs {
-    /// z is drawn and batches are gathered on the device, from a resident data set of this many images or vectors.
-    Device {
-        /// Number of images.
-        images: usize,
-    },
-    /// As [`Inputs::Device`], but the data set stays on the host, and only the batches of the next few steps are on the device. Trains to the same
-    /// bits.
-    Stream {
-        /// Number of images.
-        images: usize,
-    },
-    /// Both are uploaded before each step (tests).
-    Given,
-}
-
-impl Inputs {
-    /// Number of images or vectors of the data set that batches are drawn from; `None` if they are given.
-    pub fn images(&self) -> Option<usize> {
-        match *self {
-            Inputs::Device { images } | Inputs::Stream { images } => Some(images),
-            Inputs::Given => None,
-        }
-    }
-}
-
-/// Where the batches of a streamed data set lie on the device: those of the steps of one submit.
-#[derive(Debug, Clone)]
-pub struct Ring {
-    /// A buffer for each discriminator update.
-    pub places: Vec<Place>,
-    /// Steps that there is room for.
-    pub steps: usize,
-    /// Images from the batch of one step to that of the next, so many that each begins at a whole word.
-    pub stride: usize,
-}
-
-impl Ring {
-    /// Declares the buffers, for images of `bytes` bytes.
-    fn declare(program: &mut Program, config: &GanConfig, bytes: usize, max_bytes: u64) -> Result<Self> {
-        let stride = config.batch.next_multiple_of(4);
-        let batch = stride.checked_mul(bytes).filter(|&batch| batch as u64 <= max_bytes).ok_or_else(|| {
-            Error::input(format!(
-                "a batch of {} images of {bytes} bytes does not fit a buffer of {max_bytes} bytes, the most that the adapter binds; give a \
-                 smaller --batch",
-                config.batch
-            ))
-        })?;
-        let steps = (RING_BYTES / (batch * config.d_steps)).clamp(1, MAX_STEPS_PER_SUBMIT).min((max_bytes / batch as u64) as usize);
-        let words = steps * batch / 4;
-        let places = (0..config.d_steps).map(|update| whole(program.buffer(format!("ring.{update}"), words), words)).collect();
-        Ok(Ring { places, steps, stride })
-    }
-}
-
-/// Buffers of one network.
-#[derive(Debug, Clone)]
-pub struct NetworkStores {
-    /// `"G"` or `"D"`.
-    pub name: String,
-    /// Layout of the parameter stores.
-    pub parameters: Layout,
-    /// Layout of the running statistics.
-    pub running: Layout,
-    /// Parameter values.
-    pub values: Store,
-    /// Gradients of the last update.
-    pub grads: Store,
-    /// Gradients of its last micro-batch, where a batch has several.
-    pub micro_grads: Option<Store>,
-    /// First moments, if the optimiser keeps them ([`crate::ops::optimiser::Moments`]).
-    pub m: Option<Store>,
-    /// Second moments, if the optimiser keeps them.
-    pub v: Option<Store>,
-    /// Name of the moments in checkpoints: `"adam"`.
-    pub optimiser: &'static str,
-    /// Sums of the gradients' squares, segments one after the other.
-    pub squares: BufferId,
-    /// The factor that clips the gradients by norm, if they are.
-    pub factor: Option<BufferId>,
-    /// Running statistics.
-    pub stats: Store,
-    /// Moving average of parameters and running statistics (generator only).
-    pub ema: Option<(Store, Store)>,
-    /// Its number in the tick statistics.
-    pub id: u32,
-}
-
-impl NetworkStores {
-    fn declare(program: &mut Program, config: &GanConfig, which: Which, max_bytes: u64) -> Result<Self> {
-        let network = match which {
-            Which::Generator => &config.generator,
-            Which::Discriminator => &config.discriminator,
-        };
-        let update = config.update(which);
-        let tensors = network.tensors()?;
-        let of = |role| tensors.iter().filter(move |t| t.role == role).cloned();
-        let parameters = Layout::new(of(Role::Parameter), max_bytes)?;
-        let running = Layout::new(of(Role::Running), max_bytes)?;
-        let name = &network.name;
-        let micro_grads = (config.micro_batches() > 1).then(|| Store::declare(program, &format!("{name}.micro_grads"), &parameters));
-        let ema = (which == Which::Generator).then(|| {
-            (Store::declare(program, &format!("{name}.ema"), &parameters), Store::declare(program, &format!("{name}.ema_stats"), &running))
-        });
-        let moments = update.optimiser.moments();
-        Ok(NetworkStores {
-            name: name.clone(),
-            values: Store::declare(program, &format!("{name}.values"), &parameters),
-            grads: Store::declare(program, &format!("{name}.grads"), &parameters),
-            m: moments.m.then(|| Store::declare(program, &format!("{name}.m"), &parameters)),
-            v: moments.v.then(|| Store::declare(program, &format!("{name}.v"), &parameters)),
-            optimiser: update.optimiser.kernel(),
-            factor: matches!(update.clip, Some(Clip::Norm(_))).then(|| program.buffer(format!("{name}.clip"), FACTOR_WORDS)),
-            stats: Store::declare(program, &format!("{name}.stats"), &running),
-            squares: program.buffer(format!("{name}.squares"), parameters.segments.iter().map(|&words| square_words(words)).sum()),
-            micro_grads,
-            ema,
-            parameters,
-            running,
-            id: which as u32,
-        })
-    }
-}
-
-/// Words that the squares of a segment of so many words take: one for each block, and starting where a binding may start.
-fn square_words(words: usize) -> usize {
-    words.div_ceil(BLOCK).next_multiple_of(ALIGNMENT)
-}
 
 /// A step program and the places that the trainer talks to.
 #[derive(Debug)]
@@ -233,15 +99,6 @@ pub fn build(config: &GanConfig, inputs: &Inputs, max_bytes: u64) -> Result<Step
     Ok(step.finish())
 }
 
-/// One of the two networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// The generator.
-    Generator = 0,
-    /// The discriminator.
-    Discriminator = 1,
-}
-
 /// The parts of a step.
 pub struct StepBuilder<'a> {
     config: &'a GanConfig,
@@ -293,8 +150,8 @@ impl<'a> StepBuilder<'a> {
         }
         let scalar = Shape::new(&[1, 1])?;
         let losses = ["D.real", "D.fake", "G"].map(|name| program.tensor_buffer(format!("loss.{name}"), &scalar));
-        let stats = whole(program.buffer("tick.stats", StatsLayout::WORDS), StatsLayout::WORDS);
-        let events = whole(program.buffer("tick.events", BadEvent::WORDS), BadEvent::WORDS);
+        let stats = Place::whole(program.buffer("tick.stats", StatsLayout::WORDS), StatsLayout::WORDS);
+        let events = Place::whole(program.buffer("tick.events", BadEvent::WORDS), BadEvent::WORDS);
         let mut data = Vec::new();
         let mut images_per_segment = 0;
         let mut ring = None;
@@ -307,7 +164,7 @@ impl<'a> StepBuilder<'a> {
             images_per_segment = gather::per_segment(images, bytes, max_bytes)?;
             for first in (0..images).step_by(images_per_segment.max(1)) {
                 let words = (images_per_segment.min(images - first) * bytes).div_ceil(4);
-                data.push(whole(program.buffer(format!("data.{}", data.len()), words), words));
+                data.push(Place::whole(program.buffer(format!("data.{}", data.len()), words), words));
             }
         }
         let (mut labels, mut data_labels) = (Vec::new(), None);
@@ -315,7 +172,7 @@ impl<'a> StepBuilder<'a> {
             let both = Shape::new(&[2 * config.micro_batch, 1])?;
             labels = (0..config.d_steps).map(|update| program.tensor_buffer(format!("labels.{update}"), &both)).collect();
             if let Some(images) = inputs.images() {
-                data_labels = Some(whole(program.buffer("labels.data", images), images));
+                data_labels = Some(Place::whole(program.buffer("labels.data", images), images));
             }
         }
         let step = Step {
@@ -520,7 +377,7 @@ impl<'a> StepBuilder<'a> {
             program.compute(fake, Place { buffer, offset: len, len });
             let [n, c, h, w] = self.image.nchw();
             let shape = Shape::new(&[2 * n, c, h, w][..self.image.rank()])?;
-            return program.leaf(&format!("pair@{update}"), &shape, whole(buffer, 2 * len));
+            return program.leaf(&format!("pair@{update}"), &shape, Place::whole(buffer, 2 * len));
         }
         program.graph.scope("D/pair/concat", |g| g.apply(ConcatBatch, &[real, fake]))
     }
@@ -731,13 +588,13 @@ impl<'a> StepBuilder<'a> {
         if which == Which::Discriminator && self.jobs.iter().any(|job| matches!(job, Job::Norm { .. })) {
             self.count();
         }
-        let squares = square_places(&stores);
+        let squares = stores.square_places();
         let mut tensors = Vec::new();
         for stored in &stores.parameters.tensors {
             tensors.push(squares[stored.segment].offset + stored.offset / BLOCK);
         }
         let stat = if which == Which::Generator { Stat::GradNormG } else { Stat::GradNormD };
-        let all = all_squares(&stores);
+        let all = stores.all_squares();
         self.jobs.push(Job::Norm { squares: Operand::Place(all), blocks: all.len, tensors, stat, store: stores.id });
         self.pending = Some((which, update));
         Ok(())
@@ -753,12 +610,12 @@ impl<'a> StepBuilder<'a> {
     /// One dispatch per segment: the optimiser, and the average of what it makes. Where gradients are clipped by norm, that is found first.
     fn move_parameters(&mut self, which: Which, update: usize, averages: Option<Store>) {
         let (stores, rules) = (self.stores(which).clone(), self.config.update(which));
-        let factor = stores.factor.map(|buffer| Operand::Place(whole(buffer, FACTOR_WORDS)));
+        let factor = stores.factor.map(|buffer| Operand::Place(Place::whole(buffer, FACTOR_WORDS)));
         if let (Some(Clip::Norm(max)), Some(factor)) = (rules.clip, factor) {
             self.clip(&stores, max, factor);
         }
         self.step.program.effect(format!("{}/{}", stores.name, rules.optimiser.kernel()), move |l| {
-            let squares = square_places(&stores);
+            let squares = stores.square_places();
             for (index, &words) in stores.parameters.segments.iter().enumerate() {
                 let of = |store: &Store| Operand::Place(store.segment(&stores.parameters, index));
                 let [grads, values] = [&stores.grads, &stores.values].map(of);
@@ -773,7 +630,7 @@ impl<'a> StepBuilder<'a> {
     /// Makes the factor that brings a network's gradient down to the norm `max`.
     fn clip(&mut self, stores: &NetworkStores, max: f64, factor: Operand) {
         let (layout, grads) = (stores.parameters.clone(), stores.grads.clone());
-        let (squares, all) = (square_places(stores), all_squares(stores));
+        let (squares, all) = (stores.square_places(), stores.all_squares());
         self.step.program.effect(format!("{}/clip", stores.name), move |l| {
             for (index, &words) in layout.segments.iter().enumerate() {
                 let grads = Operand::Place(grads.segment(&layout, index));
@@ -822,22 +679,6 @@ impl<'a> StepBuilder<'a> {
     }
 }
 
-/// Where the squares of each segment of a network's gradient go.
-fn square_places(stores: &NetworkStores) -> Vec<Place> {
-    let mut offset = 0;
-    let place = |&words: &usize| {
-        let len = square_words(words);
-        offset += len;
-        Place { buffer: stores.squares, offset: offset - len, len }
-    };
-    stores.parameters.segments.iter().map(place).collect()
-}
-
-/// The squares of a network's whole gradient; zeros are between segments.
-fn all_squares(stores: &NetworkStores) -> Place {
-    whole(stores.squares, square_places(stores).iter().map(|place| place.len).sum())
-}
-
 /// A batch as the discriminator's first layer with weights takes it: images that it flattens first are flat from the beginning.
 fn entry_shape(discriminator: &Network, batch: usize) -> Result<Shape> {
     let image = discriminator.input_shape(batch)?;
@@ -845,8 +686,4 @@ fn entry_shape(discriminator: &Network, batch: usize) -> Result<Shape> {
         Some(Layer::Flatten {}) => Shape::new(&[batch, image.len() / batch]),
         _ => Ok(image),
     }
-}
-
-fn whole(buffer: BufferId, words: usize) -> Place {
-    Place { buffer, offset: 0, len: words }
 }

@@ -45,6 +45,13 @@ pub struct Place {
     pub len: usize,
 }
 
+impl Place {
+    /// All of a buffer of so many words.
+    pub fn whole(buffer: BufferId, words: usize) -> Self {
+        Place { buffer, offset: 0, len: words }
+    }
+}
+
 /// A storage operand of a dispatch while a plan is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operand {
