@@ -1,4 +1,4 @@
-//! Captions in pictures: a fixed font of 5 by 7 dots.
+//! Captions and labels in pictures: a fixed font of 5 by 7 dots.
 
 /// Dots from the top of a capital to the line that it stands on.
 pub const HEIGHT: usize = 7;
@@ -119,5 +119,9 @@ mod tests {
         assert_eq!(drawn.len(), GLYPHS.len());
         assert_eq!(dots("\u{2603}").count(), 5 + 5 + 2 * 5);
         assert_eq!(dots(" ").count(), 0);
+        // What plots write.
+        for character in "0123456789-.abcdefghijklmnopqrstuvwxyz".chars() {
+            assert_ne!(dots(&character.to_string()).collect::<Vec<_>>(), dots("\u{2603}").collect::<Vec<_>>(), "{character}");
+        }
     }
 }

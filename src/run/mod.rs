@@ -22,7 +22,6 @@ pub mod disk;
 pub mod events;
 pub mod export;
 pub mod folder;
-mod glyphs;
 pub mod grid;
 pub mod layers;
 pub mod log;

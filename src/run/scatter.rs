@@ -1,11 +1,11 @@
 //! Scatter plots: points of the data and generated ones, over axes that stay the same from picture to picture.
 //!
 //! A plot is a function of its points alone. Discs, circles and lines are anti-aliased by their distance from each pixel's centre; labels are in
-//! the font of `super::glyphs`.
+//! the font of [`super::caption`].
 
 use image::{Rgb, RgbImage};
 
-use super::glyphs;
+use super::caption;
 
 /// Width and height of a plot in pixels.
 pub const SIDE: u32 = 512;
@@ -145,7 +145,7 @@ impl Plot<'_> {
             let at = TOP + (y.1 - value) / (y.1 - y.0) * LENGTH;
             canvas.horizontal(at, ends.0, ends.1, LINES);
             canvas.horizontal(at, ends.0 - 5.0, ends.0, FRAME);
-            let middle = scale * glyphs::SIZE.1 as i64 / 2;
+            let middle = scale * caption::HEIGHT as i64 / 2;
             canvas.text(&label, (ends.0 as i64 - 8 - width(&label, scale), at as i64 - middle), scale);
         }
         for at in [ends.0, ends.1] {
@@ -187,7 +187,7 @@ fn ticks((low, high): (f64, f64)) -> Vec<(f64, String)> {
 
 /// Width of a text in pixels.
 fn width(text: &str, scale: i64) -> i64 {
-    text.chars().count() as i64 * glyphs::ADVANCE as i64 * scale - scale
+    text.chars().count() as i64 * caption::ADVANCE as i64 * scale - scale
 }
 
 /// The line above the axes: what is drawn in which colour.
@@ -260,14 +260,10 @@ impl Canvas {
     }
 
     fn text(&mut self, text: &str, (left, top): (i64, i64), scale: i64) {
-        for (place, character) in (0..).zip(text.chars()) {
-            for (row, bits) in (0..).zip(glyphs::rows(character)) {
-                for column in (0..glyphs::SIZE.0 as i64).filter(|column| bits >> (glyphs::SIZE.0 as i64 - 1 - column) & 1 == 1) {
-                    let (x, y) = (left + (place * glyphs::ADVANCE as i64 + column) * scale, top + row * scale);
-                    for pixel in 0..scale * scale {
-                        self.blend(x + pixel % scale, y + pixel / scale, TEXT, 1.0);
-                    }
-                }
+        for (x, y) in caption::dots(text) {
+            let (x, y) = (left + x as i64 * scale, top + y as i64 * scale);
+            for pixel in 0..scale * scale {
+                self.blend(x + pixel % scale, y + pixel / scale, TEXT, 1.0);
             }
         }
     }
