@@ -764,6 +764,11 @@ fn pictures_may_stay_on_disk() {
         // The ZIP is another recipe: its pictures have their size already.
         assert!(outdir == "zip" || got.checkpoints == want.checkpoints, "{outdir}");
     }
+    // What the refusal advises does the same.
+    let text = bench.fails(&small("odd", &["--data", "photos"]), 2);
+    assert!(text.contains("choose how to resize with --resize fit, crop or stretch and --size N"), "{text}");
+    let flags = bench.train("flags", &["--data", "photos", "--resize", "crop", "--size", "28"]);
+    assert_eq!(wherever_the_data_are(Traces::of(&flags)), want);
     // With classes, by which the real images are shown.
     let classes = [&crop[..], &["--preset", "cgan-28", "--set", "data.labels=folders"]].concat();
     let want_classes = wherever_the_data_are(Traces::of(&bench.train("classes", &classes)));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::data::DataArgs;
+use super::data::{DataArgs, ResizeFlag};
 use crate::error::Result;
 use crate::gan::latent::Interpolation;
 use crate::graph::precision;
@@ -76,6 +76,12 @@ pub struct ModelArgs {
     /// Data set: a folder, or builtin:NAME
     #[arg(long, value_name = "PATH|builtin:NAME")]
     pub data: Option<PathBuf>,
+    /// Bring pictures of another size to that of the networks: whole with a border, cropped to the middle, or distorted [default: refuse them]
+    #[arg(long)]
+    pub resize: Option<ResizeFlag>,
+    /// Height and width of the images [default: the preset's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub size: Option<u32>,
     /// Networks and their usual settings (see `ganymede presets`)
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
@@ -516,6 +522,8 @@ impl ModelArgs {
             layers.set(assignment)?;
         }
         layers.flag("--data", "data.source", self.data.as_deref().map(utf8).transpose()?);
+        layers.flag("--resize", "data.resize", self.resize.and_then(|how| how.to_possible_value()).map(|how| how.get_name().to_string()));
+        layers.flag("--size", "data.size", self.size);
         layers.flag("--preset", "preset", self.preset.clone());
         layers.flag("--batch", "training.batch", self.batch);
         layers.flag("--micro-batch", "training.micro_batch", self.micro_batch);

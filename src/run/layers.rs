@@ -270,6 +270,8 @@ impl Layers {
 /// Flags that stand for keys, for messages about keys that nobody gave.
 const FLAGS: &[(&str, &str)] = &[
     ("data.source", "--data"),
+    ("data.resize", "--resize"),
+    ("data.size", "--size"),
     ("preset", "--preset"),
     ("training.batch", "--batch"),
     ("training.micro_batch", "--micro-batch"),
