@@ -30,7 +30,7 @@ pub enum Command {
     /// List the adapters with their drivers, features and limits
     Devices,
     /// Test every kernel on this machine's adapter; run this first on new hardware
-    Check(DeviceArgs),
+    Check(SelfTestArgs),
     /// Print what a training step dispatches, and the memory it takes
     Plan(PlanArgs),
     /// Time the kernels of a training step on this adapter, and write the fastest ones to a file for --variants
@@ -61,6 +61,15 @@ pub struct DeviceArgs {
     /// Compile shaders with all run-time checks (slower; the numbers are the same)
     #[arg(long)]
     pub checked: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SelfTestArgs {
+    /// Ask for matrix units too, and test the kernels of --precision f16-matrix
+    #[arg(long)]
+    pub matrix: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -136,7 +145,8 @@ pub struct VariantsArgs {
     /// Use the kernels of a file that `ganymede tune` wrote, which the run then keeps; `default` for the built-in choice
     #[arg(long, value_name = "FILE|default")]
     pub variants: Option<PathBuf>,
-    /// How products read activations and weights: f16 halves what they move; sums, gradients and all else stay in f32 [default: f32]
+    /// How products read activations and weights: f16 halves what they move, and f16-matrix has the GPU's matrix units multiply two of them too,
+    /// where there are such units; sums, gradients and all else stay in f32 [default: f32]
     #[arg(long)]
     pub precision: Option<Precision>,
 }
@@ -145,6 +155,7 @@ pub struct VariantsArgs {
 pub enum Precision {
     F32,
     F16,
+    F16Matrix,
 }
 
 impl From<Precision> for precision::Precision {
@@ -152,6 +163,7 @@ impl From<Precision> for precision::Precision {
         match given {
             Precision::F32 => Self::F32,
             Precision::F16 => Self::F16,
+            Precision::F16Matrix => Self::F16Matrix,
         }
     }
 }

@@ -5,6 +5,7 @@ use super::wiring;
 use crate::bench::{self, Group, Options, Report, compare};
 use crate::error::{Error, Result};
 use crate::gpu::{Backend, GpuOptions};
+use crate::graph::precision::Precision;
 use crate::run::presets::preset;
 use std::io::Write;
 use std::path::Path;
@@ -67,7 +68,8 @@ fn measure(args: &BenchOptions, groups: &[Group]) -> Result<()> {
 
 fn report(args: &BenchOptions, options: &Options, say: &mut dyn FnMut(&str) -> Result<()>) -> Result<String> {
     let backend = args.device.backend_name();
-    let gpu = Arc::new(wiring::open_gpu(args.device.adapter.clone(), backend.as_deref(), args.device.checked)?);
+    let open = if options.precision == Precision::F16Matrix { wiring::open_with_matrices } else { wiring::open_gpu };
+    let gpu = Arc::new(open(args.device.adapter.clone(), backend.as_deref(), args.device.checked)?);
     say(&gpu.adapter_summary())?;
     let command = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let report = bench::run(&gpu, options, command, say)?;

@@ -1,10 +1,10 @@
 //! `ganymede check`.
 
-use super::args::DeviceArgs;
+use super::args::SelfTestArgs;
 use super::wiring;
 use crate::error::Result;
 
 /// Runs the self-test, printing each line as it comes.
-pub fn run(args: &DeviceArgs) -> Result<()> {
+pub fn run(args: &SelfTestArgs) -> Result<()> {
     wiring::check(args, &mut |line| super::print(line))
 }

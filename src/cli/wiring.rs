@@ -1,6 +1,6 @@
 //! Where the command meets the engine: trainers and adapters.
 
-use super::args::DeviceArgs;
+use super::args::SelfTestArgs;
 use super::dataset::{Data, Set};
 use super::sampler::z_of;
 use crate::data::stream::Source as _;
@@ -11,7 +11,9 @@ use crate::gan::precision;
 use crate::gan::sampler::Images;
 use crate::gan::step::Inputs;
 use crate::gan::trainer::{self, PendingStats, Trainer};
+use crate::gpu::matrix::Fragments;
 use crate::gpu::{Backend, CaptureTool, Gpu, GpuOptions, describe_devices};
+use crate::graph::precision::Precision;
 use crate::nn::summary;
 use crate::ops::gather;
 use crate::ops::stats::Stat;
@@ -63,13 +65,27 @@ pub fn micro_batches(config: &TrainConfig, data: &Data) -> Result<Option<String>
 /// # Errors
 /// As [`Gpu::open`].
 pub fn open_gpu(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
-    open_with(adapter, backend, checked, false)
+    open_with(adapter, backend, GpuOptions { checked, ..GpuOptions::default() })
 }
 
-/// `debug` names everything for capture tools.
-fn open_with(adapter: Option<String>, backend: Option<&str>, checked: bool, debug: bool) -> Result<Gpu> {
+/// [`open_gpu`] with matrix units, if there are such.
+///
+/// # Errors
+/// As [`Gpu::open`].
+pub fn open_with_matrices(adapter: Option<String>, backend: Option<&str>, checked: bool) -> Result<Gpu> {
+    open_with(adapter, backend, GpuOptions { checked, matrix: Some(Fragments::KERNELS), ..GpuOptions::default() })
+}
+
+/// What a run asks for. `debug` names everything for capture tools.
+fn open_for(config: &TrainConfig, debug: bool) -> Result<Gpu> {
+    let run = &config.run;
+    let matrix = (config.training.precision == Precision::F16Matrix).then_some(Fragments::KERNELS);
+    open_with(run.adapter.clone(), run.backend.as_deref(), GpuOptions { checked: run.checked, debug, matrix, ..GpuOptions::default() })
+}
+
+fn open_with(adapter: Option<String>, backend: Option<&str>, options: GpuOptions) -> Result<Gpu> {
     let backend = backend.map(str::parse::<Backend>).transpose()?;
-    Gpu::open(&GpuOptions { adapter, backend, checked, debug, ..GpuOptions::default() })
+    Gpu::open(&GpuOptions { adapter, backend, ..options })
 }
 
 /// A trainer that is ready to run.
@@ -107,8 +123,7 @@ struct Notes {
 
 /// A trainer with its data. `debug` names everything for capture tools.
 fn trainer(config: &TrainConfig, data: &Data, debug: bool) -> Result<(Trainer, Notes)> {
-    let run = &config.run;
-    let gpu = Arc::new(open_with(run.adapter.clone(), run.backend.as_deref(), run.checked, debug)?);
+    let gpu = Arc::new(open_for(config, debug)?);
     let mut gan = data.gan_config(config);
     let precision = settle(&mut gan, &gpu)?;
     let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
@@ -359,9 +374,14 @@ pub fn devices() -> Result<String> {
 ///
 /// # Errors
 /// [`Error::SelfTest`] if anything fails or has no case.
-pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
-    let gpu = open_gpu(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
+pub fn check(args: &SelfTestArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    let SelfTestArgs { matrix, device } = args;
+    let open = if *matrix { open_with_matrices } else { open_gpu };
+    let gpu = open(device.adapter.clone(), device.backend_name().as_deref(), device.checked)?;
     print(&gpu.adapter_summary())?;
+    if let Some(fault) = gpu.matrix_fault().filter(|_| *matrix) {
+        print(&format!("no matrix units to test: {fault}"))?;
+    }
     let mut printed = Ok(());
     let summary = self_test(&gpu, |line| {
         if printed.is_ok() {
@@ -396,7 +416,7 @@ pub fn check(device: &DeviceArgs, print: &mut dyn FnMut(&str) -> Result<()>) -> 
 /// [`Error::Environment`] if the adapter has too little memory for it; the plan has been printed then.
 pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()>) -> Result<()> {
     let mut gan = data.gan_config(config);
-    let gpu = open_gpu(config.run.adapter.clone(), config.run.backend.as_deref(), config.run.checked)?;
+    let gpu = open_for(config, false)?;
     let precision = settle(&mut gan, &gpu)?.map(|line| line + "\n").unwrap_or_default();
     let (inputs, streaming) = place_data(config, &gan, data, &gpu)?;
     let streaming = streaming.map(|line| line + "\n").unwrap_or_default();

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use wgpu::{AdapterInfo, DeviceType, Features};
 
+use super::matrix::Fragments;
 use crate::error::{Error, Result};
 
 /// A graphics API.
@@ -69,11 +70,14 @@ pub struct GpuOptions {
     /// Name every object, pass and dispatch for debuggers and profilers, and keep shader debug information. The environment variable `WGPU_DEBUG=1`
     /// asks for it too. DX12 compiles shaders without optimisation then.
     pub debug: bool,
+    /// Ask the device for matrix units, for the kernels with [`super::kernel::Feature::Matrix`]. They are an experimental feature of wgpu, so nothing
+    /// does by default. [`Gpu::matrix_fault`](super::Gpu::matrix_fault) tells what came of it.
+    pub matrix: Option<Fragments>,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        GpuOptions { adapter: None, backend: None, checked: false, pipeline_cache: true, cache_dir: None, debug: false }
+        GpuOptions { adapter: None, backend: None, checked: false, pipeline_cache: true, cache_dir: None, debug: false, matrix: None }
     }
 }
 
@@ -228,6 +232,11 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> String {
     } else {
         "no"
     };
+    let matrices = match Fragments::KERNELS.fault(&info, features, &adapter.cooperative_matrix_properties()) {
+        None => "yes".to_string(),
+        Some(_) if !features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) => "no".to_string(),
+        Some(fault) => format!("unused ({fault})"),
+    };
     let driver = driver(&info);
     let mut lines = vec![
         format!("{index}: {}{}", info.name, if index == 0 { " [default]" } else { "" }),
@@ -235,10 +244,9 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> String {
         format!("   backend   {}", info.backend),
         format!("   driver    {}", if driver.is_empty() { "unknown" } else { &driver }),
         format!(
-            "   features  subgroups {subgroups}, int64 {}, f16 {}, timestamps {timestamps}, cooperative matrix {}, pipeline cache {}",
+            "   features  subgroups {subgroups}, int64 {}, f16 {}, timestamps {timestamps}, cooperative matrix {matrices}, pipeline cache {}",
             yes(Features::SHADER_INT64),
             yes(Features::SHADER_F16),
-            yes(Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             yes(Features::PIPELINE_CACHE)
         ),
         format!(

@@ -11,6 +11,7 @@ use super::adapter::{self, GpuOptions};
 use super::cache::Cache;
 use super::fault::{Faults, out_of_memory};
 use super::kernel::{Bind, Cost, Dispatch, Feature, Kernel};
+use super::matrix;
 use super::pipeline::{Module, Pipeline, PipelineKey};
 use crate::error::{Error, Result};
 use crate::graph::lower::Caps;
@@ -37,6 +38,7 @@ pub struct Gpu {
     pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pub(super) cache: Option<Cache>,
     caps: Caps,
+    matrix_fault: Option<String>,
     memory_available: Option<u64>,
     in_flight: Mutex<VecDeque<SubmissionIndex>>,
 }
@@ -116,7 +118,17 @@ impl Gpu {
             | Features::TIMESTAMP_QUERY
             | Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | Features::PIPELINE_CACHE;
-        let features = adapter.features() & wanted;
+        let matrix_fault = match options.matrix {
+            None => Some("it was not asked for matrix units".to_string()),
+            Some(fragments) => fragments.fault(&info, adapter.features(), &adapter.cooperative_matrix_properties()),
+        };
+        let (matrix, experimental) = match matrix_fault {
+            Some(_) => (Features::empty(), wgpu::ExperimentalFeatures::disabled()),
+            // SAFETY: a run has asked for it. Its kernels keep to the rules of cooperative matrices (uniform control flow, aligned addresses inside of
+            // workgroup memory), which tests check, and are compared with their twins before they train anything.
+            None => (matrix::FEATURES, unsafe { wgpu::ExperimentalFeatures::enabled() }),
+        };
+        let features = adapter.features() & (wanted | matrix);
         let best = adapter.limits();
         // Limits of textures and the like may be below WebGPU's defaults on small GPUs, and do not matter here.
         let limits = wgpu::Limits {
@@ -128,6 +140,7 @@ impl Gpu {
             label: Some("ganymede"),
             required_features: features,
             required_limits: limits.clone(),
+            experimental_features: experimental,
             memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: MEMORY_BLOCKS },
             ..Default::default()
         };
@@ -145,6 +158,7 @@ impl Gpu {
             quads: false,
             int64: features.contains(Features::SHADER_INT64),
             float16: adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32),
+            matrix: matrix_fault.is_none(),
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             software: adapter::is_software(&info),
         };
@@ -164,6 +178,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             cache,
             caps,
+            matrix_fault,
             memory_available: super::memory::available(adapter, &info),
             info,
             in_flight: Mutex::default(),
@@ -186,13 +201,27 @@ impl Gpu {
     /// [`Error::Input`] if `caps` promise what this adapter does not have.
     pub fn choosing_for(mut self, caps: Caps) -> Result<Gpu> {
         let own = &self.caps;
-        let lacking =
-            [(caps.fixed_subgroup, own.fixed_subgroup), (caps.quads, own.quads), (caps.int64, own.int64), (caps.float16, own.float16)];
+        let lacking = [
+            (caps.fixed_subgroup, own.fixed_subgroup),
+            (caps.quads, own.quads),
+            (caps.int64, own.int64),
+            (caps.float16, own.float16),
+            (caps.matrix, own.matrix),
+        ];
         if lacking.iter().any(|(promised, there)| *promised && !there) || caps.max_binding > own.max_binding {
             return Err(Error::input(format!("{} has {own:?}, so it cannot run the kernels chosen for {caps:?}", self.info.name)));
         }
+        if own.matrix && !caps.matrix {
+            self.matrix_fault = Some("kernels are chosen for an adapter without matrix units".to_string());
+        }
         self.caps = caps;
         Ok(self)
+    }
+
+    /// Why there are no matrix units, which the options may ask for: a part of a sentence about the adapter, whose name goes before it. `None` if there
+    /// are.
+    pub fn matrix_fault(&self) -> Option<&str> {
+        self.matrix_fault.as_deref()
     }
 
     /// Whether the kernel's features are all there.
@@ -202,6 +231,7 @@ impl Gpu {
             Feature::Quad => self.caps.quads,
             Feature::Int64 => self.caps.int64,
             Feature::Float16 => self.caps.float16,
+            Feature::Matrix => self.caps.matrix,
         })
     }
 

@@ -29,6 +29,9 @@ pub enum Feature {
     Int64,
     /// Conversion between f32 and f16 in storage (`pack2x16float`, `unpack2x16float`); arithmetic in f16 is not asked for.
     Float16,
+    /// Cooperative matrices: the fragments of [`super::matrix::Fragments::KERNELS`], f16 in shared memory, and `subgroup_id`. An experimental feature
+    /// of wgpu, which a device has only if it was asked for.
+    Matrix,
 }
 
 /// A compute kernel: one entry point, named as the kernel, in the last of its parts.
@@ -64,9 +67,14 @@ impl Kernel {
     /// Most bytes of an operand that is bound as a texture: 8,192 rows, the most that WebGPU guarantees.
     pub const TEXTURE_BYTES: u64 = Self::TEXTURE_WIDTH as u64 * 8192 * 16;
 
-    /// The joined WGSL text.
+    /// The joined WGSL text, with the directives that its features need in front.
     pub fn wgsl(&self) -> String {
-        self.parts.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("\n")
+        self.directives().to_string() + &self.parts.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The `enable` directives of the features, which no part has itself: a text may have them only in front of everything else.
+    pub fn directives(&self) -> &'static str {
+        if self.features.contains(&Feature::Matrix) { "enable f16;\nenable wgpu_cooperative_matrix;\n" } else { "" }
     }
 
     /// Name and variant: `"gemm_rows_broadcast/u64"`.

@@ -9,6 +9,7 @@ mod capture;
 mod device;
 mod fault;
 pub mod kernel;
+pub mod matrix;
 mod memory;
 mod mirror;
 mod pipeline;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
+use super::matrix::Fragments;
 use super::{Gpu, GpuOptions};
 
 /// The test GPU, or `None` if tests should skip what needs one.
@@ -19,7 +20,9 @@ pub fn gpu() -> Option<&'static Gpu> {
         }
         let adapter = std::env::var("GANYMEDE_TEST_ADAPTER").ok();
         let checked = std::env::var("GANYMEDE_TEST_CHECKED").is_ok_and(|v| v == "1");
-        match Gpu::open(&GpuOptions { adapter, checked, pipeline_cache: false, ..GpuOptions::default() }) {
+        // Experimental, but where there are such units, tests are to run them.
+        let matrix = Some(Fragments::KERNELS);
+        match Gpu::open(&GpuOptions { adapter, checked, pipeline_cache: false, matrix, ..GpuOptions::default() }) {
             Ok(gpu) => Some(gpu),
             Err(error) if policy == "auto" => {
                 // Written directly, because the test harness hides what passing tests print.

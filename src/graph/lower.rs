@@ -17,6 +17,8 @@ pub struct Caps {
     pub int64: bool,
     /// Conversion between f32 and f16 in shaders.
     pub float16: bool,
+    /// Matrix units as [`crate::gpu::kernel::Feature::Matrix`] asks for, on a device that was opened with them.
+    pub matrix: bool,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
     /// The adapter is a software rasteriser (lavapipe, SwiftShader, WARP).
@@ -26,7 +28,7 @@ pub struct Caps {
 impl Caps {
     /// An adapter with no optional feature and WebGPU's default limits.
     pub fn minimal() -> Self {
-        Caps { fixed_subgroup: false, quads: false, int64: false, float16: false, max_binding: 128 << 20, software: false }
+        Caps { fixed_subgroup: false, quads: false, int64: false, float16: false, matrix: false, max_binding: 128 << 20, software: false }
     }
 }
 

@@ -7,13 +7,20 @@ use std::fmt;
 ///
 /// Bits depend on it, so a run keeps it in its settings and in its checkpoints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// As they are.
     #[default]
     F32,
     /// Activations and weights rounded to f16 (11 bits, largest 65504), gradients as they are.
     F16,
+    /// The same, and products with both operands in f16 are computed by the adapter's matrix units.
+    F16Matrix,
+}
+
+impl Precision {
+    /// All of them, each one a fallback of the next.
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::F16, Precision::F16Matrix];
 }
 
 impl fmt::Display for Precision {
@@ -21,6 +28,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Precision::F32 => "f32",
             Precision::F16 => "f16",
+            Precision::F16Matrix => "f16-matrix",
         })
     }
 }

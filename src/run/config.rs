@@ -141,7 +141,7 @@ pub struct TrainingConfig {
     pub ema_half_life_kimg: Option<f64>,
     /// The half-life is never more than this share of the images seen.
     pub ema_ramp: f64,
-    /// How products read their operands: `f32` or `f16`.
+    /// How products read their operands: `f32`, `f16`, or `f16-matrix`, which has matrix units multiply two operands in f16 where the adapter has such.
     #[serde(default)]
     pub precision: Precision,
 }

@@ -84,10 +84,13 @@ pub fn self_test(gpu: &Gpu, mut report: impl FnMut(&Line)) -> Result<Summary> {
 pub fn preset_specialisations(caps: &Caps) -> Result<BTreeSet<Specialisation>> {
     let mut used = BTreeSet::new();
     for preset in PRESETS.iter() {
-        for (channels, precision) in [(1, Precision::F32), (3, Precision::F32), (1, Precision::F16), (3, Precision::F16)] {
-            let config = GanConfig { precision, ..preset.gan_config(channels, 2) };
-            let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
-            used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));
+        // Without matrix units, the last precision's plan is that of the one before.
+        for precision in Precision::ALL.into_iter().take(if caps.matrix { 3 } else { 2 }) {
+            for channels in [1, 3] {
+                let config = GanConfig { precision, ..preset.gan_config(channels, 2) };
+                let plan = trainer::plan(&config, &Inputs::Device { images: 4 }, caps)?;
+                used.extend(plan.dispatches.iter().map(|(_, d)| specialisation(d.kernel, &d.overrides)));
+            }
         }
     }
     Ok(used)

@@ -147,6 +147,7 @@ impl Walk<'_> {
         match *statement {
             Statement::Emit(ref range) => {
                 for handle in range.clone() {
+                    self.cooperate(handle, span, flow);
                     self.set(handle, self.evaluate(handle));
                 }
             }
@@ -216,6 +217,10 @@ impl Walk<'_> {
                 let gathered = self.value(argument).min(Divergence::Subgroups);
                 self.set(result, if one_lane { gathered } else { Divergence::Lanes });
             }
+            Statement::CooperativeStore { target, ref data } => {
+                self.require(Divergence::Subgroups, "coopStore", span, flow);
+                self.require_shared(&[target, data.pointer, data.stride], "coopStore of what lanes disagree about", span);
+            }
             Statement::MemoryBarrier(_) | Statement::ImageStore { .. } => {}
             _ => {
                 let anyone = Flow { divergence: Divergence::Lanes, since: span };
@@ -252,6 +257,24 @@ impl Walk<'_> {
             let start = |span: Span| span.to_range().map_or(0, |range| range.start);
             self.faults.entry(start(span)).or_insert(Fault { what, at: start(span), since: start(flow.since) });
         }
+    }
+
+    /// Loads and products of cooperative matrices are expressions, but need their subgroup as statements do.
+    fn cooperate(&mut self, handle: Handle<Expression>, span: Span, flow: Flow) {
+        match self.function.expressions[handle] {
+            Expression::CooperativeLoad { ref data, .. } => {
+                self.require(Divergence::Subgroups, "coopLoad", span, flow);
+                self.require_shared(&[data.pointer, data.stride], "coopLoad from where lanes disagree about", span);
+            }
+            Expression::CooperativeMultiplyAdd { .. } => self.require(Divergence::Subgroups, "coopMultiplyAdd", span, flow),
+            _ => {}
+        }
+    }
+
+    /// Refuses operands that lanes of a subgroup may disagree about.
+    fn require_shared(&mut self, operands: &[Handle<Expression>], what: &'static str, span: Span) {
+        let divergence = operands.iter().map(|o| self.value(*o)).max().unwrap_or_default();
+        self.require(Divergence::Subgroups, what, span, Flow { divergence, since: span });
     }
 
     fn set(&mut self, handle: Handle<Expression>, divergence: Divergence) {
@@ -301,6 +324,8 @@ impl Walk<'_> {
             Expression::Math { arg, arg1, arg2, arg3, .. } => of(&[arg, arg1.unwrap_or(arg), arg2.unwrap_or(arg), arg3.unwrap_or(arg)]),
             Expression::Load { pointer } => self.value(pointer).max(self.memory(pointer)),
             Expression::ArrayLength(_) => Divergence::None,
+            // One matrix, whose parts the lanes hold.
+            Expression::CooperativeLoad { .. } | Expression::CooperativeMultiplyAdd { .. } => Divergence::Subgroups,
             _ => Divergence::Lanes,
         }
     }

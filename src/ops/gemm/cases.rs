@@ -134,6 +134,7 @@ fn problems() -> Vec<Problem> {
         (conv([2, 2], [1, 1], [1, 1], 1), [2, 20, 20, 18], [136, 20, 4, 4]),
         (conv([2, 1], [2, 2], [1, 1], 1), [3, 12, 15, 13], [70, 12, 5, 5]),
         (conv([2, 2], [1, 1], [1, 1], 1), [2, 66, 14, 14], [3, 66, 4, 4]),
+        (conv([2, 2], [1, 1], [1, 1], 1), [2, 66, 14, 14], [40, 66, 4, 4]),
         // First and last layers: the kernel is the input, so that they are matrix products.
         (plain, [9, 20, 4, 3], [1, 20, 4, 3]),
         (plain, [5, 6, 3, 5], [100, 6, 3, 5]),
@@ -195,11 +196,11 @@ impl<'a> Solved<'a> {
 }
 
 fn case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish) -> Case {
-    rounded_case(solved, caps, kernel, finish, [false; 2])
+    rounded_case(solved, caps, kernel, finish, [false; 2], false)
 }
 
-/// A case in which A, B or both are read in f16.
-fn rounded_case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish, rounded: [bool; 2]) -> Case {
+/// A case in which A, B or both are read in f16, or multiplied by matrix units.
+fn rounded_case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: Finish, rounded: [bool; 2], by_matrix: bool) -> Case {
     let Solved { problem, tensors, product } = solved;
     let inputs = [tensors[0].shape.clone(), tensors[1].shape.clone()];
     let output = product.shape.clone();
@@ -233,7 +234,7 @@ fn rounded_case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: F
             let (_, shape) = operands.iter().find(|(input, _)| *input == operand)?;
             may_be.contains(&operand).then_some(Value { operand, words: shape.physical_len() })
         };
-        lowering.dispatches = read_halves(dispatches, &mut lowering, &may_round);
+        lowering.dispatches = read_halves(dispatches, &mut lowering, by_matrix, &may_round);
     }
     let known = vec![
         (node(0), CaseBuffer::input(&tensors[0])),
@@ -290,20 +291,32 @@ pub fn half_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool) -> Vec<Case> {
         let mut solved = None;
         let candidates = problem.op.candidates(caps, &[&shapes[0], &shapes[1]]);
         for forms in kernels::half_forms().filter(|forms| candidates.iter().any(|k| std::ptr::eq(*k, forms.f32))) {
-            for (kernel, rounded) in [(forms.ab, [true, true]), (forms.b, [false, true]), (forms.a, [true, false])] {
+            let matrix = forms.matrix.filter(|_| caps.matrix).map(|matrix| matrix.kernel);
+            for (kernel, rounded, by_matrix) in [
+                (matrix, [true, true], true),
+                (forms.ab, [true, true], false),
+                (forms.b, [false, true], false),
+                (forms.a, [true, false], false),
+            ] {
                 let Some(kernel) = kernel.filter(|k| wanted(k)) else { continue };
-                let service = (problem.op.name(), kernel.label());
+                // A kernel of matrix units stands in for several.
+                let service = (problem.op.name(), format!("{} for {}", kernel.label(), forms.f32.label()));
                 if served.contains(&service) {
                     continue;
                 }
                 let solved = solved.get_or_insert_with(|| Solved::in_half(&problem));
+                let [n, channels, h, w] = solved.product.shape.nchw();
+                if by_matrix && (n * h * w <= 64 || channels <= 64) {
+                    // Every fragment of a tile is to have numbers in it.
+                    continue;
+                }
                 let is_first = served.iter().all(|(_, label)| *label != service.1);
                 let finishes = match kernel.name.starts_with("gemm_rows") {
                     true if is_first => &SPECIALISATIONS[..],
                     true => &SPECIALISATIONS[3..],
                     false => &SPECIALISATIONS[..1],
                 };
-                cases.extend(finishes.iter().map(|finish| rounded_case(solved, caps, forms.f32, *finish, rounded)));
+                cases.extend(finishes.iter().map(|finish| rounded_case(solved, caps, forms.f32, *finish, rounded, by_matrix)));
                 served.push(service);
             }
         }

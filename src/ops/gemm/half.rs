@@ -3,12 +3,12 @@
 //! Products are lowered as ever, in f32; [`read_halves`] then goes through the dispatches and gives those whose kernel has a form for it (tiles and
 //! `reduce`) operands in f16, which a [`to_f16`] dispatch makes in front of the first product that reads them and that all later ones share: a
 //! weight or an activation is converted once for its forward and its backward products. What may be rounded is for the caller to say. Sums,
-//! epilogues and results are in f32.
+//! epilogues and results are in f32. Where both operands are in f16, matrix units can multiply them, if the caller says so.
 
 use super::super::case::Case;
 use super::super::case_builder::CaseBuilder;
 use super::super::{random, shape};
-use super::kernels::{TO_F16, half_forms};
+use super::kernels::{HalfForms, TO_F16, half_forms};
 use crate::gpu::kernel::{Cost, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
 use bytemuck::{Pod, Zeroable};
@@ -33,21 +33,35 @@ pub struct Value {
     pub words: usize,
 }
 
-/// Gives products operands in f16 wherever `may_round` names the value behind an operand and their kernel has a form for it. The dispatches are run
-/// in order and no value changes between them.
+/// Gives products operands in f16 wherever `may_round` names the value behind an operand and their kernel has a form for it: that of matrix units, if
+/// it is to be `by_matrix` and there is one. The dispatches are run in order and no value changes between them.
 pub fn read_halves(
     dispatches: Vec<(String, Dispatch<Operand>)>,
     lowering: &mut Lowering,
+    by_matrix: bool,
     may_round: &dyn Fn(Operand) -> Option<Value>,
 ) -> Vec<(String, Dispatch<Operand>)> {
     let mut halves: HashMap<Operand, Operand> = HashMap::new();
     let mut result = Vec::with_capacity(dispatches.len());
-    for (label, mut dispatch) in dispatches {
+    for (mut label, mut dispatch) in dispatches {
         if let Some(forms) = half_forms().find(|forms| std::ptr::eq(forms.f32, dispatch.kernel)) {
             let [a, b] = [0, 1].map(|i| may_round(dispatch.operands[i]));
-            let choices = [(forms.ab, a.zip(b).is_some(), [a, b]), (forms.b, b.is_some(), [None, b]), (forms.a, a.is_some(), [a, None])];
+            let both = a.zip(b).is_some();
+            let matrix = forms.matrix.filter(|_| by_matrix && both);
+            let choices = [
+                (matrix.map(|m| m.kernel), both, [a, b]),
+                (forms.ab, both, [a, b]),
+                (forms.b, b.is_some(), [None, b]),
+                (forms.a, a.is_some(), [a, None]),
+            ];
             let chosen = choices.into_iter().find_map(|(kernel, fits, values)| kernel.filter(|_| fits).map(|kernel| (kernel, values)));
             if let Some((kernel, values)) = chosen {
+                if let Some(matrix) = matrix {
+                    label = label.strip_suffix(dispatch.kernel.name).map_or(label.clone(), |prefix| format!("{prefix}{}", kernel.name));
+                    let [x, y, z] = dispatch.workgroups;
+                    let [columns, lines, _] = grid(x as usize * y as usize * matrix.workgroups, 1);
+                    dispatch.workgroups = [columns, lines, z];
+                }
                 dispatch.kernel = kernel;
                 for (i, value) in values.into_iter().enumerate() {
                     let Some(value) = value else { continue };
@@ -80,7 +94,9 @@ fn conversion(value: Value, half: Operand) -> Dispatch<Operand> {
 
 /// Whether a kernel reads f16, or makes it.
 pub fn is_half(kernel: &Kernel) -> bool {
-    kernel.label() == TO_F16.label() || half_forms().any(|f| [f.ab, f.b, f.a].into_iter().flatten().any(|k| k.label() == kernel.label()))
+    let matrix = |f: &HalfForms| f.matrix.map(|m| m.kernel);
+    kernel.label() == TO_F16.label()
+        || half_forms().any(|f| [f.ab, f.b, f.a, matrix(&f)].into_iter().flatten().any(|k| k.label() == kernel.label()))
 }
 
 /// The f64 twin of the conversion: the bits of the nearest number in f16, to even in the middle. For numbers that f16 holds as normal ones.

@@ -12,6 +12,7 @@ const LANES: &[Feature] = &[Feature::Subgroup];
 const QUAD: &[Feature] = &[Feature::Quad];
 const LANES_WORDS: &[Feature] = &[Feature::Subgroup, Feature::Int64];
 const HALVES: &[Feature] = &[Feature::Float16];
+const MATRIX: &[Feature] = &[Feature::Float16, Feature::Matrix];
 
 /// A kernel for software adapters with its two loaders.
 pub(super) struct Loaders {
@@ -124,6 +125,20 @@ macro_rules! rows_tiles_f32 {
 macro_rules! rows_tiles_f16 {
     ($whole:literal, $split:literal, $stage:literal, $quad:literal, $loader:literal) => {
         rows_tiles!($whole, $split, $stage, $quad, [$loader], "gemm_tile_f16", HALVES)
+    };
+}
+
+/// A kernel of the rows core for matrix units: its variant, and the part that knows how B is stored.
+macro_rules! rows_matrix {
+    ($variant:literal, $stage:literal) => {
+        rows_tile!(
+            "gemm_rows_matrix",
+            $variant,
+            ["gemm_ab_f16"],
+            ["gemm_fragment_16", "gemm_tile_matrix", "gemm_tile_f16", $stage, "gemm_rows_stage"],
+            128,
+            MATRIX
+        )
     };
 }
 
@@ -242,6 +257,9 @@ pub(super) static ROWS_TILES_T: Tiles = rows_tiles_f32!("t", "t_split", "gemm_st
 /// Forward: activations and weights in f16.
 static ROWS_TILES_N_AB16: Tiles = rows_tiles_f16!("n_ab16", "n_ab16_split", "gemm_stage_n", "gemm_quad_n", "gemm_ab_f16");
 static ROWS_TILES_T_AB16: Tiles = rows_tiles_f16!("t_ab16", "t_ab16_split", "gemm_stage_t", "gemm_quad_t", "gemm_ab_f16");
+/// Forward, by matrix units: whole and split.
+static ROWS_MATRIX_N: [Kernel; 2] = [rows_matrix!("n", "gemm_stage_n"), rows_matrix!("n_split", "gemm_stage_n")];
+static ROWS_MATRIX_T: [Kernel; 2] = [rows_matrix!("t", "gemm_stage_t"), rows_matrix!("t_split", "gemm_stage_t")];
 /// Input gradients: gradients in f32, weights in f16.
 static ROWS_TILES_N_B16: Tiles = rows_tiles_f16!("n_b16", "n_b16_split", "gemm_stage_n", "gemm_quad_n", "gemm_b_f16");
 static ROWS_TILES_T_B16: Tiles = rows_tiles_f16!("t_b16", "t_b16_split", "gemm_stage_t", "gemm_quad_t", "gemm_b_f16");
@@ -293,18 +311,33 @@ pub(super) struct HalfForms {
     pub ab: Option<&'static Kernel>,
     pub b: Option<&'static Kernel>,
     pub a: Option<&'static Kernel>,
+    /// A and B in f16 for matrix units.
+    pub matrix: Option<Matrix>,
+}
+
+/// A kernel for matrix units in place of another.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix {
+    pub kernel: &'static Kernel,
+    /// Workgroups of it that cover what one of the other kernel's does.
+    pub workgroups: usize,
 }
 
 /// Every kernel that has forms in f16.
 pub(super) fn half_forms() -> impl Iterator<Item = HalfForms> {
     let tiles = |t: &'static Tiles| [&t.large, &t.small, &t.small_split, &t.reduce, &t.reduce_split];
     let rows = [[&ROWS_TILES_N, &ROWS_TILES_N_AB16, &ROWS_TILES_N_B16], [&ROWS_TILES_T, &ROWS_TILES_T_AB16, &ROWS_TILES_T_B16]];
-    let rows = rows.into_iter().flat_map(move |forms| {
+    // In the order of `tiles`. Few columns would leave matrix units idle.
+    let matrices = [&ROWS_MATRIX_N, &ROWS_MATRIX_T].map(|[whole, split]| {
+        let matrix = |kernel, workgroups| Some(Matrix { kernel, workgroups });
+        [matrix(whole, 4), matrix(whole, 1), matrix(split, 1), None, None]
+    });
+    let rows = rows.into_iter().zip(matrices).flat_map(move |(forms, matrix)| {
         let [f32, ab, b] = forms.map(tiles);
-        (0..f32.len()).map(move |i| HalfForms { f32: f32[i], ab: Some(ab[i]), b: Some(b[i]), a: None })
+        (0..f32.len()).map(move |i| HalfForms { f32: f32[i], ab: Some(ab[i]), b: Some(b[i]), a: None, matrix: matrix[i] })
     });
     let [f32, a, b] = [&COLS_TILES, &COLS_TILES_A16, &COLS_TILES_B16].map(|t| [&t.large, &t.small, &t.small_split]);
-    rows.chain((0..f32.len()).map(move |i| HalfForms { f32: f32[i], ab: None, b: Some(b[i]), a: Some(a[i]) }))
+    rows.chain((0..f32.len()).map(move |i| HalfForms { f32: f32[i], ab: None, b: Some(b[i]), a: Some(a[i]), matrix: None }))
 }
 
 pub(super) static TO_F16: Kernel = Kernel {
@@ -323,5 +356,5 @@ pub fn kernels() -> Vec<&'static Kernel> {
     let quads = [&ROWS_BROADCAST_N_QUAD, &ROWS_BROADCAST_T_QUAD, &COLS_BROADCAST_QUAD];
     let tiles = half_forms().flat_map(|forms| [Some(forms.f32), forms.ab, forms.b, forms.a]).flatten();
     let others = [&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH, &COLS_PLAIN, &COLS_SCALAR, &TO_F16];
-    software.chain(quads).chain(tiles).chain(others).collect()
+    software.chain(quads).chain(tiles).chain(&ROWS_MATRIX_N).chain(&ROWS_MATRIX_T).chain(others).collect()
 }

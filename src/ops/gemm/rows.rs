@@ -353,7 +353,7 @@ impl Geometry {
             "gemm_rows_narrow" => ([32, 4], 1, None),
             "gemm_rows_broadcast" => ([4 * kernel.workgroup[0] as usize, 32], 1, None),
             "gemm_rows_tile_large" => (choice::LARGE, 1, Some(choice::TILE_STEP)),
-            "gemm_rows_tile_small" => (choice::SMALL, 1, Some(choice::TILE_STEP)),
+            "gemm_rows_tile_small" | "gemm_rows_matrix" => (choice::SMALL, 1, Some(choice::TILE_STEP)),
             "gemm_rows_reduce" => (choice::REDUCE, 1, Some(choice::REDUCE_STEP)),
             "gemm_rows_plain" => ([4, 8], 64, None),
             _ => ([1, 1], 64, None),
