@@ -815,6 +815,18 @@ fn a_run_in_f16_resumes_in_f16() {
     assert_eq!(Traces::of(&stopped).without_stops(&Traces::of(&whole)), Traces::of(&whole));
 }
 
+/// Where there are no matrix units, one line says why, and what runs instead.
+#[test]
+fn a_run_that_asks_for_matrix_units_says_what_it_gets() {
+    let Some(bench) = Bench::new() else { return };
+    let out = bench.ok(&["plan", "--preset", "mlp", "--precision", "f16-matrix"]);
+    let lines: Vec<&str> = out.lines().filter(|line| line.contains("Precision: ")).collect();
+    let [line] = lines[..] else { panic!("{out}") };
+    let (dropped, used) = (line.starts_with("--precision f16-matrix is dropped for f16: "), line.contains(" of them by matrix units"));
+    assert!(dropped != used, "{line}");
+    assert_eq!(out.contains("gemm_rows_matrix"), used, "{out}");
+}
+
 #[test]
 fn a_run_of_micro_batches_resumes_as_one() {
     let Some(bench) = Bench::new() else { return };

@@ -1,4 +1,5 @@
-//! `--precision f16` through the library: what it changes in a plan, that training with it goes the way of f32, and that it repeats.
+//! `--precision f16` and `f16-matrix` through the library: what they change in a plan, what becomes of them where an adapter cannot, that training in
+//! f16 goes the way of f32, and that it repeats.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use ganymede::nn::layer::Layer;
 use ganymede::nn::network::{InitScheme, Network};
 use ganymede::nn::state::HostData;
 use ganymede::plan::Plan;
+use ganymede::run::presets::PRESETS;
 
 const BATCH: usize = 16;
 
@@ -161,4 +163,92 @@ fn adapters_that_cannot_convert_compile_f32() {
     let settled = settle(&shared, &config(Precision::F16, BATCH), &inputs).expect("no fault of the device");
     assert_eq!(settled.precision, Precision::F16, "{:?}", settled.note);
     assert_eq!(settle(&shared, &config(Precision::F32, BATCH), &inputs).expect("nothing to test").note, None);
+}
+
+/// Only products of two operands in f16 change, and only their kernel, its label and its grid: the same values are converted.
+#[test]
+fn matrix_units_get_the_products_of_two_halves() {
+    let caps = Caps { float16: true, matrix: true, ..Caps::minimal() };
+    let (half, matrix) = (plan(&caps, Precision::F16), plan(&caps, Precision::F16Matrix));
+    assert_eq!(half.dispatches.len(), matrix.dispatches.len());
+    let mut by_matrix = 0;
+    for ((label, half), (other, matrix)) in half.dispatches.iter().zip(&matrix.dispatches) {
+        let (name, tile) = (half.kernel.label(), half.kernel.name.starts_with("gemm_rows_tile"));
+        if !(tile && name.contains("_ab16")) {
+            // A conversion is labelled by the product that asked for it first.
+            let label = if name == "to_f16" { label.replace("gemm_rows_tile_small.", "gemm_rows_matrix.") } else { label.clone() };
+            let other = other.replace("gemm_rows_tile_small.", "gemm_rows_matrix.");
+            assert_eq!((label, name, half.workgroups), (other, matrix.kernel.label(), matrix.workgroups));
+            continue;
+        }
+        by_matrix += 1;
+        let form = name.rsplit('/').next().unwrap_or_default().replace("_ab16", "");
+        assert_eq!(matrix.kernel.label(), format!("gemm_rows_matrix/{form}"), "{label}");
+        assert_eq!(*other, label.replace(half.kernel.name, "gemm_rows_matrix"));
+        assert_eq!((&half.params, &half.overrides, half.cost), (&matrix.params, &matrix.overrides, matrix.cost), "{label}");
+        let groups = |[x, y, z]: [u32; 3]| (x * y, z);
+        assert_eq!(groups(half.workgroups), groups(matrix.workgroups), "{label}: the small tiles have the same size");
+    }
+    assert!(by_matrix >= 6, "{by_matrix} products");
+    // Without such units, and in a precision that does not ask for them, nothing uses them.
+    let plain = Caps { matrix: false, ..caps };
+    assert_eq!(kernels(&plan(&plain, Precision::F16Matrix)), kernels(&half));
+}
+
+/// Large tiles have four times the area: as many workgroups stand in for each.
+#[test]
+fn matrix_units_cover_what_large_tiles_did() {
+    let caps = Caps { float16: true, matrix: true, ..Caps::minimal() };
+    let preset = PRESETS.iter().find(|p| p.name == "dcgan-64").expect("a preset");
+    let plan = |precision| {
+        let config = GanConfig { precision, ..preset.gan_config(3, preset.batch()) };
+        trainer::plan(&config, &Inputs::Device { images: 200 }, &caps).expect("the plan compiles")
+    };
+    let (half, matrix) = (plan(Precision::F16), plan(Precision::F16Matrix));
+    let mut large = 0;
+    for ((label, half), (_, matrix)) in half.dispatches.iter().zip(&matrix.dispatches) {
+        if half.kernel.label().starts_with("gemm_rows_tile_large") && matrix.kernel.name == "gemm_rows_matrix" {
+            large += 1;
+            let groups = |[x, y, z]: [u32; 3]| (x * y, z);
+            let (tiles, phases) = groups(half.workgroups);
+            assert_eq!(groups(matrix.workgroups), (4 * tiles, phases), "{label}");
+        }
+    }
+    assert!(large > 0, "no large tile in {}", preset.name);
+}
+
+/// The test GPU of `gpu()` may have matrix units; this one was not asked for them.
+#[test]
+fn without_matrix_units_there_is_f16_and_without_f16_f32() {
+    let Some(gpu) = gpu() else { return };
+    let inputs = Inputs::Device { images: 200 };
+    let asked = config(Precision::F16Matrix, BATCH);
+    let settled = settle(&gpu, &asked, &inputs).expect("no fault of the device");
+    assert_eq!(settled.precision, Precision::F16);
+    let note = settled.note.unwrap_or_default();
+    let begin =
+        format!("--precision f16-matrix is dropped for f16: {} cannot do it: it was not asked for matrix units. ", gpu.adapter_name());
+    let plain = settle(&gpu, &config(Precision::F16, BATCH), &inputs).expect("no fault of the device").note.unwrap_or_default();
+    assert_eq!(note, begin + &plain);
+    let gpu = Arc::try_unwrap(gpu).expect("nobody else has it");
+    let caps = Caps { float16: false, ..gpu.caps() };
+    let settled = settle(&gpu.choosing_for(caps).expect("it promises nothing"), &asked, &inputs).expect("no fault of the device");
+    assert_eq!(settled.precision, Precision::F32);
+    let note = settled.note.unwrap_or_default();
+    assert!(note.starts_with("--precision f16-matrix is dropped, everything is f32: ") && note.contains("cannot convert f16"), "{note}");
+}
+
+/// Where the adapter has matrix units, they are proven and used; where it has not, the reason is its own.
+#[test]
+fn matrix_units_are_asked_for_and_settled() {
+    let Some(shared) = testing::gpu().filter(|gpu| gpu.caps().float16) else { return };
+    let settled = settle(shared, &config(Precision::F16Matrix, BATCH), &Inputs::Device { images: 200 }).expect("no fault of the device");
+    let note = settled.note.unwrap_or_default();
+    match shared.matrix_fault() {
+        None => assert!(settled.precision == Precision::F16Matrix && note.contains(" of them by matrix units"), "{note}"),
+        Some(fault) => {
+            assert!(!shared.caps().matrix && fault.starts_with("its "), "{fault}");
+            assert!(settled.precision == Precision::F16 && note.contains(fault), "{note}");
+        }
+    }
 }

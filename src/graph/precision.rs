@@ -32,3 +32,15 @@ impl fmt::Display for Precision {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_name_precisions_as_they_print() {
+        for precision in Precision::ALL {
+            assert_eq!(serde_json::to_string(&precision).expect("it is a word"), format!("\"{precision}\""));
+        }
+    }
+}

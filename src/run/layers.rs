@@ -784,12 +784,14 @@ mod tests {
     }
 
     #[test]
-    fn a_precision_is_one_of_two() {
+    fn a_precision_is_one_of_three() {
         assert_eq!(resolve("").unwrap().training.precision, Precision::F32);
         let half = resolve("[training]\nprecision = \"f16\"").unwrap();
         assert_eq!(half.recipe().gan_config(&[1, 28, 28], None).precision, Precision::F16);
+        let matrix = resolve("[training]\nprecision = \"f16-matrix\"").unwrap();
+        assert_eq!(matrix.recipe().gan_config(&[1, 28, 28], None).precision, Precision::F16Matrix);
         let message = refused("[training]\nprecision = \"f8\"");
-        assert!(message.contains("precision") && message.contains("f32") && message.contains("f16"), "{message}");
+        assert!(["precision", "f32", "`f16`", "f16-matrix"].iter().all(|word| message.contains(word)), "{message}");
     }
 
     #[test]

@@ -26,11 +26,12 @@ fn main(
 
 /// Runs the lint on a body, behind functions that it may call; the lines that end in `// refused` must be the ones reported.
 fn expect(functions: &str, body: &str) {
-    let text = format!("{PRELUDE}{functions}{ENTRY}{body}\n}}\n");
+    let text = format!("enable wgpu_cooperative_matrix;{PRELUDE}{functions}{ENTRY}{body}\n}}\n");
     let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
     // Without naga's own, simpler uniformity check.
     let flags = ValidationFlags::all() - ValidationFlags::CONTROL_FLOW_UNIFORMITY;
-    let valid = Validator::new(flags, Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER).validate(&module);
+    let valid =
+        Validator::new(flags, Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER | Capabilities::COOPERATIVE_MATRIX).validate(&module);
     valid.unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
 
     let got: Vec<usize> = check(&module).iter().map(|fault| text[..fault.at].lines().count()).collect();
@@ -399,5 +400,42 @@ fn class_at(index: u32) -> Class {
     if max(3u, lid) > 3u { workgroupBarrier(); // refused
     }
     if arrayLength(&table) > 8u { workgroupBarrier(); }",
+    );
+}
+
+/// Fragments belong to a subgroup: all of its lanes come, and all name the same place.
+#[test]
+fn cooperative_matrices_are_uniform_within_a_subgroup() {
+    let numbers = "
+var<workgroup> numbers: array<f32, 512>;
+alias A8 = coop_mat8x8<f32, A>;
+alias B8 = coop_mat8x8<f32, B>;
+alias C8 = coop_mat8x8<f32, C>;
+";
+    expect(
+        numbers,
+        "
+    var sum = C8();
+    if subgroup > 2u {
+        let a = coopLoad<A8>(&numbers[subgroup * 64u], 8u);
+        let b = coopLoadT<B8>(&numbers[0], 8u);
+        sum = coopMultiplyAdd(a, b, sum);
+        coopStoreT(sum, &numbers[subgroup * 64u], 8u);
+    }
+    workgroupBarrier();
+    out[lid] = u32(numbers[lid]);",
+    );
+    expect(
+        numbers,
+        "
+    var sum = C8();
+    let a = coopLoad<A8>(&numbers[lane], 8u); // refused
+    let b = coopLoadT<B8>(&numbers[0], lane); // refused
+    coopStoreT(sum, &numbers[lid], 8u); // refused
+    if lane > 2u {
+        let b = coopLoadT<B8>(&numbers[0], 8u); // refused
+        sum = coopMultiplyAdd(a, b, sum); // refused
+        coopStoreT(sum, &numbers[0], 8u); // refused
+    }",
     );
 }

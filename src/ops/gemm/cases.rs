@@ -180,10 +180,10 @@ impl<'a> Solved<'a> {
         Self::of(problem, [random(&inputs[0], 1, -1.0, 1.0), random(&inputs[1], 2, -1.0, 1.0)])
     }
 
-    /// With inputs that f16 holds.
-    fn in_half(problem: &'a Problem) -> Self {
+    /// With inputs that a rounding makes of random ones between -1 and 1.
+    fn rounded(problem: &'a Problem, round: &dyn Fn(f64) -> f64) -> Self {
         let Solved { mut tensors, .. } = Solved::new(problem);
-        tensors.iter_mut().flat_map(|tensor| &mut tensor.data).for_each(|value| *value = from_f16(to_f16(*value)));
+        tensors.iter_mut().flat_map(|tensor| &mut tensor.data).for_each(|value| *value = round(*value));
         Self::of(problem, tensors)
     }
 
@@ -278,6 +278,18 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
 /// products of every op that it serves, with every specialisation of the epilogue.
 pub fn half_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool) -> Vec<Case> {
     let mut cases = half::conversion_cases(caps);
+    cases.extend(rounded_cases(caps, wanted, &nearest_half));
+    cases
+}
+
+/// The nearest number that f16 holds as a normal one, or zero: some adapters have no others.
+fn nearest_half(value: f64) -> f64 {
+    if value.abs() < 2f64.powi(-14) { 0.0 } else { from_f16(to_f16(value)) }
+}
+
+/// The cases of the kernels that read f16, whose inputs `round` makes of random numbers between -1 and 1.
+pub(super) fn rounded_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool, round: &dyn Fn(f64) -> f64) -> Vec<Case> {
+    let mut cases = Vec::new();
     if !caps.float16 {
         return cases;
     }
@@ -304,7 +316,7 @@ pub fn half_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool) -> Vec<Case> {
                 if served.contains(&service) {
                     continue;
                 }
-                let solved = solved.get_or_insert_with(|| Solved::in_half(&problem));
+                let solved = solved.get_or_insert_with(|| Solved::rounded(&problem, round));
                 let [n, channels, h, w] = solved.product.shape.nchw();
                 if by_matrix && (n * h * w <= 64 || channels <= 64) {
                     // Every fragment of a tile is to have numbers in it.

@@ -20,7 +20,8 @@
 //! `tile_large` has 256 fused multiply-adds for 16 shared loads in its inner loop, no register is spilled (at most 120 are used), and no load from
 //! memory is waited for before that arithmetic. The last is easily lost: whatever touches the loaded registers, or merges them behind a branch, waits.
 //!
-//! Tiles and `reduce` also exist with operands in f16, which a plan may ask for (`half`).
+//! Tiles and `reduce` also exist with operands in f16, which a plan may ask for (`half`), and `matrix` in place of the tiles of the rows core where both
+//! operands are and the device was opened with matrix units: 64 x 64, two by two fragments of 16 x 16 a subgroup.
 //!
 //! For eight lanes, `narrow` and `broadcast` exist with two loaders. Software adapters read buffers by a loop over lanes and components, so that loads, not
 //! arithmetic, decide. `texture` has the operands copied to textures, which are read by whole vectors; `vec4` reads buffers and serves operands
@@ -30,6 +31,8 @@
 mod cases;
 mod choice;
 pub(super) mod cols;
+#[cfg(test)]
+mod fragments;
 mod half;
 mod kernels;
 pub(super) mod rows;
