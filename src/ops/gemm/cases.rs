@@ -248,7 +248,10 @@ fn rounded_case(solved: &Solved, caps: &Caps, kernel: &'static Kernel, finish: F
     // Sums are as exact as the largest of them allows, and epilogues may squash that: tanh makes a sum of 20 into 1.
     let squash = (largest_sum / largest(&expected.data)).max(1.0);
     let case = Case::from_lowering(name, lowering, known);
-    Case { atol: case.atol * squash, ..case }
+    // Matrix units truncate where others round (Fasi et al. 2021, "Numerical behavior of NVIDIA tensor cores"), at every fourth to sixteenth k: errors
+    // of a sum do not cancel, but add up to 2^-23 of it each, 9e-6 in 75 fours. Sums in f16 would be off by a hundred times as much.
+    let atol = if by_matrix { 1e-5 } else { case.atol };
+    Case { atol: atol * squash, ..case }
 }
 
 /// Cases of all kernels that can run on an adapter: every problem with every kernel, and every epilogue with every kernel.
