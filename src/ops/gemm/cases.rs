@@ -167,6 +167,11 @@ fn problems() -> Vec<Problem> {
     all
 }
 
+/// The nearest number that f16 holds as a normal one, or zero: some adapters have no others.
+fn nearest_half(value: f64) -> f64 {
+    if value.abs() < 2f64.powi(-14) { 0.0 } else { from_f16(to_f16(value)) }
+}
+
 /// A problem's inputs and what its twin makes of them, which all its cases share.
 struct Solved<'a> {
     problem: &'a Problem,
@@ -180,10 +185,10 @@ impl<'a> Solved<'a> {
         Self::of(problem, [random(&inputs[0], 1, -1.0, 1.0), random(&inputs[1], 2, -1.0, 1.0)])
     }
 
-    /// With inputs that a rounding makes of random ones between -1 and 1.
-    fn rounded(problem: &'a Problem, round: &dyn Fn(f64) -> f64) -> Self {
+    /// With inputs that f16 holds.
+    fn in_half(problem: &'a Problem) -> Self {
         let Solved { mut tensors, .. } = Solved::new(problem);
-        tensors.iter_mut().flat_map(|tensor| &mut tensor.data).for_each(|value| *value = round(*value));
+        tensors.iter_mut().flat_map(|tensor| &mut tensor.data).for_each(|value| *value = nearest_half(*value));
         Self::of(problem, tensors)
     }
 
@@ -281,18 +286,6 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
 /// products of every op that it serves, with every specialisation of the epilogue.
 pub fn half_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool) -> Vec<Case> {
     let mut cases = half::conversion_cases(caps);
-    cases.extend(rounded_cases(caps, wanted, &nearest_half));
-    cases
-}
-
-/// The nearest number that f16 holds as a normal one, or zero: some adapters have no others.
-fn nearest_half(value: f64) -> f64 {
-    if value.abs() < 2f64.powi(-14) { 0.0 } else { from_f16(to_f16(value)) }
-}
-
-/// The cases of the kernels that read f16, whose inputs `round` makes of random numbers between -1 and 1.
-pub(super) fn rounded_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool, round: &dyn Fn(f64) -> f64) -> Vec<Case> {
-    let mut cases = Vec::new();
     if !caps.float16 {
         return cases;
     }
@@ -319,7 +312,7 @@ pub(super) fn rounded_cases(caps: &Caps, wanted: &dyn Fn(&Kernel) -> bool, round
                 if served.contains(&service) {
                     continue;
                 }
-                let solved = solved.get_or_insert_with(|| Solved::rounded(&problem, round));
+                let solved = solved.get_or_insert_with(|| Solved::in_half(&problem));
                 let [n, channels, h, w] = solved.product.shape.nchw();
                 if by_matrix && (n * h * w <= 64 || channels <= 64) {
                     // Every fragment of a tile is to have numbers in it.

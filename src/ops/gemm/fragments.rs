@@ -1,14 +1,14 @@
-//! The text of the kernels for matrix units, run on the small fragments that software adapters have: 8 x 8 of f16 with sums in f16, subgroups of eight
-//! (lavapipe, from Mesa 25 on). Only the part that names the fragments is another. Inputs are small integers, so that sums in f16 are exact.
+//! The text of the kernels for matrix units, run on the small fragments that a software adapter has (lavapipe of Mesa 26.2): 8 x 8 of f16 with sums in
+//! f32, subgroups of eight. Only the part that names the fragments is another.
 
-use super::cases::rounded_cases;
+use super::half_cases;
 use crate::gpu::kernel::{Feature, Kernel};
 use crate::gpu::matrix::Fragments;
 use crate::gpu::{Gpu, GpuOptions, testing};
 use crate::ops::case::{Case, run};
 use std::collections::{BTreeMap, BTreeSet};
 
-const SMALL: Fragments = Fragments { size: 8, sums: wgpu::CooperativeScalarType::F16, lanes: 8 };
+const SMALL: Fragments = Fragments { size: 8, sums: wgpu::CooperativeScalarType::F32, lanes: 8 };
 
 /// `shaders/gemm_fragment_16.wgsl` for them.
 const PART: (&str, &str) = (
@@ -17,10 +17,10 @@ const PART: (&str, &str) = (
 const FRAGMENT = 8u;
 const LANES = 8u;
 
-alias Sum = f16;
+alias Sum = f32;
 alias FragmentA = coop_mat8x8<f16, A>;
 alias FragmentB = coop_mat8x8<f16, B>;
-alias Sums = coop_mat8x8<f16, C>;
+alias Sums = coop_mat8x8<f32, C>;
 ",
 );
 
@@ -40,7 +40,7 @@ fn with_small_fragments(kernel: &Kernel, [right, wrong]: [&str; 2]) -> &'static 
 
 /// Every case of the kernels.
 fn cases(gpu: &Gpu) -> Vec<Case> {
-    rounded_cases(&gpu.caps(), &|kernel| kernel.features.contains(&Feature::Matrix), &|value| (2.99 * value).trunc())
+    half_cases(&gpu.caps(), &|kernel| kernel.features.contains(&Feature::Matrix))
 }
 
 /// The cases on small fragments, with a text in place of another in them.
