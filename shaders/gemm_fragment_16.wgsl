@@ -4,7 +4,6 @@
 const FRAGMENT = 16u; // rows, columns and k of a fragment
 const LANES = 32u;    // of a subgroup
 
-alias Sum = f32;
 alias FragmentA = coop_mat16x16<f16, A>;
 alias FragmentB = coop_mat16x16<f16, B>;
 alias Sums = coop_mat16x16<f32, C>;

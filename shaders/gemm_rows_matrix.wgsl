@@ -96,7 +96,7 @@ fn gemm_rows_matrix(
             let square = r / FRAGMENT;
             let row = row_at(phase, m + (2u * square + half) * FRAGMENT + (r - square * FRAGMENT));
             let first = r * PITCH + 4u * (local & 15u);
-            let sum = vec4<f32>(f32(strip[first]), f32(strip[first + 1u]), f32(strip[first + 2u]), f32(strip[first + 3u]));
+            let sum = vec4<f32>(strip[first], strip[first + 1u], strip[first + 2u], strip[first + 3u]);
             if row.inside {
                 store4(sum, quad, row.out);
             }

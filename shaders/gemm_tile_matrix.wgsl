@@ -13,7 +13,7 @@ const PITCH = 72u;   // numbers from one k, or one row of the strip, to the next
 
 var<workgroup> tile_a: array<f16, 1152>;
 var<workgroup> tile_b: array<f16, 1152>;
-var<workgroup> strip: array<Sum, 2304>;
+var<workgroup> strip: array<f32, 2304>;
 
 // Where rows or columns 4 * quad to 4 * quad + 3 at k = 4 * k_quad are; k + 1 is PITCH further.
 fn slot_at(k_quad: u32, quad: u32) -> u32 {

@@ -5,43 +5,34 @@ use wgpu::{AdapterInfo, CooperativeMatrixProperties, CooperativeScalarType, Feat
 /// What a device is asked for beside its other features: an experimental one of wgpu.
 pub(super) const FEATURES: Features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(Features::SHADER_F16);
 
-/// Square fragments of f16 that a subgroup multiplies together: A and B of `size` by `size`, sums of the same shape.
+/// Square fragments of f16 that a subgroup multiplies together, with sums in f32: A, B and the sums have `size` by `size` numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragments {
     /// Rows, columns and k.
     pub size: u32,
-    /// Type of the sums.
-    pub sums: CooperativeScalarType,
     /// Lanes of a subgroup, which must have no other size: a text divides its tiles among so many.
     pub lanes: u32,
 }
 
 impl Fragments {
     /// Those of `shaders/gemm_fragment_16.wgsl`.
-    pub const KERNELS: Fragments = Fragments { size: 16, sums: CooperativeScalarType::F32, lanes: 32 };
+    pub const KERNELS: Fragments = Fragments { size: 16, lanes: 32 };
 
     /// Why an adapter with these features and configurations has none such; `None` if it has.
     pub(super) fn fault(self, info: &AdapterInfo, features: Features, configurations: &[CooperativeMatrixProperties]) -> Option<String> {
-        let Fragments { size, sums, lanes } = self;
+        let Fragments { size, lanes } = self;
         if !features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) || configurations.is_empty() {
             return Some("its driver offers no cooperative matrices".to_string());
         }
         let fits = |c: &CooperativeMatrixProperties| {
-            [c.m_size, c.n_size, c.k_size] == [size; 3] && (c.ab_type, c.cr_type) == (CooperativeScalarType::F16, sums)
+            [c.m_size, c.n_size, c.k_size] == [size; 3]
+                && (c.ab_type, c.cr_type) == (CooperativeScalarType::F16, CooperativeScalarType::F32)
         };
         if !configurations.iter().any(fits) {
-            let wanted = named(&CooperativeMatrixProperties {
-                m_size: size,
-                n_size: size,
-                k_size: size,
-                ab_type: CooperativeScalarType::F16,
-                cr_type: sums,
-                saturating_accumulation: false,
-            });
             let mut there: Vec<String> = configurations.iter().map(named).collect();
             there.sort();
             there.dedup();
-            return Some(format!("its matrix units multiply {}, not {wanted}", there.join(" and ")));
+            return Some(format!("its matrix units multiply {}, not {size}x{size}x{size} f16 to f32", there.join(" and ")));
         }
         if !features.contains(Features::SHADER_F16) {
             return Some("its shaders cannot compute in f16".to_string());
@@ -105,7 +96,7 @@ mod tests {
         // AMD's, which a driver divides as it likes; another size.
         says(fault(&adapter(32, 64), ALL, &fits), "have 32 to 64 lanes, not always 32");
         says(fault(&adapter(16, 16), ALL, &fits), "have 16 lanes");
-        let small = Fragments { size: 8, sums: F16, lanes: 8 };
-        assert_eq!(small.fault(&adapter(8, 8), ALL, &[configuration(8, F16, F16)]), None);
+        let small = Fragments { size: 8, lanes: 8 };
+        assert_eq!(small.fault(&adapter(8, 8), ALL, &[configuration(8, F16, F32)]), None);
     }
 }

@@ -8,7 +8,7 @@ use crate::gpu::{Gpu, GpuOptions, testing};
 use crate::ops::case::{Case, run};
 use std::collections::{BTreeMap, BTreeSet};
 
-const SMALL: Fragments = Fragments { size: 8, sums: wgpu::CooperativeScalarType::F32, lanes: 8 };
+const SMALL: Fragments = Fragments { size: 8, lanes: 8 };
 
 /// `shaders/gemm_fragment_16.wgsl` for them.
 const PART: (&str, &str) = (
@@ -17,7 +17,6 @@ const PART: (&str, &str) = (
 const FRAGMENT = 8u;
 const LANES = 8u;
 
-alias Sum = f32;
 alias FragmentA = coop_mat8x8<f16, A>;
 alias FragmentB = coop_mat8x8<f16, B>;
 alias Sums = coop_mat8x8<f32, C>;
