@@ -30,8 +30,7 @@ struct BatchNormForwardParams {
     // Rows of a group.
     rows: u32,
     groups: u32,
-    // 0 none, 1 leaky_relu, 2 tanh, 3 sigmoid.
-    activation: u32,
+    // Of leaky_relu.
     slope: f32,
     eps: f32,
     // 1 if there are running statistics.
@@ -42,6 +41,7 @@ struct BatchNormForwardParams {
     // n / (n - 1).
     unbias: f32,
     reserved0: u32,
+    reserved1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormForwardParams;
@@ -52,6 +52,9 @@ struct BatchNormForwardParams {
 @group(0) @binding(6) var<storage, read_write> rstd: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> running_mean: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> running_var: array<vec4<f32>>;
+
+// 0 none, 1 leaky_relu, 2 tanh, 3 sigmoid. Software adapters run every case of a switch over a variable.
+override ACTIVATION: u32;
 
 // Rows of a lane that are gathered as deviations from one row.
 const CHUNK = 16u;
@@ -84,8 +87,8 @@ fn moments(base: u32, start: u32, end: u32, columns: u32) -> Tally {
     return Tally(count, shift + sum / count, at_least_zero(square - sum * sum / count));
 }
 
-fn act(v: vec4<f32>, activation: u32, slope: f32) -> vec4<f32> {
-    switch activation {
+fn act(v: vec4<f32>, slope: f32) -> vec4<f32> {
+    switch ACTIVATION {
         case 1u: {
             return leaky_relu(v, slope);
         }
@@ -138,7 +141,7 @@ fn batch_norm_forward(
         let scale = r * w;
         for (var i = lane; i < p.rows; i += LANES) {
             let at = base + i * p.columns;
-            let v = act((a4(at * 4u) - all.low) * scale + b, p.activation, p.slope);
+            let v = act((a4(at * 4u) - all.low) * scale + b, p.slope);
             y[at] = select(vec4<f32>(0.0), v, is_channel);
         }
     }

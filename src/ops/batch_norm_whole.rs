@@ -72,7 +72,6 @@ struct BatchNormForwardParams {
     channels: u32,
     rows: u32,
     groups: u32,
-    activation: u32,
     slope: f32,
     eps: f32,
     tracked: u32,
@@ -80,6 +79,7 @@ struct BatchNormForwardParams {
     keep: f32,
     unbias: f32,
     reserved0: u32,
+    reserved1: u32,
 }
 
 /// `BatchNormBackwardParams` of `batch_norm_backward.wgsl`.
@@ -152,7 +152,6 @@ pub fn lower_forward(l: &mut Lowering, x: (Operand, Shape), pass: Pass, y: Opera
         channels: shape.channels() as u32,
         rows: rows as u32,
         groups: groups as u32,
-        activation: pass.activation.code(),
         slope: pass.activation.slope(),
         eps: pass.eps,
         tracked: u32::from(pass.running.is_some()),
@@ -160,6 +159,7 @@ pub fn lower_forward(l: &mut Lowering, x: (Operand, Shape), pass: Pass, y: Opera
         keep: (1.0 - momentum) as f32,
         unbias: (rows as f64 / (rows as f64 - 1.0)) as f32,
         reserved0: 0,
+        reserved1: 0,
     };
     let [running_mean, running_var] = match pass.running {
         Some(running) => [running.mean, running.var],
@@ -168,7 +168,7 @@ pub fn lower_forward(l: &mut Lowering, x: (Operand, Shape), pass: Pass, y: Opera
     let statistics = pass.statistics;
     l.push(Dispatch {
         kernel: if reads_textures(&l.caps, &shape) { &BATCH_NORM_FORWARD_TEXTURE } else { &BATCH_NORM_FORWARD },
-        overrides: Vec::new(),
+        overrides: vec![("ACTIVATION", f64::from(pass.activation.code()))],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, pass.weight, pass.bias, y, statistics.mean, statistics.rstd, running_mean, running_var],
         workgroups: grid(columns, 1),
