@@ -6,3 +6,8 @@
 fn a4(address: u32) -> vec4<f32> {
     return a[address >> 2u];
 }
+
+// The same where it exists, else zero.
+fn a4_if(exists: bool, address: u32) -> vec4<f32> {
+    return select(vec4<f32>(), a4(select(0u, address, exists)), exists);
+}

@@ -6,3 +6,8 @@
 fn b4(address: u32) -> vec4<f32> {
     return b[address >> 2u];
 }
+
+// The same where it exists, else zero.
+fn b4_if(exists: bool, address: u32) -> vec4<f32> {
+    return select(vec4<f32>(), b4(select(0u, address, exists)), exists);
+}

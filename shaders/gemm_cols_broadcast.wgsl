@@ -1,5 +1,4 @@
-// gemm_cols_broadcast: transposed matrix product and convolution weight gradient for adapters whose subgroups have eight or four lanes: software
-// ones.
+// gemm_cols_broadcast: transposed matrix product and convolution weight gradient for adapters whose subgroups have eight lanes: software ones.
 // Same meaning as torch.matmul(a.T, b) and torch.nn.grad.conv2d_weight.
 //
 //   C[m, n] = sum over pixels p of A(p, m) * B(p, n)      see gemm_cols, which is joined in front
@@ -8,30 +7,29 @@
 //   b   [pixels][channels]         in      input, gathered by tap
 //   c   [M][taps][channels]        out
 //
-// Work: one workgroup is one subgroup of LANES lanes and computes 4 * LANES rows by 32 columns. Each of its quads, two or one, owns sixteen rows; a lane
-// owns eight columns of its quad's rows, which are 32 vec4 accumulators. In steps of four pixels, lane l of a quad loads the quad's rows of A at pixel
-// p + l; of the lane's columns of B, quad 0 loads the even and quad 1 the odd pixels (gemm_cols_patch), or the one quad all (gemm_cols_patch_quad). The
-// arithmetic is that of gemm_rows_broadcast: the transposed broadcasts are four pixels of one row. Each lane keeps the position of pixel p + l, moved on
-// without a division.
+// Work: one workgroup is one subgroup of eight lanes and computes 32 rows by 32 columns. Each of its two quads owns sixteen rows; a lane owns eight
+// columns of its quad's rows, which are 32 vec4 accumulators. In steps of four pixels, lane l of a quad loads the quad's rows of A at pixel p + l; of
+// the lane's columns of B, quad 0 loads the even and quad 1 the odd pixels (gemm_cols_patch). The arithmetic is that of gemm_rows_broadcast: the
+// transposed broadcasts are four pixels of one row. Each lane keeps the position of pixel p + l, moved on without a division.
 // Workgroup (x, y) is a tile, rows fastest; z is the group.
 // Host: src/ops/gemm/cols.rs.  Twins: matmul, conv2d_backward_weight.
-// Variants: the loader of both operands; `quad` is four lanes and buffers.
+// Variants: the loader of both operands.
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(8)
 fn gemm_cols_broadcast(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32, // a constant to the compiler, unlike local_invocation_index: shuffles become single instructions
 ) {
     let p = params;
-    let row_tiles = (p.rows + 4u * LANES - 1u) / (4u * LANES);
+    let row_tiles = (p.rows + 31u) / 32u;
     let tile_index = workgroup.y * workgroups.x + workgroup.x;
     let column_tile = tile_index / row_tiles;
     // Uniform: the grid may be folded.
     if column_tile * 32u >= p.columns {
         return;
     }
-    let m = (tile_index - column_tile * row_tiles) * (4u * LANES) + (lane >> 2u) * 16u;
+    let m = (tile_index - column_tile * row_tiles) * 32u + (lane >> 2u) * 16u;
     let n = column_tile * 32u + (lane & 3u) * 8u;
     let left = column_at(n, workgroup.z);
     let right = column_at(n + 4u, workgroup.z);
@@ -78,13 +76,13 @@ fn gemm_cols_broadcast(
     var r15 = vec4<f32>();
 
     for (var k = 0u; k < p.pixels; k += 4u) {
-        // Pixels beyond the last: A is zero, B is read outside the image, which is zero too.
+        // Pixels beyond the last: B is read outside the image, which is zero, and A at the first pixel. If that is not finite, neither are the sums.
         let exists = k + (lane & 3u) < p.pixels;
         let a_pixel = select(0u, k + (lane & 3u), exists) * p.a_pixel;
-        let a0 = select(vec4<f32>(), a4(a_pixel + min(a_row, a_last)), exists);
-        let a1 = select(vec4<f32>(), a4(a_pixel + min(a_row + 4u, a_last)), exists);
-        let a2 = select(vec4<f32>(), a4(a_pixel + min(a_row + 8u, a_last)), exists);
-        let a3 = select(vec4<f32>(), a4(a_pixel + min(a_row + 12u, a_last)), exists);
+        let a0 = a4(a_pixel + min(a_row, a_last));
+        let a1 = a4(a_pixel + min(a_row + 4u, a_last));
+        let a2 = a4(a_pixel + min(a_row + 8u, a_last));
+        let a3 = a4(a_pixel + min(a_row + 12u, a_last));
 
         var origin = origin_of(pixel);
         origin.y = select(-0x40000000, origin.y, exists);

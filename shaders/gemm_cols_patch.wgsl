@@ -1,12 +1,10 @@
-// gemm_cols_patch: the part of B that a lane multiplies by, and the store, for two quads. A part of gemm_cols_broadcast, joined behind gemm_patch;
-// gemm_cols_patch_quad is its counterpart.
+// gemm_cols_patch: the part of B that a lane multiplies by, and the store. A part of gemm_cols_broadcast, joined behind gemm_patch.
 
 @group(0) @binding(3) var<storage, read_write> c: array<vec2<u64>>;
 
 // Four columns of B at a pixel.
 fn b_row(origin: Origin, column: Column) -> vec4<f32> {
-    let exists = is_inside(origin, column);
-    return select(vec4<f32>(), b4(u32(select(0, origin.start + column.offset, exists))), exists);
+    return b4_if(is_inside(origin, column), u32(origin.start + column.offset));
 }
 
 // What the lane of this quad that keeps pixel `index` of the step knows.

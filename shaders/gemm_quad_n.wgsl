@@ -1,4 +1,4 @@
-// gemm_quad_n: tiles of four columns of B stored [k][n]. A part of gemm_rows_broadcast, _plain and _reduce; gemm_quad_t is its counterpart.
+// gemm_quad_n: tiles of four columns of B stored [k][n]. A part of gemm_rows_quad, _plain and _reduce; gemm_quad_t is its counterpart.
 // Rows k of B beyond those that exist are read as the last one: they meet zeros of A.
 
 // Column kk is the vec4 over columns n to n + 3 at k + kk.

@@ -1,4 +1,4 @@
-// gemm_quad_t: tiles of four columns of B stored [n][k]. A part of gemm_rows_broadcast, _plain and _reduce; gemm_quad_n is its counterpart.
+// gemm_quad_t: tiles of four columns of B stored [n][k]. A part of gemm_rows_quad, _plain and _reduce; gemm_quad_n is its counterpart.
 // Columns beyond those that exist are read as the last one, and their sums are stored as padding zeros or not at all; k beyond the segment
 // meets zeros of A.
 

@@ -8,10 +8,5 @@ struct Row8 {
 fn row8(span: Span, k: u32) -> Row8 {
     let lo = u32(span.start) + k;
     let hi = lo + 4u;
-    let lo_exists = lo < span.limit;
-    let hi_exists = hi < span.limit;
-    return Row8(
-        select(vec4<f32>(), a4(span.line + select(0u, lo, lo_exists)), lo_exists),
-        select(vec4<f32>(), a4(span.line + select(0u, hi, hi_exists)), hi_exists),
-    );
+    return Row8(a4_if(lo < span.limit, span.line + lo), a4_if(hi < span.limit, span.line + hi));
 }

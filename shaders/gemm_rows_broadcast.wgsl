@@ -1,40 +1,57 @@
-// gemm_rows_broadcast: matrix product and convolution (forward, input gradient) for adapters whose subgroups have eight or four lanes: software ones.
+// gemm_rows_broadcast: matrix product and convolution (forward, input gradient) for adapters whose subgroups have eight lanes: software ones.
 // Same meaning as torch.matmul, torch.nn.functional.conv2d and conv_transpose2d, with an epilogue.
 //
 //   C[m, n] = epilogue(sum over segments s, k of A(m, s, k) * B(s, k, n))      see gemm_rows, which is joined in front
 //
 //   a      [pixels][K]                              in     activations, k contiguous
-//   b      [K][N] or [N][K]                          in     weights, read by gemm_patch_n or _t, or by gemm_patch_quad with gemm_quad_n or _t
+//   b      [K][N] (gemm_patch_n) or [N][K] (_t)     in     weights
 //   walk   phases and segments                      in
 //   bias   [channels]                               in     read only if params.bias
 //   saved  as c                                     in     read only if params.mask
 //   c      [pixels][N]                              out
 //
-// Work: one workgroup is one subgroup of LANES lanes and computes 4 * LANES rows by 32 columns. Each of its quads, two or one, owns sixteen rows; a lane
-// owns eight columns of its quad's rows, which are 32 vec4 accumulators. In steps of four k, a lane loads four k of four rows of A, which reach the other
-// lanes of the quad by broadcast. Of the 4 x 8 numbers of B that it needs, a lane of two quads loads half, so that nothing is loaded twice, and has the
-// rest from the other quad by a shuffle. On the adapters this is for, a broadcast within a quad is one instruction, within a subgroup two, and a memory
+// Work: one workgroup is one subgroup of eight lanes and computes 32 rows by 32 columns. Each of its two quads owns sixteen rows; a lane owns eight
+// columns of its quad's rows, which are 32 vec4 accumulators. In steps of four k, a lane loads four k of four rows of A. Its first sums are over the
+// row that it has itself, the second over its neighbour's, and so on around the quad, so that l0 is not the same row in every lane: a quarter of the
+// shuffles is not needed. Of the 4 x 8 numbers of B that it needs, a lane loads half, so that nothing is loaded twice, and has the rest from the
+// other quad by a shuffle. On the adapters this is for, a shuffle within a quad is one instruction, a broadcast within a subgroup two, and a memory
 // operation is sixty.
 // Workgroup (x, y) is a tile, rows fastest; z is the phase. No shared memory, no barrier, no loop over rows: indexed accumulators would live in
-// memory.
+// memory. Products of matrices would be shorter to write, but are compiled to slower code.
 // Host: src/ops/gemm/rows.rs.  Twins: matmul, conv2d_forward, conv2d_backward_input.
-// Variants: <form>_<loader>, where `quad` is four lanes and buffers.
+// Variants: <form>_<loader>.
 
-@compute @workgroup_size(LANES)
+// A value of the lane `by` places further in the quad.
+fn turned(value: vec4<f32>, lane: u32, by: u32) -> vec4<f32> {
+    return subgroupShuffle(value, (lane & 4u) | ((lane + by) & 3u));
+}
+
+// The same of the four places, the lane's own first.
+fn turned_places(place: u32, lane: u32) -> vec4<u32> {
+    let quad = lane & 4u;
+    return vec4<u32>(
+        place,
+        subgroupShuffle(place, quad | ((lane + 1u) & 3u)),
+        subgroupShuffle(place, quad | ((lane + 2u) & 3u)),
+        subgroupShuffle(place, quad | ((lane + 3u) & 3u)),
+    );
+}
+
+@compute @workgroup_size(8)
 fn gemm_rows_broadcast(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32, // a constant to the compiler, unlike local_invocation_index: shuffles become single instructions
 ) {
     let phase = phase_at(workgroup.z);
-    let row_tiles = (phase.rows + 4u * LANES - 1u) / (4u * LANES);
+    let row_tiles = (phase.rows + 31u) / 32u;
     let tile_index = workgroup.y * workgroups.x + workgroup.x;
     let column_tile = tile_index / row_tiles;
     // Uniform: phases may have fewer tiles than the dispatch.
     if column_tile * 32u >= params.columns {
         return;
     }
-    let m = (tile_index - column_tile * row_tiles) * (4u * LANES) + (lane >> 2u) * 16u + (lane & 3u);
+    let m = (tile_index - column_tile * row_tiles) * 32u + (lane >> 2u) * 16u + (lane & 3u);
     let n = column_tile * 32u + (lane & 3u) * 8u;
     let row0 = row_at(phase, m);
     let row1 = row_at(phase, m + 4u);
@@ -90,38 +107,50 @@ fn gemm_rows_broadcast(
             let a3 = row4(span3, k);
             let block = patch_at(columns, base, k, lane);
 
-            l0 += block.left * quadBroadcast(a0, 0u);
-            r0 += block.right * quadBroadcast(a0, 0u);
-            l1 += block.left * quadBroadcast(a0, 1u);
-            r1 += block.right * quadBroadcast(a0, 1u);
-            l2 += block.left * quadBroadcast(a0, 2u);
-            r2 += block.right * quadBroadcast(a0, 2u);
-            l3 += block.left * quadBroadcast(a0, 3u);
-            r3 += block.right * quadBroadcast(a0, 3u);
-            l4 += block.left * quadBroadcast(a1, 0u);
-            r4 += block.right * quadBroadcast(a1, 0u);
-            l5 += block.left * quadBroadcast(a1, 1u);
-            r5 += block.right * quadBroadcast(a1, 1u);
-            l6 += block.left * quadBroadcast(a1, 2u);
-            r6 += block.right * quadBroadcast(a1, 2u);
-            l7 += block.left * quadBroadcast(a1, 3u);
-            r7 += block.right * quadBroadcast(a1, 3u);
-            l8 += block.left * quadBroadcast(a2, 0u);
-            r8 += block.right * quadBroadcast(a2, 0u);
-            l9 += block.left * quadBroadcast(a2, 1u);
-            r9 += block.right * quadBroadcast(a2, 1u);
-            l10 += block.left * quadBroadcast(a2, 2u);
-            r10 += block.right * quadBroadcast(a2, 2u);
-            l11 += block.left * quadBroadcast(a2, 3u);
-            r11 += block.right * quadBroadcast(a2, 3u);
-            l12 += block.left * quadBroadcast(a3, 0u);
-            r12 += block.right * quadBroadcast(a3, 0u);
-            l13 += block.left * quadBroadcast(a3, 1u);
-            r13 += block.right * quadBroadcast(a3, 1u);
-            l14 += block.left * quadBroadcast(a3, 2u);
-            r14 += block.right * quadBroadcast(a3, 2u);
-            l15 += block.left * quadBroadcast(a3, 3u);
-            r15 += block.right * quadBroadcast(a3, 3u);
+            l0 += block.left * a0;
+            r0 += block.right * a0;
+            let x1 = turned(a0, lane, 1u);
+            l1 += block.left * x1;
+            r1 += block.right * x1;
+            let x2 = turned(a0, lane, 2u);
+            l2 += block.left * x2;
+            r2 += block.right * x2;
+            let x3 = turned(a0, lane, 3u);
+            l3 += block.left * x3;
+            r3 += block.right * x3;
+            l4 += block.left * a1;
+            r4 += block.right * a1;
+            let x5 = turned(a1, lane, 1u);
+            l5 += block.left * x5;
+            r5 += block.right * x5;
+            let x6 = turned(a1, lane, 2u);
+            l6 += block.left * x6;
+            r6 += block.right * x6;
+            let x7 = turned(a1, lane, 3u);
+            l7 += block.left * x7;
+            r7 += block.right * x7;
+            l8 += block.left * a2;
+            r8 += block.right * a2;
+            let x9 = turned(a2, lane, 1u);
+            l9 += block.left * x9;
+            r9 += block.right * x9;
+            let x10 = turned(a2, lane, 2u);
+            l10 += block.left * x10;
+            r10 += block.right * x10;
+            let x11 = turned(a2, lane, 3u);
+            l11 += block.left * x11;
+            r11 += block.right * x11;
+            l12 += block.left * a3;
+            r12 += block.right * a3;
+            let x13 = turned(a3, lane, 1u);
+            l13 += block.left * x13;
+            r13 += block.right * x13;
+            let x14 = turned(a3, lane, 2u);
+            l14 += block.left * x14;
+            r14 += block.right * x14;
+            let x15 = turned(a3, lane, 3u);
+            l15 += block.left * x15;
+            r15 += block.right * x15;
         }
     }
 
@@ -133,10 +162,11 @@ fn gemm_rows_broadcast(
     var place2 = place_of(row2);
     var place3 = place_of(row3);
     for (var group = 0u; group < 4u; group++) {
-        store8(l0, r0, octet, quadBroadcast(place0, 0u));
-        store8(l1, r1, octet, quadBroadcast(place0, 1u));
-        store8(l2, r2, octet, quadBroadcast(place0, 2u));
-        store8(l3, r3, octet, quadBroadcast(place0, 3u));
+        let places = turned_places(place0, lane);
+        store8(l0, r0, octet, places.x);
+        store8(l1, r1, octet, places.y);
+        store8(l2, r2, octet, places.z);
+        store8(l3, r3, octet, places.w);
         place0 = place1;
         place1 = place2;
         place2 = place3;

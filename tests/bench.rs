@@ -58,6 +58,29 @@ fn report(args: &[&str]) -> (Report, Value, String) {
     (report, value, err)
 }
 
+/// `benches/peers` reads the parameters of both networks from `summary` and the operations of a step's products from `plan`.
+#[test]
+fn what_the_comparison_with_peers_reads_is_there() {
+    const TOTAL: &str = "total, of one sample";
+    let harness = fs::read_to_string("benches/peers/harness/contenders.py").expect("the harness");
+    assert!(harness.contains(TOTAL) && harness.contains(r"\.gemm_"), "the harness looks for something else");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (text, _) = ends(folder.path(), &["summary", "--preset", "dcgan-32"], 0);
+    let totals = text.lines().filter_map(|line| line.trim().strip_prefix(TOTAL)?.split_whitespace().next());
+    let totals: Vec<u64> = totals.map(|number| number.parse().unwrap_or_else(|e| panic!("{e}: {text}"))).collect();
+    assert_eq!(totals, [1_066_880, 661_248], "{text}");
+    if testing::gpu().is_none() {
+        return eprintln!("skipped: there is no adapter to plan for");
+    }
+    let (text, _) = ends(folder.path(), &["plan", "--preset", "dcgan-32", "--batch", "64"], 0);
+    // Label, variant unless there is none, workgroups, MFLOP.
+    let is_grid = |word: &&str| word.split('x').count() == 3 && word.split('x').all(|n| n.parse::<u32>().is_ok());
+    let products = text.lines().filter(|line| line.contains(".gemm_"));
+    let mflop = products.map(|line| line.split_whitespace().skip_while(|word| !is_grid(word)).nth(1));
+    let mflop: f64 = mflop.map(|number| number.and_then(|n| n.parse::<f64>().ok()).unwrap_or_else(|| panic!("{text}"))).sum();
+    assert!((mflop - 24_030.0).abs() < 24.0, "{mflop} MFLOP\n{text}");
+}
+
 #[test]
 fn kernels_are_validated_timed_and_set_against_the_ceilings() {
     if testing::gpu().is_none() {

@@ -13,7 +13,8 @@ const TEXEL: u64 = 16;
 /// Bytes of an operand in a row of texels.
 const ROW: u64 = Kernel::TEXTURE_WIDTH as u64 * TEXEL;
 /// Texels of a row: four more than are used, one cache line. In rows of 16 KiB the rows of a matrix whose width is a power of two would all meet in the
-/// same few lines of a first-level cache.
+/// same few lines of a first-level cache. Copies never reach them, so that they stay zero, as all memory of WebGPU begins: kernels read them for what
+/// does not exist.
 const PITCH: u32 = Kernel::TEXTURE_WIDTH + 4;
 
 /// A range of a buffer, bound or still planned, as far as mirrors depend on it.

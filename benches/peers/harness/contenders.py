@@ -69,13 +69,13 @@ class Ours:
     def facts(self, preset: str, batch: int) -> tuple[dict[str, int], float]:
         """Number of parameters of G and D, and floating-point operations of the products of a step."""
         options = ["--preset", preset, "--batch", str(batch)]
-        summary = self.run("train", *options, "--dry-run")
-        parameters = dict(zip("GD", (int(n) for n in re.findall(r"^\s*total\s+(\d+) parameters", summary, re.MULTILINE)), strict=False))
+        summary = self.run("summary", "--preset", preset)
+        parameters = dict(zip("GD", (int(n) for n in re.findall(r"^\s*total, of one sample\s+(\d+)\s", summary, re.MULTILINE)), strict=False))
         plan = self.run("plan", *options)
         # Label, [variant,] workgroups, MFLOP.
         products = re.findall(r"\.gemm_\S+\s.*?\d+x\d+x\d+\s+([\d.]+)", plan)
         if len(parameters) != 2 or not products:
-            raise EnvironmentTrouble("the output of `train --dry-run` or `plan` has changed: no parameters or no products were found in it")
+            raise EnvironmentTrouble("the output of `summary` or `plan` has changed: no parameters or no products were found in it")
         return parameters, sum(map(float, products)) * 1e6
 
 

@@ -102,7 +102,7 @@ impl Cols {
         if caps.fixed_subgroup && caps.int64 {
             found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
-        found.extend(caps.quads.then_some(&kernels::COLS_BROADCAST_QUAD));
+        found.extend(caps.quads.then_some(&kernels::COLS_QUAD));
         found.extend([&kernels::COLS_PLAIN, &kernels::COLS_TILES.large, &kernels::COLS_TILES.small]);
         found.extend((self.splits(&kernels::COLS_TILES.small_split) > 1).then_some(&kernels::COLS_TILES.small_split));
         if !caps.software {
@@ -157,7 +157,7 @@ impl Cols {
     fn push(&self, lowering: &mut Lowering, kernel: &'static Kernel, operands: [Operand; 3], splits: usize) {
         // Rows and columns of an item, items of a workgroup, and by how many pixels an invocation goes on.
         let ([rows, columns], per_group, advance) = match kernel.name {
-            "gemm_cols_broadcast" => ([4 * kernel.workgroup[0] as usize, 32], 1, 4),
+            "gemm_cols_broadcast" | "gemm_cols_quad" => ([32, 32], 1, 4),
             "gemm_cols_tile_large" => (choice::LARGE, 1, 8),
             "gemm_cols_tile_small" => (choice::SMALL, 1, 8),
             "gemm_cols_plain" => ([4, 8], 64, 1),

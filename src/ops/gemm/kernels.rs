@@ -134,15 +134,15 @@ macro_rules! rows_tile {
     };
 }
 
-/// The broadcast kernel of the rows core for subgroups of four lanes: its variant, and the part that knows how B is stored.
+/// The kernel of the rows core for subgroups of four lanes: its variant, and the part that knows how B is stored.
 macro_rules! rows_quad {
     ($variant:literal, $quad:literal) => {
         rows!(
-            "gemm_rows_broadcast",
+            "gemm_rows_quad",
             $variant,
             ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"],
             "gemm_rows_store",
-            ["gemm_rows_store_octet", "gemm_lanes4", "gemm_row4", $quad, "gemm_patch_quad"],
+            ["gemm_row4", $quad],
             ROWS,
             4,
             QUAD
@@ -208,7 +208,7 @@ pub(super) static ROWS_BROADCAST_N: Loaders = rows_loaders!(
     "n_texture",
     "n_vec4",
     "gemm_rows_store_u64",
-    ["gemm_lanes8", "gemm_row4", "gemm_patch", "gemm_patch_n"],
+    ["gemm_row4", "gemm_patch", "gemm_patch_n"],
     LANES_WORDS
 );
 pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!(
@@ -216,11 +216,11 @@ pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!(
     "t_texture",
     "t_vec4",
     "gemm_rows_store_u64",
-    ["gemm_lanes8", "gemm_row4", "gemm_patch", "gemm_patch_t"],
+    ["gemm_row4", "gemm_patch", "gemm_patch_t"],
     LANES_WORDS
 );
-pub(super) static ROWS_BROADCAST_N_QUAD: Kernel = rows_quad!("n_quad", "gemm_quad_n");
-pub(super) static ROWS_BROADCAST_T_QUAD: Kernel = rows_quad!("t_quad", "gemm_quad_t");
+pub(super) static ROWS_QUAD_N: Kernel = rows_quad!("n", "gemm_quad_n");
+pub(super) static ROWS_QUAD_T: Kernel = rows_quad!("t", "gemm_quad_t");
 pub(super) static ROWS_NARROW_N: Loaders =
     rows_loaders!("gemm_rows_narrow", "n_texture", "n_vec4", "gemm_rows_store", ["gemm_row8", "gemm_narrow_n"], LANES);
 pub(super) static ROWS_NARROW_T: Loaders =
@@ -249,22 +249,14 @@ pub(super) static COLS_BROADCAST: Loaders = Loaders {
     texture: cols!(
         "gemm_cols_broadcast",
         "texture",
-        ["gemm_a_texture", "gemm_b_texture", "gemm_lanes8", "gemm_patch", "gemm_cols_patch"],
+        ["gemm_a_texture", "gemm_b_texture", "gemm_patch", "gemm_cols_patch"],
         COLS_TEXTURES,
         8,
         LANES_WORDS
     ),
-    vec4: cols!(
-        "gemm_cols_broadcast",
-        "vec4",
-        ["gemm_a_vec4", "gemm_b_vec4", "gemm_lanes8", "gemm_patch", "gemm_cols_patch"],
-        COLS,
-        8,
-        LANES_WORDS
-    ),
+    vec4: cols!("gemm_cols_broadcast", "vec4", ["gemm_a_vec4", "gemm_b_vec4", "gemm_patch", "gemm_cols_patch"], COLS, 8, LANES_WORDS),
 };
-pub(super) static COLS_BROADCAST_QUAD: Kernel =
-    cols!("gemm_cols_broadcast", "quad", ["gemm_a_vec4", "gemm_b_vec4", "gemm_lanes4", "gemm_cols_patch_quad"], COLS, 4, QUAD);
+pub(super) static COLS_QUAD: Kernel = cols!("gemm_cols_quad", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 4, QUAD);
 pub(super) static COLS_PLAIN: Kernel = cols!("gemm_cols_plain", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 64, &[]);
 pub(super) static COLS_TILES: ColsTiles = cols_tiles!("", "split", ["gemm_a_vec4", "gemm_b_vec4"], "gemm_tile_f32", &[]);
 /// Weight gradients: one operand is a gradient in f32, the other an activation in f16.
@@ -320,7 +312,7 @@ pub(super) static TO_F16: Kernel = Kernel {
 pub fn kernels() -> Vec<&'static Kernel> {
     let software = [&ROWS_BROADCAST_N, &ROWS_BROADCAST_T, &ROWS_NARROW_N, &ROWS_NARROW_T, &COLS_BROADCAST];
     let software = software.into_iter().flat_map(|loaders| [&loaders.texture, &loaders.vec4]);
-    let quads = [&ROWS_BROADCAST_N_QUAD, &ROWS_BROADCAST_T_QUAD, &COLS_BROADCAST_QUAD];
+    let quads = [&ROWS_QUAD_N, &ROWS_QUAD_T, &COLS_QUAD];
     let tiles = half_forms().flat_map(|forms| [Some(forms.f32), forms.ab, forms.b, forms.a]).flatten();
     let others = [&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH, &COLS_PLAIN, &COLS_SCALAR, &TO_F16];
     software.chain(quads).chain(tiles).chain(others).collect()

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `narrow` | software adapters with eight lanes, at most 8 columns | the 32 columns of a `broadcast` tile would idle |
 //! | `broadcast` | software adapters with eight lanes | 5 to 70 times faster there than anything with shared memory or without broadcasts |
-//! | `broadcast`, quad | software adapters with four lanes, more than 8 columns | two to three times as fast there as `plain` |
+//! | `quad` | software adapters with four lanes, more than 8 columns | two to three times as fast there as `plain` |
 //! | `tile_large` | GPUs, products of many tiles | 128 x 128 in shared memory, 8 x 8 an invocation: 16 multiply-adds for each vec4 that is read |
 //! | `tile_small` | GPUs, other products | 64 x 64, 8 x 4 an invocation: four times as many workgroups |
 //! | `tile_small` split | GPUs, few tiles and long sums (weight gradients) | parts of k at once, then `gemm_split_finish` in a fixed order |

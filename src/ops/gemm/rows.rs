@@ -163,8 +163,8 @@ impl Rows {
             Form::T => (&kernels::ROWS_BROADCAST_T, &kernels::ROWS_NARROW_T, &kernels::ROWS_PLAIN_T, &kernels::ROWS_TILES_T),
         };
         let quad = match self.form {
-            Form::N => &kernels::ROWS_BROADCAST_N_QUAD,
-            Form::T => &kernels::ROWS_BROADCAST_T_QUAD,
+            Form::N => &kernels::ROWS_QUAD_N,
+            Form::T => &kernels::ROWS_QUAD_T,
         };
         let mut found: Vec<&'static Kernel> = Vec::new();
         if caps.fixed_subgroup {
@@ -351,7 +351,7 @@ impl Geometry {
     fn of(kernel: &Kernel) -> Self {
         let (tile, per_group, step) = match kernel.name {
             "gemm_rows_narrow" => ([32, 4], 1, None),
-            "gemm_rows_broadcast" => ([4 * kernel.workgroup[0] as usize, 32], 1, None),
+            "gemm_rows_broadcast" | "gemm_rows_quad" => ([32, 32], 1, None),
             "gemm_rows_tile_large" => (choice::LARGE, 1, Some(choice::TILE_STEP)),
             "gemm_rows_tile_small" => (choice::SMALL, 1, Some(choice::TILE_STEP)),
             "gemm_rows_reduce" => (choice::REDUCE, 1, Some(choice::REDUCE_STEP)),
