@@ -1,4 +1,4 @@
-// The input gradient of max_pool2d where windows do not overlap (stride >= kernel along both axes, any padding): max_pool2d_backward in less time.
+// The input gradient of max_pool2d where windows do not overlap: stride >= kernel along both axes, any padding.
 // PyTorch: torch.ops.aten.max_pool2d_with_indices_backward
 //
 //   dx[n, c, h, w] = dy[n, c, i, j] if (h, w) is in window (i, j) and at its index, else 0;   i = (h + padding) / stride, j likewise
