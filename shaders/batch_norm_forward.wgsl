@@ -18,20 +18,19 @@
 // by at most sqrt(m2), so the difference cancels about log2(n) bits at most, and a chunk has at most 16 rows. Chunks and lanes join by
 // Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm" (1979).
 //
-// Work: one vec4 column of all rows per workgroup; its lanes take rows in turn, first for the statistics, then for y.
-// Parts: activations, gemm_a_vec4 and tally_shared, or gemm_a_texture and tally_subgroup.
+// Work: one column of items (one or two vec4, see item_*.wgsl) of all rows per workgroup; its lanes take rows in turn, first for the
+// statistics, then for y. Parts: item_vec4, activations, gemm_a_vec4 and tally_shared; or gemm_a_texture and tally_subgroup, with either item.
 // Host: src/ops/batch_norm_whole.rs   Twins: batch_norm_moments, batch_norm_apply, running_stats
 
 struct BatchNormForwardParams {
-    // vec4 columns of a row.
+    // Columns of a row, of one item each.
     columns: u32,
     // Channels of a row without padding.
     channels: u32,
     // Rows of a group.
     rows: u32,
     groups: u32,
-    // 0 none, 1 leaky_relu, 2 tanh, 3 sigmoid.
-    activation: u32,
+    // Of leaky_relu.
     slope: f32,
     eps: f32,
     // 1 if there are running statistics.
@@ -42,16 +41,20 @@ struct BatchNormForwardParams {
     // n / (n - 1).
     unbias: f32,
     reserved0: u32,
+    reserved1: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: BatchNormForwardParams;
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<Item>;
 @group(0) @binding(5) var<storage, read_write> mean: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> rstd: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> running_mean: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> running_var: array<vec4<f32>>;
+
+// 0 none, 1 leaky_relu, 2 tanh, 3 sigmoid. Software adapters run every case of a switch over a variable.
+override ACTIVATION: u32;
 
 // Rows of a lane that are gathered as deviations from one row.
 const CHUNK = 16u;
@@ -69,14 +72,14 @@ fn at_least_zero(v: vec4<f32>) -> vec4<f32> {
     return select(v, vec4<f32>(0.0), v < vec4<f32>(0.0));
 }
 
-// Moments of a lane's rows from `start` up to `end` of the column at `base`.
-fn moments(base: u32, start: u32, end: u32, columns: u32) -> Tally {
-    let shift = a4((base + start * columns) * 4u);
+// Moments of a lane's rows from `start` up to `end` of the floats at `base`, `stride` of them a row.
+fn moments(base: u32, start: u32, end: u32, stride: u32) -> Tally {
+    let shift = a4(base + start * stride);
     var count = 1.0;
     var sum = vec4<f32>(0.0);
     var square = vec4<f32>(0.0);
     for (var r = start + LANES; r < end; r += LANES) {
-        let d = a4((base + r * columns) * 4u) - shift;
+        let d = a4(base + r * stride) - shift;
         count += 1.0;
         sum += d;
         square += d * d;
@@ -84,8 +87,36 @@ fn moments(base: u32, start: u32, end: u32, columns: u32) -> Tally {
     return Tally(count, shift + sum / count, at_least_zero(square - sum * sum / count));
 }
 
-fn act(v: vec4<f32>, activation: u32, slope: f32) -> vec4<f32> {
-    switch activation {
+// What a vec4 of channels is normalised by.
+struct Norm {
+    mean: vec4<f32>,
+    // rstd * weight.
+    scale: vec4<f32>,
+    bias: vec4<f32>,
+    is_channel: vec4<bool>,
+}
+
+// Joins the lanes' moments of vec4 `at` of the channels in group `g`, and keeps them.
+fn finish(own: Tally, at: u32, g: u32, lane: u32) -> Norm {
+    let p = params;
+    // Padding lanes have variance 0, and 1 / sqrt(eps) is not; nor is sigmoid at zero.
+    let is_channel = vec4<u32>(at * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.channels);
+    let all = total(own, lane);
+    let variance = all.high / all.count;
+    let r = select(vec4<f32>(0.0), inverseSqrt(variance + p.eps), is_channel);
+    if lane == 0u {
+        mean[g * p.columns * WIDTH + at] = all.low;
+        rstd[g * p.columns * WIDTH + at] = r;
+        if p.tracked != 0u {
+            running_mean[at] = p.keep * running_mean[at] + p.momentum * all.low;
+            running_var[at] = p.keep * running_var[at] + p.momentum * (p.unbias * variance);
+        }
+    }
+    return Norm(all.low, r * weight[at], bias[at], is_channel);
+}
+
+fn act(v: vec4<f32>, slope: f32) -> vec4<f32> {
+    switch ACTIVATION {
         case 1u: {
             return leaky_relu(v, slope);
         }
@@ -101,6 +132,10 @@ fn act(v: vec4<f32>, activation: u32, slope: f32) -> vec4<f32> {
     }
 }
 
+fn normalised(v: vec4<f32>, by: Norm) -> vec4<f32> {
+    return select(vec4<f32>(0.0), act((v - by.mean) * by.scale + by.bias, params.slope), by.is_channel);
+}
+
 @compute @workgroup_size(LANES)
 fn batch_norm_forward(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -113,33 +148,27 @@ fn batch_norm_forward(
     if column >= p.columns {
         return;
     }
-    // Padding lanes have variance 0, and 1 / sqrt(eps) is not; nor is sigmoid at zero.
-    let is_channel = vec4<u32>(column * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.channels);
-    let w = weight[column];
-    let b = bias[column];
+    let stride = p.columns * WIDTH * 4u;
     let reach = CHUNK * LANES;
     for (var g = 0u; g < p.groups; g++) {
-        let base = g * p.rows * p.columns + column;
+        let base = (g * p.rows * p.columns + column) * WIDTH * 4u;
         var own = Tally();
+        var next = Tally();
         for (var start = lane; start < p.rows; start += reach) {
-            own = merge(own, moments(base, start, min(start + reach, p.rows), p.columns));
-        }
-        let all = total(own, lane);
-        let variance = all.high / all.count;
-        let r = select(vec4<f32>(0.0), inverseSqrt(variance + p.eps), is_channel);
-        if lane == 0u {
-            mean[g * p.columns + column] = all.low;
-            rstd[g * p.columns + column] = r;
-            if p.tracked != 0u {
-                running_mean[column] = p.keep * running_mean[column] + p.momentum * all.low;
-                running_var[column] = p.keep * running_var[column] + p.momentum * (p.unbias * variance);
+            let end = min(start + reach, p.rows);
+            own = merge(own, moments(base, start, end, stride));
+            if WIDTH == 2u {
+                next = merge(next, moments(base + 4u, start, end, stride));
             }
         }
-        let scale = r * w;
+        let low = finish(own, column * WIDTH, g, lane);
+        var high = low;
+        if WIDTH == 2u {
+            high = finish(next, column * WIDTH + 1u, g, lane);
+        }
         for (var i = lane; i < p.rows; i += LANES) {
-            let at = base + i * p.columns;
-            let v = act((a4(at * 4u) - all.low) * scale + b, p.activation, p.slope);
-            y[at] = select(vec4<f32>(0.0), v, is_channel);
+            let at = base + i * stride;
+            y[(g * p.rows + i) * p.columns + column] = join(normalised(a4(at), low), normalised(a4(at + 4u), high));
         }
     }
 }

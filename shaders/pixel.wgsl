@@ -4,7 +4,7 @@ struct Pixel {
     image: u32,
     y: u32,
     x: u32,
-    // vec4 column of the row of channels.
+    // Item of the row of channels.
     column: u32,
 }
 
@@ -14,7 +14,7 @@ fn pixel_of(index: u32, columns: u32, height: u32, width: u32) -> Pixel {
     return Pixel(line / height, line % height, row % width, index % columns);
 }
 
-// The vec4 item of a pixel.
+// The item of a pixel.
 fn item_of(pixel: Pixel, columns: u32, height: u32, width: u32) -> u32 {
     return ((pixel.image * height + pixel.y) * width + pixel.x) * columns + pixel.column;
 }

@@ -1,9 +1,9 @@
 // Part: windows that slide over the pixels of a map, as in torch.nn.MaxPool2d.
 
 struct PoolParams {
-    // vec4 items of the result.
+    // Items of the result, or items of areas.
     count: u32,
-    // vec4 columns of a row of channels, and the channels without padding.
+    // Items of a row of channels, and the channels without padding.
     columns: u32,
     channels: u32,
     // Pixels of the map.
@@ -20,8 +20,9 @@ struct PoolParams {
     padding_x: u32,
     // Factor of sums.
     scale: f32,
-    reserved0: u32,
-    reserved1: u32,
+    // Areas of one stride that cover the padded map from its corner, where windows do not overlap.
+    areas_y: u32,
+    areas_x: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: PoolParams;

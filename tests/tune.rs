@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ganymede::bench::Report;
 use ganymede::gan::step::Inputs;
 use ganymede::gan::trainer;
 use ganymede::gpu::testing;
@@ -218,6 +219,63 @@ fn a_run_keeps_its_table() {
     ok(path, &[other.as_slice(), &["--variants", "default"]].concat());
 }
 
+/// Runs a quick benchmark of the step of [`MODEL`]; returns its table and its report.
+#[track_caller]
+fn bench(folder: &Path, group: &str, more: &[&str]) -> (String, Report) {
+    let quick = ["bench", group, "--preset", "mlp", "--batch", "4", "--seconds", "0.001", "--runs", "1", "--json", "r.json"];
+    let printed = ok(folder, &[&quick[..], more].concat());
+    (printed, Report::read(&folder.join("r.json")).expect("a report"))
+}
+
+#[test]
+fn benchmarks_time_the_kernels_of_the_table_and_say_so() {
+    let Some(sites) = sites() else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path();
+    fs::write(path.join("last.toml"), table(&sites, usize::MAX)).expect("a file");
+    let last: BTreeMap<String, String> =
+        sites.iter().map(|site| (site.product.clone(), site.trials.last().expect("a candidate").kernel.label())).collect();
+    let line = format!("Kernels: {} products as last.toml chooses\n", sites.len());
+    let used = |report: &Report| {
+        let table = report.variants.clone().expect("a table");
+        assert_eq!((table.file.as_str(), table.adapter.as_str()), ("last.toml", report.adapter.name.as_str()));
+        assert_eq!(table.kernels, last);
+    };
+
+    // Every product of the step is timed with the kernel that the table names, the ops' own first choice among the others.
+    let (printed, report) = bench(path, "kernels", &["--filter", "gemm_", "--all-variants", "--variants", "last.toml"]);
+    assert!(printed.contains(&line), "{printed}");
+    used(&report);
+    let first = |text: &str| text.split(" + ").next().unwrap_or_default().to_string();
+    let (plain, others): (Vec<_>, Vec<_>) = report.results.iter().partition(|m| !m.name.ends_with(']'));
+    assert!(!plain.is_empty() && plain.iter().all(|m| last.values().any(|label| *label == first(&m.kernel))), "{plain:?}");
+    for site in &sites {
+        let default = site.trials[0].kernel.label();
+        assert!(others.iter().any(|m| first(&m.kernel) == default), "{default} is not among {others:?}");
+    }
+    let (printed, report) = bench(path, "kernels", &["--filter", "gemm_", "--variants", "default"]);
+    assert!(!printed.contains("Kernels: ") && report.variants.is_none(), "{printed}");
+    let defaults: Vec<String> = report.results.iter().map(|m| first(&m.kernel)).collect();
+    assert!(sites.iter().all(|site| defaults.contains(&site.trials[0].kernel.label())), "{defaults:?}");
+
+    let (printed, with_table) = bench(path, "step", &["--variants", "last.toml"]);
+    assert!(printed.contains(&line), "{printed}");
+    used(&with_table);
+    let (_, without) = bench(path, "step", &[]);
+    assert!(without.variants.is_none());
+    if testing::gpu().is_some_and(|gpu| gpu.caps().software) {
+        // The last candidates read no textures.
+        let textures = [&with_table, &without].map(|report| report.results[0].extra["texture_mb"]);
+        assert!(textures[0] < textures[1], "{textures:?}");
+    }
+    let (printed, _) = bench(path, "start", &["--variants", "last.toml"]);
+    assert!(printed.contains(&line), "{printed}");
+
+    // Another batch has other products.
+    let other = ["bench", "step", "--preset", "mlp", "--batch", "6", "--variants", "last.toml"];
+    refused(path, &other, &["last.toml: ", "nothing here computes this product", "--variants default"]);
+}
+
 #[test]
 fn bad_files_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -227,8 +285,12 @@ fn bad_files_are_refused() {
         for verb in ["plan", "train"] {
             refused(path, &with(verb, &["--variants", "v.toml"]), needles);
         }
+        for group in ["step", "kernels"] {
+            refused(path, &["bench", group, "--preset", "mlp", "--batch", "4", "--variants", "v.toml"], needles);
+        }
     };
     refused(path, &with("plan", &["--variants", "none.toml"]), &["cannot read the variants file none.toml: No such file"]);
+    refused(path, &["bench", "step", "--variants", "none.toml"], &["cannot read the variants file none.toml: No such file"]);
     refused(path, &with("plan", &["--variants", "."]), &["variants file .: it is not a file; `ganymede tune` writes one"]);
     try_on("format = 1\nadapter = \n", &["v.toml:2:"]);
     try_on("format = 2\n", &["v.toml: format 2, and this ganymede reads format 1"]);
@@ -252,6 +314,9 @@ fn bad_files_are_refused() {
     let stranger = format!("{}9", site.product);
     let meant = format!("did you mean {:?}?", site.product);
     try_on(&entry(&stranger, "gemm_rows_plain/n"), &[&format!("v.toml: {stranger:?}: nothing here computes"), &meant]);
+    let of_one_preset = ["--variants v.toml: a table is for the products of one preset and batch", "--preset"];
+    refused(path, &["bench", "step", "--variants", "v.toml"], &of_one_preset);
+    refused(path, &["bench", "overhead", "--preset", "mlp", "--variants", "v.toml"], &["`bench overhead` computes no products"]);
     assert!(
         !path.join("runs").is_dir() || fs::read_dir(path.join("runs")).expect("a folder").all(|e| !e.expect("an entry").path().is_dir())
     );

@@ -88,6 +88,13 @@ pub fn compare(old: &Report, new: &Report) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
+/// A line that says so if the two reports are of different kernel tables.
+pub fn tables(old: &Report, new: &Report) -> Option<String> {
+    let kernels = |report: &Report| report.variants.as_ref().map(|table| table.kernels.clone()).unwrap_or_default();
+    let named = |report: &Report| report.variants.as_ref().map_or("the built-in choice".to_string(), |table| table.file.clone());
+    (kernels(old) != kernels(new)).then(|| format!("Kernels: old is of {}, new of {}", named(old), named(new)))
+}
+
 fn line(result: &Measurement, medians: [Option<f64>; 2], verdict: Verdict) -> Line {
     Line { name: format!("{} {}", result.group.name(), result.name), medians, unit: result.unit.clone(), verdict }
 }
@@ -122,7 +129,7 @@ pub fn table(lines: &[Line]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Adapter, Group, Host};
+    use super::super::report::{Adapter, Group, Host, Table};
     use super::*;
 
     fn report(adapter: &str, results: &[(&str, Better, &[f64])]) -> Report {
@@ -138,6 +145,7 @@ mod tests {
                 device_type: "Cpu".into(),
             },
             host: Host { os: "linux".into(), arch: "x86_64".into(), cpus: 2 },
+            variants: None,
             results: results
                 .iter()
                 .map(|(name, better, samples)| Measurement::new(Group::Kernels, name, "k", "u", *better, samples.to_vec()).unwrap())
@@ -159,6 +167,19 @@ mod tests {
         assert!((ratio - 10.0 / 20.2).abs() < 1e-12, "{ratio}");
         let text = table(&lines);
         assert!(text.contains("WORSE") && text.contains("better"), "{text}");
+    }
+
+    #[test]
+    fn tables_that_differ_are_named() {
+        let table = |file: &str, kernel: &str| {
+            let kernels = [("matmul_nn 8x16 16x12".to_string(), kernel.to_string())].into();
+            Report { variants: Some(Table { file: file.into(), adapter: "a".into(), kernels }), ..report("a", &[]) }
+        };
+        let (default, first, same, other) = (report("a", &[]), table("v.toml", "x"), table("w.toml", "x"), table("w.toml", "y"));
+        assert_eq!(tables(&first, &same), None, "the kernels count, wherever they are from");
+        assert_eq!(tables(&default, &default), None);
+        assert_eq!(tables(&default, &first).unwrap(), "Kernels: old is of the built-in choice, new of v.toml");
+        assert_eq!(tables(&first, &other).unwrap(), "Kernels: old is of v.toml, new of w.toml");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::data::{self, LoadOptions};
 use crate::error::{Error, Result};
 use crate::gan::step::{self, Inputs};
 use crate::gpu::Gpu;
-use crate::gpu::kernel::Bind;
+use crate::gpu::kernel::{Bind, Kernel};
 use crate::gpu::step::StepRow;
 use crate::graph::lower::{Caps, Lowering, Operand};
 use crate::graph::shape::Shape;
@@ -48,7 +48,7 @@ pub fn run(gpu: &Gpu, options: &Options, add: &mut Add) -> Result<()> {
     }
     if options.preset.is_none() {
         for problem in published(&caps)? {
-            bench.problem(&problem)?;
+            bench.problem(&problem, None)?;
         }
     }
     let names: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
@@ -56,12 +56,13 @@ pub fn run(gpu: &Gpu, options: &Options, add: &mut Add) -> Result<()> {
         let channels = data::load(&format!("{}?n=1", preset.data()), &LoadOptions::default())?.channels;
         let config = preset.gan_config(channels, options.batch(preset));
         let mut step = step::build(&config, &Inputs::Device { images: IMAGES }, caps.max_binding)?;
-        for part in pieces(&mut step.program, &caps)? {
+        for part in pieces(&mut step.program, &caps, &options.variants)? {
             let graph = &step.program.graph;
             match part.work {
                 Work::Product { product, bias, activation, mask, .. } => {
                     let problem = Problem::at(graph, product).ok_or_else(|| Error::internal("a product of no known kind"))?;
-                    bench.problem(&Problem { bias: bias.is_some(), activation, mask: mask.map(|(_, a)| a), ..problem })?;
+                    let problem = Problem { bias: bias.is_some(), activation, mask: mask.map(|(_, a)| a), ..problem };
+                    bench.problem(&problem, part.lowering.choices.first().map(|choice| choice.kernel))?;
                 }
                 Work::Values { reads, writes } => bench.values(graph, part.lowering, &reads, &writes)?,
                 Work::Effect => bench.effect(graph, part.lowering)?,
@@ -116,11 +117,16 @@ impl Bench<'_> {
         (self.add)(measured)
     }
 
-    fn problem(&mut self, problem: &Problem) -> Result<()> {
+    /// `chosen` is the kernel that runs the product in the step; elsewhere the first candidate does.
+    fn problem(&mut self, problem: &Problem, chosen: Option<&Kernel>) -> Result<()> {
         let caps = self.gpu.caps();
         let name = problem.name()?;
-        for (i, kernel) in problem.candidates(&caps)?.into_iter().enumerate() {
-            // The first is the adapter's own choice, whose name is the plain one.
+        let mut candidates = problem.candidates(&caps)?;
+        if let Some(chosen) = chosen {
+            candidates.sort_by_key(|kernel| kernel.label() != chosen.label());
+        }
+        for (i, kernel) in candidates.into_iter().enumerate() {
+            // The first is the choice of the table or the adapter, whose name is the plain one.
             let name = if i == 0 { name.clone() } else { format!("{name} [{}]", kernel.label()) };
             if (i == 0 || self.options.all_variants) && self.is_new(&name, &kernel.label()) {
                 let subject = problem.subject(&caps, Some(kernel))?;

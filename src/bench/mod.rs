@@ -34,7 +34,7 @@ mod timing;
 mod values;
 
 pub use overhead::least_dispatch_ns;
-pub use report::{Adapter, Better, Group, Host, Measurement, Report};
+pub use report::{Adapter, Better, Group, Host, Measurement, Report, Table};
 pub use start::{child, device_flags};
 pub use subject::Ceilings;
 
@@ -42,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::kernel::Kernel;
 use crate::graph::precision::Precision;
+use crate::graph::variants::Variants;
 use crate::run::presets::{PRESETS, Preset};
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -71,8 +72,10 @@ pub struct Options {
     pub all_variants: bool,
     /// Precision of training steps.
     pub precision: Precision,
-    /// Flags that make a child process open the same adapter.
-    pub device_flags: Vec<OsString>,
+    /// Kernels in place of the built-in choice, where products are computed. A table is for the products of one preset and batch.
+    pub variants: Variants,
+    /// Flags that make a child process open the same adapter and use the same kernels.
+    pub child_flags: Vec<OsString>,
 }
 
 impl Options {
@@ -96,7 +99,7 @@ impl Options {
 /// Runs benchmarks. `say` gets the lines of a table as they come.
 ///
 /// # Errors
-/// [`Error::Input`] if the filter matches nothing; [`Error::SelfTest`] if a kernel computes wrong numbers, which are then not timed.
+/// [`Error::Input`] if the filter matches nothing, or the table of kernels does not fit a preset that is measured; [`Error::SelfTest`] if a kernel computes wrong numbers, which are then not timed.
 pub fn run(gpu: &Arc<Gpu>, options: &Options, command: Vec<String>, say: &mut dyn FnMut(&str) -> Result<()>) -> Result<Report> {
     let mut report = Report::new(gpu, command);
     for group in &options.groups {

@@ -136,6 +136,17 @@ pub struct Host {
     pub cpus: usize,
 }
 
+/// A table of kernels that was used in place of the built-in choice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// The file that it is from.
+    pub file: String,
+    /// Name of the adapter that its kernels were timed on.
+    pub adapter: String,
+    /// Kernels by product.
+    pub kernels: BTreeMap<String, String>,
+}
+
 /// All results of one call, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -149,6 +160,9 @@ pub struct Report {
     pub adapter: Adapter,
     /// The machine.
     pub host: Host,
+    /// The table of kernels, if one was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variants: Option<Table>,
     /// The results.
     pub results: Vec<Measurement>,
 }
@@ -173,6 +187,7 @@ impl Report {
                 arch: std::env::consts::ARCH.to_string(),
                 cpus: std::thread::available_parallelism().map_or(1, usize::from),
             },
+            variants: None,
             results: Vec::new(),
         }
     }

@@ -6,9 +6,11 @@
 use super::step::images;
 use super::{Add, Better, Group, Measurement, Options};
 use crate::error::{Error, Result};
+use crate::gan::config::GanConfig;
 use crate::gan::step::Inputs;
 use crate::gan::trainer::Trainer;
 use crate::gpu::{Gpu, GpuOptions};
+use crate::graph::variants::Variants;
 use crate::run::presets::{DEFAULT_PRESET, Preset};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -114,7 +116,7 @@ fn spawn(options: &Options, preset: &Preset, caches: &Path) -> Result<(f64, Stag
     let program = std::env::current_exe().map_err(|e| failed("the program cannot find itself", &e))?;
     let batch = options.batch(preset).to_string();
     let mut command = Command::new(program);
-    command.args(["bench", "start", "--child", "--preset", preset.name, "--batch", &batch]).args(&options.device_flags);
+    command.args(["bench", "start", "--child", "--preset", preset.name, "--batch", &batch]).args(&options.child_flags);
     for cache in CACHES {
         command.env(cache, caches.join(cache));
     }
@@ -138,12 +140,18 @@ fn spawn(options: &Options, preset: &Preset, caches: &Path) -> Result<(f64, Stag
 ///
 /// # Errors
 /// As [`Gpu::open`] and [`Trainer::new`].
-pub fn child(gpu: &GpuOptions, preset: &Preset, batch: Option<usize>, say: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+pub fn child(
+    gpu: &GpuOptions,
+    preset: &Preset,
+    batch: Option<usize>,
+    variants: Variants,
+    say: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
     let start = Instant::now();
     let gpu = Arc::new(Gpu::open(gpu)?);
     let open = start.elapsed().as_secs_f64();
     let data = images(preset)?;
-    let config = preset.gan_config(data.channels, batch.unwrap_or(preset.batch()));
+    let config = GanConfig { variants, ..preset.gan_config(data.channels, batch.unwrap_or(preset.batch())) };
     let mut trainer = Trainer::new(gpu.clone(), config, &Inputs::Device { images: data.count })?;
     trainer.upload_data(&data.images)?;
     data.labels.iter().try_for_each(|labels| trainer.upload_labels(labels))?;

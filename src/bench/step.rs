@@ -26,7 +26,7 @@ const TIMED_STEPS: usize = 3;
 /// Runs the group.
 ///
 /// # Errors
-/// [`Error::SelfTest`] if a loss is not finite; else as [`Trainer::new`].
+/// [`Error::SelfTest`] if a loss is not finite; else as [`Trainer::new`], a table of kernels that does not fit included.
 pub fn run(gpu: &Arc<Gpu>, options: &Options, add: &mut Add) -> Result<()> {
     for preset in options.presets(&DEFAULT) {
         let mut name = name(preset, options.batch(preset));
@@ -56,7 +56,7 @@ fn measure(gpu: &Arc<Gpu>, options: &Options, preset: &Preset, name: &str) -> Re
     let data = images(preset)?;
     let before = gpu.memory_allocated();
     let inputs = Inputs::Device { images: data.count };
-    let config = GanConfig { precision: options.precision, ..preset.gan_config(data.channels, batch) };
+    let config = GanConfig { precision: options.precision, variants: options.variants.clone(), ..preset.gan_config(data.channels, batch) };
     let settled = precision::settle(gpu, &config, &inputs)?;
     if settled.precision != options.precision {
         // Numbers of f32 under the name of f16 would be worse than none.

@@ -379,6 +379,9 @@ pub struct BenchOptions {
     /// Every kernel that can run a product, not only the one that this adapter gets by default
     #[arg(long)]
     pub all_variants: bool,
+    /// Use the kernels of a file that `ganymede tune` wrote for this preset and batch; `default` for the built-in choice
+    #[arg(long, value_name = "FILE|default")]
+    pub variants: Option<PathBuf>,
     /// How products of training steps read activations and weights [default: f32]
     #[arg(long)]
     pub precision: Option<Precision>,

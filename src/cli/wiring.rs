@@ -110,7 +110,7 @@ pub fn build(config: &TrainConfig, data: &Data, capture_step: Option<u64>) -> Re
     let (trainer, Notes { precision, streaming }) = trainer(config, data, capture_step.is_some())?;
     let capture = capture_step.map(|step| CaptureTool::find().map(|tool| (step, tool))).transpose()?;
     let gpu = trainer.gpu().clone();
-    let variants = describe_variants(config, &gpu);
+    let variants = describe_variants(&config.variants, &gpu);
     let adapter = gpu.adapter_summary();
     Ok(Built { adapter, variants, precision, streaming, engine: Box::new(Training { trainer, gpu, tick: None, capture, notice: None }) })
 }
@@ -204,14 +204,13 @@ pub fn capture(config: &TrainConfig, data: &Data, step: u64) -> Result<String> {
 pub fn profile(config: &TrainConfig, data: &Data, steps: u32, mut recorder: Recorder) -> Result<Profile> {
     let (mut trainer, Notes { precision, streaming }) = recorder.time("build", || trainer(config, data, false))?.0;
     let mut profile = profile::profile(&mut trainer, steps, recorder)?;
-    let lines: Vec<String> = describe_variants(config, trainer.gpu()).into_iter().chain(precision).chain(streaming).collect();
+    let lines: Vec<String> = describe_variants(&config.variants, trainer.gpu()).into_iter().chain(precision).chain(streaming).collect();
     profile.variants = (!lines.is_empty()).then(|| lines.join("\n"));
     Ok(profile)
 }
 
 /// A line on the table of kernels in use, if there is one: where it is from, and whether it was made for this adapter.
-fn describe_variants(config: &TrainConfig, gpu: &Gpu) -> Option<String> {
-    let VariantsConfig { adapter, kernels } = &config.variants;
+pub fn describe_variants(VariantsConfig { adapter, kernels }: &VariantsConfig, gpu: &Gpu) -> Option<String> {
     let here = gpu.adapter_name();
     let stranger = match adapter {
         Some(adapter) if adapter != here => format!("; they were timed on {adapter}, and may not be the fastest ones on {here}"),
@@ -423,7 +422,7 @@ pub fn plan(config: &TrainConfig, data: &Data, print: &dyn Fn(&str) -> Result<()
     let plan = trainer::plan(&gan, &inputs, &gpu.caps())?;
     let sampler = trainer::sampler_bytes(&gan, &gpu.caps())?;
     let total = plan.memory().total() + sampler;
-    let variants = describe_variants(config, &gpu).map(|line| line + "\n").unwrap_or_default();
+    let variants = describe_variants(&config.variants, &gpu).map(|line| line + "\n").unwrap_or_default();
     print(&format!(
         "{}\n{variants}{precision}{streaming}Training takes {:.1} MB of device memory: {:.1} MB for the step below, and {:.1} MB for pictures\n{plan}",
         gpu.adapter_summary(),

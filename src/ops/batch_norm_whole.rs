@@ -17,6 +17,9 @@ use bytemuck::{Pod, Zeroable};
 /// Most rows, groups included, that one workgroup walks on a GPU. Beyond that a column takes longer than the dispatches that it saves.
 const MOST_ROWS: usize = 65_536;
 
+/// Fewest columns of two vec4 that are walked as such: with fewer workgroups, more threads would have none.
+const LEAST_PAIRS: usize = 8;
+
 /// Most groups that one workgroup walks on a GPU, one after another, with several barriers for each. Instance norm, with a group for each image, is
 /// cut into pieces for more workgroups.
 const MOST_GROUPS: usize = 8;
@@ -25,7 +28,7 @@ const MOST_GROUPS: usize = 8;
 pub static BATCH_NORM_FORWARD: Kernel = Kernel {
     name: "batch_norm_forward",
     variant: "shared",
-    parts: &[part!("activations"), part!("gemm_a_vec4"), part!("tally_shared"), part!("batch_norm_forward")],
+    parts: &[part!("item_vec4"), part!("activations"), part!("gemm_a_vec4"), part!("tally_shared"), part!("batch_norm_forward")],
     bindings: &[Bind::Params, Bind::In, Bind::In, Bind::In, Bind::Out, Bind::Out, Bind::Out, Bind::InOut, Bind::InOut],
     workgroup: [256, 1, 1],
     features: &[],
@@ -35,10 +38,20 @@ pub static BATCH_NORM_FORWARD: Kernel = Kernel {
 pub static BATCH_NORM_FORWARD_TEXTURE: Kernel = Kernel {
     name: "batch_norm_forward",
     variant: "texture",
-    parts: &[part!("activations"), part!("gemm_a_texture"), part!("tally_subgroup"), part!("batch_norm_forward")],
+    parts: &[part!("item_vec4"), part!("activations"), part!("gemm_a_texture"), part!("tally_subgroup"), part!("batch_norm_forward")],
     bindings: &[Bind::Params, Bind::Texture, Bind::In, Bind::In, Bind::Out, Bind::Out, Bind::Out, Bind::InOut, Bind::InOut],
     workgroup: [8, 1, 1],
     features: &[Feature::Subgroup],
+};
+
+/// `batch_norm_forward`, as its texture form with two vec4 an item, which are stored as 64-bit words.
+pub static BATCH_NORM_FORWARD_PAIRS: Kernel = Kernel {
+    name: "batch_norm_forward",
+    variant: "pairs",
+    parts: &[part!("item_u64"), part!("activations"), part!("gemm_a_texture"), part!("tally_subgroup"), part!("batch_norm_forward")],
+    bindings: &[Bind::Params, Bind::Texture, Bind::In, Bind::In, Bind::Out, Bind::Out, Bind::Out, Bind::InOut, Bind::InOut],
+    workgroup: [8, 1, 1],
+    features: &[Feature::Subgroup, Feature::Int64],
 };
 
 /// `batch_norm_backward`, any adapter.
@@ -62,7 +75,8 @@ pub static BATCH_NORM_BACKWARD_TEXTURE: Kernel = Kernel {
 };
 
 /// The kernels of this file.
-pub const KERNELS: &[&Kernel] = &[&BATCH_NORM_FORWARD, &BATCH_NORM_FORWARD_TEXTURE, &BATCH_NORM_BACKWARD, &BATCH_NORM_BACKWARD_TEXTURE];
+pub const KERNELS: &[&Kernel] =
+    &[&BATCH_NORM_FORWARD, &BATCH_NORM_FORWARD_TEXTURE, &BATCH_NORM_FORWARD_PAIRS, &BATCH_NORM_BACKWARD, &BATCH_NORM_BACKWARD_TEXTURE];
 
 /// `BatchNormForwardParams` of `batch_norm_forward.wgsl`.
 #[repr(C)]
@@ -72,7 +86,6 @@ struct BatchNormForwardParams {
     channels: u32,
     rows: u32,
     groups: u32,
-    activation: u32,
     slope: f32,
     eps: f32,
     tracked: u32,
@@ -80,6 +93,7 @@ struct BatchNormForwardParams {
     keep: f32,
     unbias: f32,
     reserved0: u32,
+    reserved1: u32,
 }
 
 /// `BatchNormBackwardParams` of `batch_norm_backward.wgsl`.
@@ -135,6 +149,17 @@ fn reads_textures(caps: &Caps, shape: &Shape) -> bool {
     caps.software && caps.fixed_subgroup && 4 * shape.physical_len() as u64 <= Kernel::TEXTURE_BYTES
 }
 
+/// The kernel of a forward pass over x of a shape, and the vec4s of its items.
+fn forward(caps: &Caps, shape: &Shape) -> (&'static Kernel, usize) {
+    if !reads_textures(caps, shape) {
+        (&BATCH_NORM_FORWARD, 1)
+    } else if caps.int64 && shape.padded().is_multiple_of(8) && shape.padded() / 8 >= LEAST_PAIRS {
+        (&BATCH_NORM_FORWARD_PAIRS, 2)
+    } else {
+        (&BATCH_NORM_FORWARD_TEXTURE, 1)
+    }
+}
+
 /// Whether one dispatch for x of this shape in batch groups is the better choice on an adapter. It follows from the adapter, shape and groups alone.
 pub fn is_whole(caps: &Caps, shape: &Shape, groups: usize) -> bool {
     reads_textures(caps, shape) || shape.rows() <= MOST_ROWS && groups <= MOST_GROUPS
@@ -145,14 +170,14 @@ pub fn lower_forward(l: &mut Lowering, x: (Operand, Shape), pass: Pass, y: Opera
     let (x, shape) = x;
     let groups = pass.statistics.groups;
     let rows = shape.rows() / groups;
-    let columns = shape.padded() / 4;
+    let (kernel, width) = forward(&l.caps, &shape);
+    let columns = shape.padded() / 4 / width;
     let momentum = pass.running.map_or(0.0, |r| r.momentum);
     let params = BatchNormForwardParams {
         columns: columns as u32,
         channels: shape.channels() as u32,
         rows: rows as u32,
         groups: groups as u32,
-        activation: pass.activation.code(),
         slope: pass.activation.slope(),
         eps: pass.eps,
         tracked: u32::from(pass.running.is_some()),
@@ -160,6 +185,7 @@ pub fn lower_forward(l: &mut Lowering, x: (Operand, Shape), pass: Pass, y: Opera
         keep: (1.0 - momentum) as f32,
         unbias: (rows as f64 / (rows as f64 - 1.0)) as f32,
         reserved0: 0,
+        reserved1: 0,
     };
     let [running_mean, running_var] = match pass.running {
         Some(running) => [running.mean, running.var],
@@ -167,8 +193,8 @@ pub fn lower_forward(l: &mut Lowering, x: (Operand, Shape), pass: Pass, y: Opera
     };
     let statistics = pass.statistics;
     l.push(Dispatch {
-        kernel: if reads_textures(&l.caps, &shape) { &BATCH_NORM_FORWARD_TEXTURE } else { &BATCH_NORM_FORWARD },
-        overrides: Vec::new(),
+        kernel,
+        overrides: vec![("ACTIVATION", f64::from(pass.activation.code()))],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, pass.weight, pass.bias, y, statistics.mean, statistics.rstd, running_mean, running_var],
         workgroups: grid(columns, 1),
@@ -200,7 +226,7 @@ pub fn lower_backward(l: &mut Lowering, dy: Operand, x: (Operand, Shape), statis
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     // One channel, C not a multiple of 4, fewer rows than lanes, no pixels, several chunks of a lane of which the last is short.
-    let uses: [(&[usize], usize, Activation); 9] = [
+    let uses: [(&[usize], usize, Activation); 12] = [
         (&[3, 1, 1, 1], 1, Activation::None),
         (&[6, 5, 3, 2], 1, Activation::Sigmoid),
         (&[6, 5, 3, 2], 2, Activation::LeakyRelu(0.2)),
@@ -211,8 +237,12 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         (&[6, 300, 1, 1], 1, Activation::LeakyRelu(0.2)),
         // As instance norm: a group for each image.
         (&[5, 6, 3, 4], 5, Activation::LeakyRelu(0.2)),
+        // Columns of two vec4: the fewest, with padding in the last, of several chunks and groups.
+        (&[3, 64, 1, 1], 1, Activation::Sigmoid),
+        (&[4, 69, 5, 3], 2, Activation::LeakyRelu(0.2)),
+        (&[6, 66, 9, 7], 3, Activation::None),
     ];
-    for caps in both(caps) {
+    for caps in all(caps) {
         for (i, &(dims, groups, activation)) in uses.iter().enumerate() {
             let x = random(&shape(dims), i as u64, 4.0, 6.0);
             let what = format!("{} groups {groups} {activation:?}", x.shape);
@@ -227,11 +257,15 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     cases
 }
 
-/// Capabilities that between them pick both variants, as far as this adapter can run them.
-fn both(caps: &Caps) -> Vec<Caps> {
+/// Capabilities that between them pick all variants, as far as this adapter can run them.
+fn all(caps: &Caps) -> Vec<Caps> {
     let shared = Caps { fixed_subgroup: false, ..caps.clone() };
-    let texture = caps.fixed_subgroup.then(|| Caps { software: true, ..caps.clone() });
-    std::iter::once(shared).chain(texture).collect()
+    let texture = Caps { software: true, int64: false, ..caps.clone() };
+    let pairs = Caps { int64: true, ..texture.clone() };
+    std::iter::once(shared)
+        .chain(caps.fixed_subgroup.then_some(texture))
+        .chain((caps.fixed_subgroup && caps.int64).then_some(pairs))
+        .collect()
 }
 
 const CHANNELS: &str = "a shape's channels are not empty";
@@ -281,7 +315,8 @@ fn backward_case(caps: &Caps, what: &str, x: &Tensor, groups: usize) -> Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::case_builder::assert_cases;
+    use crate::gpu::testing;
+    use crate::ops::case_builder::{assert_cases, bits};
 
     #[test]
     fn kernels_equal_their_twins() {
@@ -297,5 +332,25 @@ mod tests {
         assert_eq!([&small, &large, &huge].map(|s| is_whole(&gpu, s, 2)), [true, false, false]);
         assert_eq!([&small, &large, &huge].map(|s| is_whole(&software, s, 2)), [true, true, false]);
         assert_eq!([&gpu, &software].map(|caps| is_whole(caps, &small, 128)), [false, true]);
+        // Two vec4 a column, where there are words to store them by, and columns enough.
+        let wide = Caps { int64: true, ..software.clone() };
+        let variant = |caps: &Caps, dims: &[usize]| forward(caps, &shape(dims)).0.variant;
+        assert_eq!([&gpu, &software, &wide].map(|caps| variant(caps, &[64, 64, 16, 16])), ["shared", "texture", "pairs"]);
+        assert_eq!([56, 60, 68].map(|channels| variant(&wide, &[64, channels, 16, 16])), ["texture", "texture", "texture"]);
+    }
+
+    /// The forms of software adapters differ in what they load and store at once, not in what they compute.
+    #[test]
+    fn pairs_give_the_bits_of_single_columns() {
+        let Some(gpu) = testing::gpu().filter(|gpu| gpu.caps().fixed_subgroup && gpu.caps().int64) else { return };
+        let forms = [false, true].map(|int64| Caps { software: true, int64, ..gpu.caps() });
+        for dims in [&[3, 64, 1, 1][..], &[4, 69, 5, 3], &[6, 72, 19, 17]] {
+            let x = random(&shape(dims), 5, 4.0, 6.0);
+            for (tracked, activation) in [(true, Activation::Tanh), (false, Activation::LeakyRelu(0.2))] {
+                let [single, pairs] = forms.each_ref().map(|caps| forward_case(caps, "bits", &x, 1, activation, tracked));
+                assert_ne!(single.dispatches[0].kernel.variant, pairs.dispatches[0].kernel.variant);
+                assert!(bits(gpu, &single) == bits(gpu, &pairs), "forward {} {activation:?}", x.shape);
+            }
+        }
     }
 }

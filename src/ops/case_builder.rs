@@ -148,7 +148,7 @@ pub fn assert_cases(kernels: &[&'static crate::gpu::kernel::Kernel], cases: impl
 
 /// What every buffer of a case holds after it ran.
 #[cfg(test)]
-fn bits(gpu: &crate::gpu::Gpu, case: &Case) -> Vec<Vec<u8>> {
+pub(crate) fn bits(gpu: &crate::gpu::Gpu, case: &Case) -> Vec<Vec<u8>> {
     let buffers: Vec<_> = case
         .buffers
         .iter()

@@ -16,7 +16,7 @@
 
 use super::case::Case;
 use super::conv2d::rank4;
-use super::loaders::{NarrowLoaders, narrow_loaders};
+use super::loaders::{Loaders, Loading, NarrowLoaders, loaders, narrow_loaders};
 use super::{elementwise, op_case, random, reduce, reshape, shape, widths};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Cost, Dispatch, Kernel, grid};
@@ -41,6 +41,16 @@ pub static MAX_POOL2D_BACKWARD: NarrowLoaders = narrow_loaders!(
     "max_pool2d_backward",
     ["pixel", "pool", "in1_texel", "in2_texel"],
     ["pixel", "pool", "in1_buffer", "in2_buffer"],
+    &[Bind::Params, Bind::Texture, Bind::Texture, Bind::Out],
+    &[Bind::Params, Bind::In, Bind::In, Bind::Out]
+);
+
+/// [`MAX_POOL2D_BACKWARD`] of windows that do not overlap.
+pub static MAX_POOL2D_BACKWARD_APART: Loaders = loaders!(
+    "max_pool2d_backward_apart",
+    ["in1_texture", "in2_texture"],
+    ["in1_buffer", "in2_buffer"],
+    ["pixel", "pool"],
     &[Bind::Params, Bind::Texture, Bind::Texture, Bind::Out],
     &[Bind::Params, Bind::In, Bind::In, Bind::Out]
 );
@@ -78,6 +88,9 @@ pub const KERNELS: &[&Kernel] = &[
     &MAX_POOL2D.vec4,
     &MAX_POOL2D_BACKWARD.texture,
     &MAX_POOL2D_BACKWARD.vec4,
+    &MAX_POOL2D_BACKWARD_APART.texture,
+    &MAX_POOL2D_BACKWARD_APART.u64,
+    &MAX_POOL2D_BACKWARD_APART.vec4,
     &MAX_POOL2D_PICK.texture,
     &MAX_POOL2D_PICK.vec4,
     &AVG_POOL2D.texture,
@@ -104,8 +117,8 @@ pub struct PoolParams {
     padding_y: u32,
     padding_x: u32,
     scale: f32,
-    reserved0: u32,
-    reserved1: u32,
+    areas_y: u32,
+    areas_x: u32,
 }
 
 /// Geometry of a pooling, as in `torch.nn.MaxPool2d` without dilation and with `ceil_mode=False`: (vertical, horizontal) pairs.
@@ -192,11 +205,19 @@ impl Pool {
 
     /// Appends a kernel of this file over a map and its windows, one of which `output` is.
     fn push(&self, l: &mut Lowering, work: Work, [map, windows]: [&Shape; 2], inputs: &[(Operand, Shape)], output: (Operand, Shape)) {
-        let ([_, channels, height, width], [_, _, windows_y, windows_x]) = (map.nchw(), windows.nchw());
-        let count = output.1.physical_len() / 4;
+        let ([images, channels, height, width], [_, _, windows_y, windows_x]) = (map.nchw(), windows.nchw());
+        let floats = |shape: &Shape| shape.physical_len();
+        let largest = inputs.iter().map(|(_, shape)| floats(shape)).max().unwrap_or(0);
+        let loading = Loading::new(&l.caps, map.padded(), largest);
+        let (kernel, areas, groups) = match work.kernel {
+            Form::Narrow(kernel) => (kernel.kernel(&l.caps, largest), [0, 0], 1),
+            Form::Apart(kernel) => (kernel.kernel(loading), self.areas([height, width]), loading.width()),
+        };
+        let columns = map.padded() / 4 / groups;
+        let count = if areas == [0, 0] { floats(&output.1) / 4 } else { images * areas[0] * areas[1] * columns };
         let params = PoolParams {
             count: count as u32,
-            columns: (map.padded() / 4) as u32,
+            columns: columns as u32,
             channels: channels as u32,
             height: height as u32,
             width: width as u32,
@@ -209,13 +230,12 @@ impl Pool {
             padding_y: self.padding[0] as u32,
             padding_x: self.padding[1] as u32,
             scale: work.scale as f32,
-            reserved0: 0,
-            reserved1: 0,
+            areas_y: areas[0] as u32,
+            areas_x: areas[1] as u32,
         };
-        let floats = |shape: &Shape| shape.physical_len();
         let bytes = 4 * (inputs.iter().map(|(_, shape)| floats(shape)).sum::<usize>() + floats(&output.1)) as u64;
         l.push(Dispatch {
-            kernel: work.kernel.kernel(&l.caps, inputs.iter().map(|(_, shape)| floats(shape)).max().unwrap_or(0)),
+            kernel,
             overrides: work.overrides,
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: inputs.iter().map(|(operand, _)| *operand).chain([output.0]).collect(),
@@ -224,14 +244,35 @@ impl Pool {
         });
     }
 
+    /// Most pixels of an area that one invocation writes.
+    const MOST_APART: usize = 64;
+
+    /// Whether windows do not overlap, and are so near each other that the pixels between them are not most of the work.
+    fn is_apart(&self) -> bool {
+        (0..2).all(|i| self.stride[i] >= self.kernel[i]) && self.stride[0].saturating_mul(self.stride[1]) <= Self::MOST_APART
+    }
+
+    /// Areas of one stride that cover a map of (H, W) pixels along both axes, from the corner of the first window.
+    fn areas(&self, hw: [usize; 2]) -> [usize; 2] {
+        [0, 1].map(|i| (hw[i] + self.padding[i]).div_ceil(self.stride[i]))
+    }
+
     fn pixels(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 }
 
+/// What an invocation of a kernel computes.
+enum Form {
+    /// Four channels of one element of the result.
+    Narrow(&'static NarrowLoaders),
+    /// Channels of all pixels of an area.
+    Apart(&'static Loaders),
+}
+
 /// A kernel, and what its params do not take from the geometry.
 struct Work {
-    kernel: &'static NarrowLoaders,
+    kernel: Form,
     overrides: Vec<(&'static str, f64)>,
     /// Factor of sums.
     scale: f64,
@@ -241,7 +282,7 @@ struct Work {
 
 /// Appends the sums of windows over x, times a factor.
 pub(super) fn lower_window_sums(l: &mut Lowering, pool: &Pool, scale: f64, x: &(Operand, Shape), y: (Operand, Shape)) {
-    let work = Work { kernel: &AVG_POOL2D, overrides: Vec::new(), scale, flops: pool.pixels() };
+    let work = Work { kernel: Form::Narrow(&AVG_POOL2D), overrides: Vec::new(), scale, flops: pool.pixels() };
     let windows = y.1.clone();
     pool.push(l, work, [&x.1, &windows], std::slice::from_ref(x), y);
 }
@@ -332,7 +373,7 @@ impl Op for MaxPool2d {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let work = Work { kernel: &MAX_POOL2D, overrides: vec![("INDEX", 0.0)], scale: 1.0, flops: self.pool.pixels() };
+        let work = Work { kernel: Form::Narrow(&MAX_POOL2D), overrides: vec![("INDEX", 0.0)], scale: 1.0, flops: self.pool.pixels() };
         self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output);
         Ok(())
     }
@@ -358,9 +399,23 @@ impl Op for MaxPool2dIndex {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let work = Work { kernel: &MAX_POOL2D, overrides: vec![("INDEX", 1.0)], scale: 1.0, flops: self.pool.pixels() };
+        let work = Work { kernel: Form::Narrow(&MAX_POOL2D), overrides: vec![("INDEX", 1.0)], scale: 1.0, flops: self.pool.pixels() };
         self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output);
         Ok(())
+    }
+}
+
+impl MaxPool2dBackward {
+    /// Appends the kernel for windows that do not overlap, or the one for any.
+    fn push(&self, l: &mut Lowering, is_apart: bool, inputs: &[(Operand, Shape)], output: (Operand, Shape)) {
+        let (kernel, overrides) = if is_apart {
+            let [y, x] = self.pool.stride.map(|stride| stride as f64);
+            (Form::Apart(&MAX_POOL2D_BACKWARD_APART), vec![("STRIDE_Y", y), ("STRIDE_X", x)])
+        } else {
+            (Form::Narrow(&MAX_POOL2D_BACKWARD), Vec::new())
+        };
+        let work = Work { kernel, overrides, scale: 1.0, flops: self.pool.pixels() };
+        self.pool.push(l, work, [&output.1.clone(), &inputs[1].1], inputs, output);
     }
 }
 
@@ -394,8 +449,7 @@ impl Op for MaxPool2dBackward {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let work = Work { kernel: &MAX_POOL2D_BACKWARD, overrides: Vec::new(), scale: 1.0, flops: self.pool.pixels() };
-        self.pool.push(l, work, [&output.1.clone(), &inputs[1].1], inputs, output);
+        self.push(l, self.pool.is_apart(), inputs, output);
         Ok(())
     }
 }
@@ -432,7 +486,7 @@ impl Op for MaxPool2dPick {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        let work = Work { kernel: &MAX_POOL2D_PICK, overrides: Vec::new(), scale: 1.0, flops: 0 };
+        let work = Work { kernel: Form::Narrow(&MAX_POOL2D_PICK), overrides: Vec::new(), scale: 1.0, flops: 0 };
         self.pool.push(l, work, [&inputs[1].1, &output.1.clone()], inputs, output);
         Ok(())
     }
@@ -487,7 +541,7 @@ impl Op for AvgPool2dBackward {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let pixels = self.pool.pixels();
-        let work = Work { kernel: &AVG_POOL2D_BACKWARD, overrides: Vec::new(), scale: 1.0 / pixels as f64, flops: pixels };
+        let work = Work { kernel: Form::Narrow(&AVG_POOL2D_BACKWARD), overrides: Vec::new(), scale: 1.0 / pixels as f64, flops: pixels };
         self.pool.push(l, work, [&output.1.clone(), &inputs[0].1], inputs, output);
         Ok(())
     }
@@ -543,10 +597,15 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         (pool([4, 5], [3, 2], [2, 1]), [2, 6, 3, 9]),
         // Strides beyond the window: pixels in no window.
         (pool([2, 1], [3, 2], [0, 0]), [2, 6, 8, 7]),
+        // And padding, with a last area that has no window.
+        (pool([2, 2], [3, 2], [1, 1]), [2, 5, 7, 6]),
         // One dimension.
         (pool([1, 3], [1, 2], [0, 1]), [2, 3, 1, 9]),
+        // Strides so long that every pixel is looked at by itself.
+        (pool([2, 3], [9, 8], [1, 0]), [1, 6, 12, 11]),
         // Worth a texture, before and after.
         (pool([3, 3], [1, 1], [1, 1]), [2, 13, 21, 23]),
+        (pool([2, 3], [2, 3], [0, 1]), [2, 13, 43, 62]),
     ]
     .into_iter()
     .enumerate()
@@ -581,6 +640,9 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::testing;
+    use crate::ops::case::CaseBuffer;
+    use crate::ops::case_builder::bits;
     use crate::ops::gradient_check::check;
     use crate::ops::new_graph;
 
@@ -609,6 +671,44 @@ mod tests {
             check("avg_pool2d_backward", &[dy], |g, dy| g.apply(AvgPool2dBackward { pool, input_hw: [h, w] }, &[dy[0]]));
             check("global_avg_pool", std::slice::from_ref(&x), |g, x| global_avg_pool(g, x[0]));
         }
+    }
+
+    /// Windows that do not overlap have a kernel of their own, which gives the bits of the general one.
+    #[test]
+    fn both_forms_of_the_backward_pass_agree() {
+        let Some(gpu) = testing::gpu() else { return };
+        let pool = |kernel, stride, padding| Pool { kernel, stride, padding };
+        for (pool, dims) in [
+            (Pool::square(2, 2, 0), [2, 8, 7, 5]),
+            (pool([2, 1], [3, 2], [0, 0]), [2, 6, 8, 7]),
+            (pool([2, 2], [3, 2], [1, 1]), [2, 5, 7, 6]),
+            (pool([2, 3], [2, 3], [0, 1]), [2, 13, 43, 62]),
+        ] {
+            let x = random(&shape(&dims), 3, -2.0, 2.0);
+            let y = pool.over("a test", &x.shape).unwrap();
+            let index = MaxPool2dIndex { pool }.twin(&[&x], &y);
+            let mut dy = random(&y, 4, -1.0, 1.0);
+            dy.data.iter_mut().step_by(3).for_each(|v| *v = -0.0);
+            dy.data[1] = f64::INFINITY;
+            dy.data[2] = f64::NAN;
+            let backward = MaxPool2dBackward { pool, input_hw: [dims[2], dims[3]] };
+            for caps in widths(&gpu.caps()) {
+                let [general, apart] = [false, true].map(|is_apart| {
+                    let mut lowering = Lowering::new(caps.clone());
+                    let [i, d, dx] = [0, 1, 2].map(|i| Operand::Node(NodeId(i)));
+                    backward.push(&mut lowering, is_apart, &[(i, y.clone()), (d, y.clone())], (dx, x.shape.clone()));
+                    let buffers = [CaseBuffer::input(&index), CaseBuffer::input(&dy), CaseBuffer::Scratch(x.shape.physical_len())];
+                    Case::from_lowering("max_pool2d_backward", lowering, [i, d, dx].into_iter().zip(buffers).collect())
+                });
+                assert_ne!(general.dispatches[0].kernel.name, apart.dispatches[0].kernel.name);
+                let [general, apart]: [Vec<u32>; 2] =
+                    [general, apart].map(|case| bits(gpu, &case).iter().flat_map(|b| bytemuck::pod_collect_to_vec(b)).collect());
+                let other = general.iter().zip(&apart).enumerate().find(|(_, (a, b))| a != b);
+                assert!(other.is_none(), "{backward:?} of {}: {other:x?}", x.shape);
+            }
+        }
+        assert!(Pool::square(2, 2, 1).is_apart() && Pool::square(2, 3, 0).is_apart() && !Pool::square(3, 2, 0).is_apart());
+        assert!(!Pool::square(2, usize::MAX, 0).is_apart(), "most of an area would be between windows");
     }
 
     /// Gradients of gradients stay within the family: the op at the end of each chain is one of those before it.

@@ -120,9 +120,9 @@ pub fn compile_with(program: &mut Program, caps: &Caps, variants: &Variants) -> 
     memory::assign(&program.graph, &program.buffers, lowering, parts, &placed)
 }
 
-/// What [`compile`] chooses for the values of a program, in order of use.
-pub(super) fn covers(program: &mut Program, caps: &Caps) -> Result<Vec<Cover>> {
-    Ok(build(program, caps, &Variants::default())?.covers)
+/// What [`compile_with`] chooses for the values of a program, in order of use.
+pub(super) fn covers(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Vec<Cover>> {
+    Ok(build(program, caps, variants)?.covers)
 }
 
 /// Chooses kernels and puts them in order.

@@ -6,8 +6,10 @@ use super::program::{Item, Program};
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::graph::lower::{Caps, Lowering};
+use crate::graph::variants::Variants;
 use crate::ops::activation::Activation;
 use crate::ops::conv2d::Conv2dBackwardWeight;
+use std::sync::Arc;
 
 /// What a part computes.
 #[derive(Debug, Clone)]
@@ -45,20 +47,21 @@ pub struct Piece {
     pub lowering: Lowering,
 }
 
-/// The pieces of a program as [`super::compile`] chooses them, values first, in order of use. Differentiation may add nodes to the graph, which
+/// The pieces of a program as [`super::compile_with`] chooses them, values first, in order of use. Differentiation may add nodes to the graph, which
 /// the pieces refer to.
 ///
 /// # Errors
-/// As [`super::compile`].
-pub fn pieces(program: &mut Program, caps: &Caps) -> Result<Vec<Piece>> {
-    let covers = covers(program, caps)?;
+/// As [`super::compile_with`].
+pub fn pieces(program: &mut Program, caps: &Caps, variants: &Variants) -> Result<Vec<Piece>> {
+    let covers = covers(program, caps, variants)?;
+    let variants = Arc::new(variants.clone());
     let mut pieces = Vec::with_capacity(covers.len());
     for mut cover in covers {
         // A piece has no state: the running statistics stay.
         if let Cover::Norm { running, .. } = &mut cover {
             *running = None;
         }
-        let mut lowering = Lowering::new(caps.clone());
+        let mut lowering = Lowering::with_variants(caps.clone(), variants.clone());
         cover.lower(&program.graph, &mut lowering)?;
         let work = match cover {
             Cover::Product { node, product, bias, activation, mask } => Work::Product { product, output: node, bias, activation, mask },

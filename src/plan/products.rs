@@ -41,7 +41,7 @@ pub struct Trial {
 /// # Errors
 /// As [`super::compile`].
 pub fn products(program: &mut Program, caps: &Caps) -> Result<Vec<ProductSite>> {
-    let covers = covers(program, caps)?;
+    let covers = covers(program, caps, &Variants::default())?;
     let graph = &program.graph;
     let mut sites: Vec<ProductSite> = Vec::new();
     for cover in &covers {
