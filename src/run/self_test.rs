@@ -100,3 +100,24 @@ fn specialisation(kernel: &Kernel, overrides: &[(&'static str, f64)]) -> Special
     let overrides: Vec<String> = overrides.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     (kernel.label(), overrides.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever adds a specialisation adds its case: `ganymede check` fails without.
+    #[test]
+    fn every_specialisation_of_a_preset_has_a_case() {
+        let gpu = Caps { int64: true, float16: true, matrix: true, ..Caps::minimal() };
+        let narrow = Caps { quads: true, software: true, ..Caps::minimal() };
+        let wide = Caps { fixed_subgroup: true, int64: true, float16: true, ..narrow.clone() };
+        for caps in [Caps::minimal(), gpu, narrow, wide] {
+            let cases = ops::cases(&caps);
+            let covered: BTreeSet<Specialisation> =
+                cases.iter().flat_map(|case| &case.dispatches).map(|d| specialisation(d.kernel, &d.overrides)).collect();
+            let used = preset_specialisations(&caps).expect("the presets can be planned");
+            let missing: Vec<&Specialisation> = used.difference(&covered).collect();
+            assert!(!used.is_empty() && missing.is_empty(), "{caps:?}: {missing:?}");
+        }
+    }
+}
