@@ -50,6 +50,16 @@ fn pixel_at(index: u32) -> Pixel {
     return Pixel(image, line - image * params.grid_height, x);
 }
 
+// Where an invocation goes on after `pixel`: step_image, step_y and step_x further, as a sum of digits: no digit overflows more than once.
+fn moved_on(pixel: Pixel) -> Pixel {
+    let x = pixel.x + params.step_x;
+    let next_line = x >= params.grid_width;
+    let y = pixel.y + params.step_y + select(0u, 1u, next_line);
+    let next_image = y >= params.grid_height;
+    let image = pixel.image + params.step_image + select(0u, 1u, next_image);
+    return Pixel(image, y - select(0u, params.grid_height, next_image), x - select(0u, params.grid_width, next_line));
+}
+
 // What a column keeps: its tap's offset in pixels of B, and the offset in floats of the tap and the channel.
 struct Column {
     y: i32,

@@ -137,14 +137,7 @@ fn gemm_cols_quad(
         left7 += left * rows7;
         right7 += right * rows7;
 
-        // Four pixels on, as a sum of digits: no digit overflows more than once.
-        pixel.x += p.step_x;
-        let next_line = pixel.x >= p.grid_width;
-        pixel.x -= select(0u, p.grid_width, next_line);
-        pixel.y += p.step_y + select(0u, 1u, next_line);
-        let next_image = pixel.y >= p.grid_height;
-        pixel.y -= select(0u, p.grid_height, next_image);
-        pixel.image += p.step_image + select(0u, 1u, next_image);
+        pixel = moved_on(pixel);
     }
 
     // Four rows at a time, the others moving up: indexed sums would be slower to reach.

@@ -29,16 +29,6 @@ fn next_of(pixel: Pixel) -> Pixel {
     return Pixel(pixel.image + select(0u, 1u, next_image), select(y, 0u, next_image), select(pixel.x + 1u, 0u, next_line));
 }
 
-// Eight pixels on, as a sum of digits: no digit overflows more than once.
-fn eight_on(pixel: Pixel) -> Pixel {
-    let x = pixel.x + params.step_x;
-    let next_line = x >= params.grid_width;
-    let y = pixel.y + params.step_y + select(0u, 1u, next_line);
-    let next_image = y >= params.grid_height;
-    let image = pixel.image + params.step_image + select(0u, 1u, next_image);
-    return Pixel(image, y - select(0u, params.grid_height, next_image), x - select(0u, params.grid_width, next_line));
-}
-
 // Loads for the step at k, of which pixels from `end` on do not exist; `pixel` is the invocation's first.
 fn load(stager: Stager, pixel: Pixel, step_k: u32, end: u32) -> Loaded {
     let k = vec4<u32>(0u, 1u, 2u, 3u) + (step_k + stager.k);

@@ -49,7 +49,7 @@ fn gemm_cols_tile_small(
         stage(stager, loaded);
         workgroupBarrier();
         // Behind the last step too: a branch around the loads would have registers merged, and wait for them.
-        pixel = eight_on(eight_on(pixel));
+        pixel = moved_on(moved_on(pixel));
         loaded = load(stager, pixel, k + 16u, end);
         for (var q = 0u; q < 4u; q++) {
             let at_a = slot_at(q, row_quad);

@@ -87,6 +87,13 @@ fn row_at(phase: Phase, m: u32) -> Row {
     return Row(inside, image, i32(y * params.a_step_y), i32(x * params.a_step_x), out);
 }
 
+// Where a row starts in C, in floats; NOWHERE if it does not exist.
+const NOWHERE: u32 = 0xffffffffu;
+
+fn place_of(row: Row) -> u32 {
+    return select(NOWHERE, row.out, row.inside);
+}
+
 // The k of one row in one segment: floats `line + start + k`, of which those with `start + k < limit` (unsigned) exist.
 struct Span {
     line: u32,

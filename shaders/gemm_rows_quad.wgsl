@@ -22,13 +22,6 @@ fn rows_of(a: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(quadBroadcast(a, 0u), quadBroadcast(a, 1u), quadBroadcast(a, 2u), quadBroadcast(a, 3u));
 }
 
-// Where a row starts in C, in floats; NOWHERE if it does not exist.
-const NOWHERE: u32 = 0xffffffffu;
-
-fn place_of(row: Row) -> u32 {
-    return select(NOWHERE, row.out, row.inside);
-}
-
 fn store8(left: vec4<f32>, right: vec4<f32>, left_quad: Quad, right_quad: Quad, place: u32) {
     if place != NOWHERE {
         store4(left, left_quad, place);

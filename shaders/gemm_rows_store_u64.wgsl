@@ -34,13 +34,6 @@ fn quad_at(n: u32, shift: vec4<f32>) -> Quad {
     return Quad(n, n < params.columns, exists, shift);
 }
 
-// Where a row starts in C, in floats; NOWHERE if it does not exist.
-const NOWHERE: u32 = 0xffffffffu;
-
-fn place_of(row: Row) -> u32 {
-    return select(NOWHERE, row.out, row.inside);
-}
-
 fn word(low: f32, high: f32) -> u64 {
     return u64(bitcast<u32>(low)) | (u64(bitcast<u32>(high)) << 32u);
 }
