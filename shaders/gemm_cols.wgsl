@@ -5,7 +5,7 @@
 //
 // For a weight gradient p runs over the pixels (image, y, x) of the output gradient, m over its channels, and n over (kernel tap, input channel):
 // B(p, n) is the input at the pixel that the tap sees from p, zero outside the image. A matmul has one pixel per image and one tap.
-// Workgroup z is the group, or a part of its pixels: m and n count within the group.
+// Workgroup z is the group and, within it, the part of the pixels: m and n count within the group.
 
 struct GemmColsParams {
     pixels: u32,       // the k of the product
@@ -30,11 +30,27 @@ struct GemmColsParams {
     step_image: u32,   // the pixels by which a kernel goes on, as (image, y, x)
     step_y: u32,
     step_x: u32,
-    splits: u32,       // parts of the pixels that the gemm_cols_tile_* kernels sum apart; elsewhere 1
+    splits: u32,       // parts of the pixels that are summed apart, to slabs (1 for gemm_cols_plain and gemm_cols_scalar, which do not ask)
     split_pixels: u32, // pixels of a part: a multiple of 16, or all
 }
 
 @group(0) @binding(0) var<uniform> params: GemmColsParams;
+
+// What a workgroup sums: its group, its first pixel and the one behind its last, and its row 0 in C, counted over all slabs.
+struct Part {
+    group: u32,
+    first: u32,
+    end: u32,
+    row: u32,
+}
+
+fn part_at(z: u32, groups_and_splits: u32) -> Part {
+    let group = z / params.splits;
+    let split = z - group * params.splits;
+    let first = split * params.split_pixels;
+    let row = (split * (groups_and_splits / params.splits) + group) * params.rows;
+    return Part(group, first, min(first + params.split_pixels, params.pixels), row);
+}
 
 // A pixel of A and what tap (0, 0) sees from it.
 struct Pixel {

@@ -5,15 +5,15 @@
 //
 //   a   [pixels][M]                in      output gradient
 //   b   [pixels][channels]         in      input, gathered by tap
-//   c   [M][taps][channels]        out
+//   c   [M][taps][channels]        out     or slabs of it in scratch, one for each part of a split sum (gemm_split_finish)
 //
 // Work: one workgroup is one subgroup of eight lanes and computes 32 rows by 32 columns. Each of its two quads owns sixteen rows; a lane owns eight
 // columns of its quad's rows, which are 32 vec4 accumulators. In steps of four pixels, lane l of a quad loads the quad's rows of A at pixel p + l; of
 // the lane's columns of B, quad 0 loads the even and quad 1 the odd pixels (gemm_cols_patch). The arithmetic is that of gemm_rows_broadcast: the
 // transposed broadcasts are four pixels of one row. Each lane keeps the position of pixel p + l, moved on without a division.
-// Workgroup (x, y) is a tile, rows fastest; z is the group.
+// Workgroup (x, y) is a tile, rows fastest; z is the group and, within it, the part of the pixels.
 // Host: src/ops/gemm/cols.rs.  Twins: matmul, conv2d_backward_weight.
-// Variants: the loader of both operands.
+// Variants: the loader of both operands, and whether the sum is split.
 
 @compute @workgroup_size(8)
 fn gemm_cols_broadcast(
@@ -22,6 +22,7 @@ fn gemm_cols_broadcast(
     @builtin(subgroup_invocation_id) lane: u32, // a constant to the compiler, unlike local_invocation_index: shuffles become single instructions
 ) {
     let p = params;
+    let part = part_at(workgroup.z, workgroups.z);
     let row_tiles = (p.rows + 31u) / 32u;
     let tile_index = workgroup.y * workgroups.x + workgroup.x;
     let column_tile = tile_index / row_tiles;
@@ -31,16 +32,15 @@ fn gemm_cols_broadcast(
     }
     let m = (tile_index - column_tile * row_tiles) * 32u + (lane >> 2u) * 16u;
     let n = column_tile * 32u + (lane & 3u) * 8u;
-    let left = column_at(n, workgroup.z);
-    let right = column_at(n + 4u, workgroup.z);
+    let left = column_at(n, part.group);
+    let right = column_at(n + 4u, part.group);
 
     // Rows of A beyond the group or the pixel are loaded from the pixel's end, and their sums are not stored.
-    let group_row = workgroup.z * p.rows;
-    let a_row = group_row + m;
+    let a_row = part.group * p.rows + m;
     let a_last = p.a_pixel - 4u;
 
     // The lane's pixel.
-    var pixel = pixel_at(lane & 3u);
+    var pixel = pixel_at(part.first + (lane & 3u));
 
     var l0 = vec4<f32>();
     var r0 = vec4<f32>();
@@ -75,9 +75,9 @@ fn gemm_cols_broadcast(
     var l15 = vec4<f32>();
     var r15 = vec4<f32>();
 
-    for (var k = 0u; k < p.pixels; k += 4u) {
+    for (var k = part.first; k < part.end; k += 4u) {
         // Pixels beyond the last: B is read outside the image, which is zero, and A at the first pixel. If that is not finite, neither are the sums.
-        let exists = k + (lane & 3u) < p.pixels;
+        let exists = k + (lane & 3u) < part.end;
         let a_pixel = select(0u, k + (lane & 3u), exists) * p.a_pixel;
         let a0 = a4(a_pixel + min(a_row, a_last));
         let a1 = a4(a_pixel + min(a_row + 4u, a_last));
@@ -131,10 +131,10 @@ fn gemm_cols_broadcast(
 
     // Four rows at a time, the others moving up: an array of sums would be read from memory, lane by lane.
     for (var r = 0u; r < 16u; r += 4u) {
-        store8(l0, r0, group_row, m + r, n);
-        store8(l1, r1, group_row, m + r + 1u, n);
-        store8(l2, r2, group_row, m + r + 2u, n);
-        store8(l3, r3, group_row, m + r + 3u, n);
+        store8(l0, r0, part.row, m + r, n);
+        store8(l1, r1, part.row, m + r + 1u, n);
+        store8(l2, r2, part.row, m + r + 2u, n);
+        store8(l3, r3, part.row, m + r + 3u, n);
         l0 = l4;
         r0 = r4;
         l1 = l5;

@@ -25,9 +25,9 @@ fn word(low: f32, high: f32) -> u64 {
 }
 
 // Stores eight columns of a row, two floats a word: software adapters pay per word, not per byte.
-fn store8(left: vec4<f32>, right: vec4<f32>, group_row: u32, row: u32, n: u32) {
+fn store8(left: vec4<f32>, right: vec4<f32>, first_row: u32, row: u32, n: u32) {
     if row < params.rows {
-        let place = ((group_row + row) * params.columns + n) >> 2u;
+        let place = ((first_row + row) * params.columns + n) >> 2u;
         if n < params.columns {
             c[place] = vec2<u64>(word(left.x, left.y), word(left.z, left.w));
         }

@@ -5,13 +5,14 @@
 //
 //   a   [pixels][M]                in      output gradient
 //   b   [pixels][channels]         in      input, gathered by tap
-//   c   [M][taps][channels]        out
+//   c   [M][taps][channels]        out     or slabs of it in scratch, one for each part of a split sum (gemm_split_finish)
 //
 // Work: one workgroup is one subgroup of four lanes and computes 32 rows by 32 columns. A lane owns eight columns of all rows, as matrices of four
 // columns by four rows. In steps of four pixels, lane l loads the rows of A at pixel p + l, which reach the others by broadcast, and its own columns
 // of B at all four. Each lane keeps the position of pixel p + l, moved on without a division.
-// Workgroup (x, y) is a tile, rows fastest; z is the group.
+// Workgroup (x, y) is a tile, rows fastest; z is the group and, within it, the part of the pixels.
 // Host: src/ops/gemm/cols.rs.  Twins: matmul, conv2d_backward_weight.
+// Variants: whether the sum is split.
 
 @group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>;
 
@@ -43,9 +44,9 @@ fn rows_of(a: vec4<f32>) -> mat4x4<f32> {
 }
 
 // Stores eight columns of a row.
-fn store8(left: vec4<f32>, right: vec4<f32>, group_row: u32, row: u32, n: u32) {
+fn store8(left: vec4<f32>, right: vec4<f32>, first_row: u32, row: u32, n: u32) {
     if row < params.rows {
-        let place = ((group_row + row) * params.columns + n) >> 2u;
+        let place = ((first_row + row) * params.columns + n) >> 2u;
         if n < params.columns {
             c[place] = left;
         }
@@ -62,6 +63,7 @@ fn gemm_cols_quad(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let p = params;
+    let part = part_at(workgroup.z, workgroups.z);
     let row_tiles = (p.rows + 31u) / 32u;
     let tile_index = workgroup.y * workgroups.x + workgroup.x;
     let column_tile = tile_index / row_tiles;
@@ -71,16 +73,15 @@ fn gemm_cols_quad(
     }
     let m = (tile_index - column_tile * row_tiles) * 32u;
     let n = column_tile * 32u + lane * 8u;
-    let left_column = column_at(n, workgroup.z);
-    let right_column = column_at(n + 4u, workgroup.z);
+    let left_column = column_at(n, part.group);
+    let right_column = column_at(n + 4u, part.group);
 
     // Rows of A beyond the group or the pixel are loaded from the pixel's end, and their sums are not stored.
-    let group_row = workgroup.z * p.rows;
-    let a_row = group_row + m;
+    let a_row = part.group * p.rows + m;
     let a_last = p.a_pixel - 4u;
 
     // The lane's pixel.
-    var pixel = pixel_at(lane);
+    var pixel = pixel_at(part.first + lane);
 
     var left0 = mat4x4<f32>();
     var right0 = mat4x4<f32>();
@@ -99,9 +100,9 @@ fn gemm_cols_quad(
     var left7 = mat4x4<f32>();
     var right7 = mat4x4<f32>();
 
-    for (var k = 0u; k < p.pixels; k += 4u) {
+    for (var k = part.first; k < part.end; k += 4u) {
         // Pixels beyond the last: B is read outside the image, which is zero, and A at the first pixel. If that is not finite, neither are the sums.
-        let exists = k + lane < p.pixels;
+        let exists = k + lane < part.end;
         let a_pixel = select(0u, k + lane, exists) * p.a_pixel;
         var origin = origin_of(pixel);
         origin.y = select(-0x40000000, origin.y, exists);
@@ -142,10 +143,10 @@ fn gemm_cols_quad(
 
     // Four rows at a time, the others moving up: indexed sums would be slower to reach.
     for (var r = 0u; r < 32u; r += 4u) {
-        store8(left0[0], right0[0], group_row, m + r, n);
-        store8(left0[1], right0[1], group_row, m + r + 1u, n);
-        store8(left0[2], right0[2], group_row, m + r + 2u, n);
-        store8(left0[3], right0[3], group_row, m + r + 3u, n);
+        store8(left0[0], right0[0], part.row, m + r, n);
+        store8(left0[1], right0[1], part.row, m + r + 1u, n);
+        store8(left0[2], right0[2], part.row, m + r + 2u, n);
+        store8(left0[3], right0[3], part.row, m + r + 3u, n);
         left0 = left1;
         right0 = right1;
         left1 = left2;

@@ -22,8 +22,7 @@ fn gemm_cols_tile_large(
     @builtin(local_invocation_index) local: u32,
 ) {
     let p = params;
-    let group = workgroup.z / p.splits;
-    let split = workgroup.z - group * p.splits;
+    let part = part_at(workgroup.z, workgroups.z);
     let column_tiles = (p.columns + 127u) / 128u;
     let tile = workgroup.y * workgroups.x + workgroup.x;
     let row_tile = tile / column_tiles;
@@ -35,10 +34,10 @@ fn gemm_cols_tile_large(
     let n = (tile - row_tile * column_tiles) * 128u;
     let row_quad = ((local >> 3u) & 3u) | ((local >> 6u) << 2u);
     let column_quad = (local & 7u) | ((local >> 2u) & 8u);
-    let stager = stager_at(local, m, n, group);
+    let stager = stager_at(local, m, n, part.group);
 
-    var k = split * p.split_pixels;
-    let end = min(k + p.split_pixels, p.pixels);
+    var k = part.first;
+    let end = part.end;
     var pixel = pixel_at(k + stager.k);
     var loaded = load(stager, pixel, k, end);
 
@@ -91,12 +90,11 @@ fn gemm_cols_tile_large(
         }
     }
 
-    let slab = split * (workgroups.z / p.splits) * p.rows * p.columns;
     let column = n + 4u * column_quad;
     for (var r = 0u; r < 4u; r++) {
         let above = m + 4u * row_quad + r;
         let below = above + 64u;
-        let above_at = slab + (group * p.rows + above) * p.columns + column;
+        let above_at = (part.row + above) * p.columns + column;
         let below_at = above_at + 64u * p.columns;
         if above < p.rows && column < p.columns {
             c[above_at >> 2u] = top_left[0];

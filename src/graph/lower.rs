@@ -2,9 +2,13 @@
 
 use super::NodeId;
 use super::variants::{Choice, Variants};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::kernel::{Dispatch, Kernel};
 use std::sync::Arc;
+
+/// Iterations of all its loops together that an invocation is given on a software adapter. llvmpipe ends loops after 65,535 of them without a word
+/// (Mesa 22.3 does, 25.0 no longer), so that sums lose their rest; the difference is for loops whose lengths do not depend on shapes.
+const SOFTWARE_ITERATIONS: usize = 65_000;
 
 /// What the adapter offers, as far as the choice of kernels depends on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +33,11 @@ impl Caps {
     /// An adapter with no optional feature and WebGPU's default limits.
     pub fn minimal() -> Self {
         Caps { fixed_subgroup: false, quads: false, int64: false, float16: false, matrix: false, max_binding: 128 << 20, software: false }
+    }
+
+    /// Whether an invocation may run so many iterations, over all its loops.
+    pub fn can_loop(&self, iterations: usize) -> bool {
+        !self.software || iterations <= SOFTWARE_ITERATIONS
     }
 }
 
@@ -129,6 +138,22 @@ impl Lowering {
             self.constants.len() - 1
         });
         Operand::Constant(index)
+    }
+
+    /// Refuses a kernel whose invocations would run more iterations, over all its loops, than the adapter lets them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with the ways out.
+    pub fn check_loops(&self, kernel: &Kernel, iterations: usize) -> Result<()> {
+        if self.caps.can_loop(iterations) {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "{}: {} would run {iterations} iterations of its loops for each number, and on software adapters at most {SOFTWARE_ITERATIONS} are \
+             safe, because some drivers end loops without a word: make the batch or the images smaller, or use a GPU",
+            self.label,
+            kernel.label()
+        )))
     }
 
     /// Appends a dispatch, labelled `prefix.kernel`, or just with the prefix where that ends with the kernel's name (`step/D/adam`).

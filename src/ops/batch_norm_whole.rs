@@ -162,7 +162,9 @@ fn forward(caps: &Caps, shape: &Shape) -> (&'static Kernel, usize) {
 
 /// Whether one dispatch for x of this shape in batch groups is the better choice on an adapter. It follows from the adapter, shape and groups alone.
 pub fn is_whole(caps: &Caps, shape: &Shape, groups: usize) -> bool {
-    reads_textures(caps, shape) || shape.rows() <= MOST_ROWS && groups <= MOST_GROUPS
+    // A lane of the kernels for textures walks its rows twice, and in pieces the first time.
+    let is_walked = reads_textures(caps, shape) && caps.can_loop(3 * shape.rows().div_ceil(Kernel::LANES as usize));
+    is_walked || shape.rows() <= MOST_ROWS && groups <= MOST_GROUPS
 }
 
 /// The forward pass: x (groups * n, C[, H, W]) to statistics and y, and the running statistics moved.
@@ -332,6 +334,9 @@ mod tests {
         assert_eq!([&small, &large, &huge].map(|s| is_whole(&gpu, s, 2)), [true, false, false]);
         assert_eq!([&small, &large, &huge].map(|s| is_whole(&software, s, 2)), [true, true, false]);
         assert_eq!([&gpu, &software].map(|caps| is_whole(caps, &small, 128)), [false, true]);
+        // What a texture holds may still be more than a loop may walk.
+        let long = shape(&[256, 4, 64, 64]);
+        assert!(reads_textures(&software, &long) && !is_whole(&software, &long, 1));
         // Two vec4 a column, where there are words to store them by, and columns enough.
         let wide = Caps { int64: true, ..software.clone() };
         let variant = |caps: &Caps, dims: &[usize]| forward(caps, &shape(dims)).0.variant;

@@ -68,7 +68,11 @@ fn reads_textures(caps: &Caps) -> bool {
 
 /// Whether a tensor of this shape is summed well by one workgroup a column. It follows from the adapter and the shape alone.
 pub fn is_fit(caps: &Caps, shape: &Shape) -> bool {
-    if reads_textures(caps) { 4 * shape.physical_len() as u64 <= Kernel::TEXTURE_BYTES } else { shape.rows() <= MOST_ROWS }
+    if reads_textures(caps) {
+        4 * shape.physical_len() as u64 <= Kernel::TEXTURE_BYTES && caps.can_loop(shape.rows().div_ceil(Kernel::LANES as usize))
+    } else {
+        shape.rows() <= MOST_ROWS
+    }
 }
 
 /// Sums each of `inputs` over its rows into the (1, C) of `outputs`.

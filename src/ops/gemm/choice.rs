@@ -1,4 +1,5 @@
-//! Which kernel a GPU runs a product with: from the shape alone, so that a run's bits depend on neither timing nor the device.
+//! Which kernel a GPU runs a product with, and into how many parts a sum is split: from the shape alone, so that a run's bits depend on neither
+//! timing nor the device.
 //!
 //! | constant | value | reason |
 //! |---|---|---|
@@ -9,6 +10,9 @@
 //! | [`SPLIT_STEPS`] | 32 | a sum of fewer steps is over before the second dispatch would be |
 //! | [`SPLIT_TARGET`] | 256 | two workgroups for each multiprocessor of a large GPU |
 //! | [`MIN_STEPS`] | 4 | a shorter part would mostly wait for its first loads |
+//! | [`SOFTWARE_TARGET`] | 16 | weight gradients of image layers are 2 to 4 tiles, and more cores than that are common |
+//! | [`SOFTWARE_MIN_STEPS`] | 512 | on a software adapter, adding the slabs costs about what 64 steps do |
+//! | [`SOFTWARE_MOST_STEPS`] | 8192 | half of the iterations of loops that [`Caps::can_loop`](crate::graph::lower::Caps::can_loop) allows |
 
 /// Rows or columns up to which a product is narrow.
 pub(super) const FEW: usize = 8;
@@ -25,9 +29,17 @@ const SPLIT_TARGET: usize = 256;
 /// Fewest steps of a part.
 const MIN_STEPS: usize = 4;
 
+/// Workgroups that splitting aims at on software adapters.
+const SOFTWARE_TARGET: usize = 16;
+/// Fewest and most steps of a part there.
+const SOFTWARE_MIN_STEPS: usize = 512;
+const SOFTWARE_MOST_STEPS: usize = 8192;
+
 /// Rows and columns of the tiles.
 pub(super) const LARGE: [usize; 2] = [128, 128];
 pub(super) const SMALL: [usize; 2] = [64, 64];
+/// The same of the kernels for software adapters.
+pub(super) const SOFTWARE: [usize; 2] = [32, 32];
 /// The same of `gemm_rows_reduce`.
 pub(super) const REDUCE: [usize; 2] = [16, 4];
 /// k of a step of the tile kernels.
@@ -88,9 +100,18 @@ impl Extents {
 
     /// Into how many parts the steps are split; 1 if they are not.
     pub fn splits(&self, tile: [usize; 2]) -> usize {
-        let wanted = SPLIT_TARGET.div_ceil(self.tiles(tile).max(1)).min(self.steps / MIN_STEPS).max(1);
-        // No part is empty.
-        let part = self.steps.div_ceil(wanted).max(1);
+        self.parts(SPLIT_TARGET.div_ceil(self.tiles(tile).max(1)).min(self.steps / MIN_STEPS))
+    }
+
+    /// The same on a software adapter.
+    pub fn software_splits(&self) -> usize {
+        let wanted = SOFTWARE_TARGET.div_ceil(self.tiles(SOFTWARE).max(1)).min(self.steps / SOFTWARE_MIN_STEPS);
+        self.parts(wanted.max(self.steps.div_ceil(SOFTWARE_MOST_STEPS)))
+    }
+
+    /// About so many parts, of which none is empty.
+    fn parts(&self, wanted: usize) -> usize {
+        let part = self.steps.div_ceil(wanted.max(1)).max(1);
         self.steps.div_ceil(part).max(1)
     }
 }
@@ -136,5 +157,27 @@ mod tests {
         assert_eq!(splits(1, 8192), 256);
         assert_eq!(splits(16, 32), 8);
         assert_eq!(splits(256, 8192), 1);
+    }
+
+    #[test]
+    fn software_splits_feed_some_cores_and_keep_loops_short() {
+        let splits = |rows: usize, columns, pixels: usize| {
+            let extents = Extents { rows: vec![rows], columns, steps: pixels.div_ceil(TILE_STEP) };
+            let (splits, steps) = (extents.software_splits(), extents.steps);
+            let part = steps.div_ceil(splits);
+            assert!(splits * part >= steps && (splits - 1) * part < steps && part <= SOFTWARE_MOST_STEPS, "{extents:?}: {splits}");
+            splits
+        };
+        // The first layer of `dcgan-32`, with reals and fakes; inner layers; dense layers.
+        assert_eq!(splits(64, 64, 32768), 4);
+        assert_eq!(splits(128, 1024, 8192), 1);
+        assert_eq!(splits(512, 784, 128), 1);
+        // 32 images of 100 x 100 pixels in `conv-pool-lsgan`: 80,000 steps of four pixels.
+        assert_eq!(splits(16, 36, 320_000), 8);
+        // However many tiles there are.
+        assert_eq!(splits(4096, 4096, 1 << 20), 8);
+        for pixels in (1..3_000_000).step_by(7919) {
+            splits(3, 5, pixels);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::choice::{self, Extents, Suits};
 use super::rows::Pixels;
 use super::split::Slabs;
-use super::{Epilogue, Size, choose, kernels, prefer};
+use super::{Epilogue, Size, choose, drop_those_that_loop_too_long, kernels, prefer};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
@@ -99,10 +99,15 @@ impl Cols {
             return vec![&kernels::COLS_SCALAR];
         }
         let mut found: Vec<&'static Kernel> = Vec::new();
+        let splits = caps.software && self.splits(&kernels::COLS_QUAD_SPLIT) > 1;
         if caps.fixed_subgroup && caps.int64 {
+            found.extend(splits.then(|| kernels::COLS_BROADCAST_SPLIT.fitting(self.size.largest)).into_iter().flatten());
             found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
         }
-        found.extend(caps.quads.then_some(&kernels::COLS_QUAD));
+        if caps.quads {
+            found.extend(splits.then_some(&kernels::COLS_QUAD_SPLIT));
+            found.push(&kernels::COLS_QUAD);
+        }
         found.extend([&kernels::COLS_PLAIN, &kernels::COLS_TILES.large, &kernels::COLS_TILES.small]);
         found.extend((self.splits(&kernels::COLS_TILES.small_split) > 1).then_some(&kernels::COLS_TILES.small_split));
         if !caps.software {
@@ -116,6 +121,7 @@ impl Cols {
                 },
             );
         }
+        drop_those_that_loop_too_long(&mut found, caps, |kernel| self.iterations(kernel));
         found
     }
 
@@ -130,8 +136,23 @@ impl Cols {
 
     /// Into how many parts a kernel splits the pixels: 1 for those that do not.
     fn splits(&self, kernel: &Kernel) -> usize {
-        let splits = if kernels::is_split(kernel) { self.extents().splits(choice::SMALL) } else { 1 };
+        let splits = match kernel.name {
+            _ if !kernels::is_split(kernel) => 1,
+            "gemm_cols_broadcast" | "gemm_cols_quad" => self.extents().software_splits(),
+            _ => self.extents().splits(choice::SMALL),
+        };
         if self.groups * splits <= 65_535 { splits } else { 1 }
+    }
+
+    /// Iterations of an invocation, over all its loops.
+    fn iterations(&self, kernel: &Kernel) -> usize {
+        let pixels = self.pixels().div_ceil(self.splits(kernel));
+        match kernel.name {
+            "gemm_cols_broadcast" | "gemm_cols_quad" => pixels.div_ceil(4),
+            // Each step has a loop of four.
+            "gemm_cols_tile_large" | "gemm_cols_tile_small" => 5 * pixels.div_ceil(choice::TILE_STEP),
+            _ => pixels,
+        }
     }
 
     /// Appends the dispatch, with the forced kernel or the best candidate; two for a split product.
@@ -140,6 +161,7 @@ impl Cols {
         if self.groups > 65_535 {
             return Err(Error::input(format!("a convolution with {} groups; at most 65535 are supported: use fewer groups", self.groups)));
         }
+        lowering.check_loops(kernel, self.iterations(kernel))?;
         let splits = self.splits(kernel);
         if splits == 1 {
             self.push(lowering, kernel, [a, b, out], splits);
@@ -157,7 +179,7 @@ impl Cols {
     fn push(&self, lowering: &mut Lowering, kernel: &'static Kernel, operands: [Operand; 3], splits: usize) {
         // Rows and columns of an item, items of a workgroup, and by how many pixels an invocation goes on.
         let ([rows, columns], per_group, advance) = match kernel.name {
-            "gemm_cols_broadcast" | "gemm_cols_quad" => ([32, 32], 1, 4),
+            "gemm_cols_broadcast" | "gemm_cols_quad" => (choice::SOFTWARE, 1, 4),
             "gemm_cols_tile_large" => (choice::LARGE, 1, 8),
             "gemm_cols_tile_small" => (choice::SMALL, 1, 8),
             "gemm_cols_plain" => ([4, 8], 64, 1),
@@ -202,5 +224,57 @@ impl Cols {
             splits: splits as u32,
             split_pixels: (self.pixels().div_ceil(choice::TILE_STEP).div_ceil(splits) * choice::TILE_STEP) as u32,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A weight gradient of one-pixel kernels over so many pixels.
+    fn over(pixels: usize, groups: usize) -> Cols {
+        let size = Pixels { height: 1, width: pixels, floats: 4 * groups };
+        Cols { images: 1, groups, a: size, b: size, ..Cols::matrix(1, [3, 4], [3, 4]) }
+    }
+
+    fn software() -> Caps {
+        Caps { software: true, fixed_subgroup: true, int64: true, ..Caps::minimal() }
+    }
+
+    #[test]
+    fn no_loop_is_longer_than_software_adapters_allow() {
+        for caps in [software(), Caps { quads: true, ..software() }, Caps { software: true, ..Caps::minimal() }] {
+            for pixels in [1000, 16_384, 70_000, 300_000, 5_000_000] {
+                let product = over(pixels, 1);
+                let candidates = product.candidates(&caps);
+                assert!(!candidates.is_empty());
+                for kernel in candidates {
+                    assert!(caps.can_loop(product.iterations(kernel)), "{pixels} pixels with {}", kernel.label());
+                }
+            }
+        }
+        let labels = |caps: &Caps| over(300_000, 1).candidates(caps).iter().map(|k| k.label()).collect::<Vec<_>>();
+        assert_eq!(labels(&software())[0], "gemm_cols_broadcast/texture_split");
+        assert!(!labels(&software()).contains(&"gemm_cols_broadcast/texture".to_string()));
+        // GPUs run any loop to its end.
+        assert!(labels(&Caps::minimal()).contains(&"gemm_cols_plain".to_string()));
+    }
+
+    #[test]
+    fn where_no_kernel_can_loop_that_long_the_product_is_refused() {
+        let lower = |pixels: usize, caps: Caps| {
+            let mut lowering = Lowering::new(caps);
+            lowering.label = "step/D/conv1.backward_weight".into();
+            // Groups of three channels: only the kernel that goes pixel by pixel can address them.
+            let operands = [0, 1, 2].map(|i| Operand::Node(crate::graph::NodeId(i)));
+            over(pixels, 2).lower(&mut lowering, operands, None)
+        };
+        lower(60_000, software()).unwrap();
+        lower(70_000, Caps::minimal()).unwrap();
+        let refusal = lower(70_000, software()).unwrap_err();
+        assert_eq!(refusal.exit_code(), 2);
+        let text = refusal.to_string();
+        assert!(text.starts_with("step/D/conv1.backward_weight: gemm_cols_scalar would run 70000 iterations"), "{text}");
+        assert!(text.contains("make the batch or the images smaller"), "{text}");
     }
 }

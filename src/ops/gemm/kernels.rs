@@ -179,6 +179,30 @@ macro_rules! cols {
     };
 }
 
+/// The kernel of the cols core for subgroups of eight lanes: its variants by loader.
+macro_rules! cols_broadcast {
+    ($texture:literal, $vec4:literal) => {
+        Loaders {
+            texture: cols!(
+                "gemm_cols_broadcast",
+                $texture,
+                ["gemm_a_texture", "gemm_b_texture", "gemm_patch", "gemm_cols_patch"],
+                COLS_TEXTURES,
+                8,
+                LANES_WORDS
+            ),
+            vec4: cols!(
+                "gemm_cols_broadcast",
+                $vec4,
+                ["gemm_a_vec4", "gemm_b_vec4", "gemm_patch", "gemm_cols_patch"],
+                COLS,
+                8,
+                LANES_WORDS
+            ),
+        }
+    };
+}
+
 /// The kernels of the cols core for GPUs; the tiles' size is a part. A split kernel is the same text, given parts of the pixels.
 pub(super) struct ColsTiles {
     pub large: Kernel,
@@ -263,18 +287,10 @@ static ROWS_MATRIX_T: [Kernel; 2] = [rows_matrix!("t", "gemm_stage_t"), rows_mat
 /// Input gradients: gradients in f32, weights in f16.
 static ROWS_TILES_N_B16: Tiles = rows_tiles_f16!("n_b16", "n_b16_split", "gemm_stage_n", "gemm_quad_n", "gemm_b_f16");
 static ROWS_TILES_T_B16: Tiles = rows_tiles_f16!("t_b16", "t_b16_split", "gemm_stage_t", "gemm_quad_t", "gemm_b_f16");
-pub(super) static COLS_BROADCAST: Loaders = Loaders {
-    texture: cols!(
-        "gemm_cols_broadcast",
-        "texture",
-        ["gemm_a_texture", "gemm_b_texture", "gemm_patch", "gemm_cols_patch"],
-        COLS_TEXTURES,
-        8,
-        LANES_WORDS
-    ),
-    vec4: cols!("gemm_cols_broadcast", "vec4", ["gemm_a_vec4", "gemm_b_vec4", "gemm_patch", "gemm_cols_patch"], COLS, 8, LANES_WORDS),
-};
+pub(super) static COLS_BROADCAST: Loaders = cols_broadcast!("texture", "vec4");
+pub(super) static COLS_BROADCAST_SPLIT: Loaders = cols_broadcast!("texture_split", "vec4_split");
 pub(super) static COLS_QUAD: Kernel = cols!("gemm_cols_quad", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 4, QUAD);
+pub(super) static COLS_QUAD_SPLIT: Kernel = cols!("gemm_cols_quad", "split", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 4, QUAD);
 pub(super) static COLS_PLAIN: Kernel = cols!("gemm_cols_plain", "", ["gemm_a_vec4", "gemm_b_vec4"], COLS, 64, &[]);
 pub(super) static COLS_TILES: ColsTiles = cols_tiles!("", "split", ["gemm_a_vec4", "gemm_b_vec4"], "gemm_tile_f32", &[]);
 /// Weight gradients: one operand is a gradient in f32, the other an activation in f16.
@@ -343,9 +359,9 @@ pub(super) static TO_F16: Kernel = Kernel {
 
 /// Every kernel of the family.
 pub fn kernels() -> Vec<&'static Kernel> {
-    let software = [&ROWS_BROADCAST_N, &ROWS_BROADCAST_T, &ROWS_NARROW_N, &ROWS_NARROW_T, &COLS_BROADCAST];
+    let software = [&ROWS_BROADCAST_N, &ROWS_BROADCAST_T, &ROWS_NARROW_N, &ROWS_NARROW_T, &COLS_BROADCAST, &COLS_BROADCAST_SPLIT];
     let software = software.into_iter().flat_map(|loaders| [&loaders.texture, &loaders.vec4]);
-    let quads = [&ROWS_QUAD_N, &ROWS_QUAD_T, &COLS_QUAD];
+    let quads = [&ROWS_QUAD_N, &ROWS_QUAD_T, &COLS_QUAD, &COLS_QUAD_SPLIT];
     let tiles = half_forms().flat_map(|forms| [Some(forms.f32), forms.ab, forms.b, forms.a]).flatten();
     let others = [&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH, &COLS_PLAIN, &COLS_SCALAR, &TO_F16];
     software.chain(quads).chain(tiles).chain(&ROWS_MATRIX_N).chain(&ROWS_MATRIX_T).chain(others).collect()

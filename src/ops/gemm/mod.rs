@@ -198,6 +198,14 @@ fn prefer(candidates: &mut [&'static Kernel], kernels: [&'static Kernel; 2]) {
     }
 }
 
+/// Drops the kernels whose loops an adapter would end, as long as others are left.
+fn drop_those_that_loop_too_long(candidates: &mut Vec<&'static Kernel>, caps: &Caps, iterations: impl Fn(&Kernel) -> usize) {
+    let can = |kernel: &&'static Kernel| caps.can_loop(iterations(kernel));
+    if candidates.iter().any(can) {
+        candidates.retain(can);
+    }
+}
+
 /// How tables of variants name a product: its op, the shapes of its inputs, and what else decides what is summed.
 pub(super) fn key(op: &str, inputs: &[&Shape], geometry: &str) -> String {
     let by = |dims: &[usize]| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");

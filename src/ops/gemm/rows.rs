@@ -2,7 +2,7 @@
 
 use super::choice::{self, Extents, Suits};
 use super::split::Slabs;
-use super::{Epilogue, Size, choose, kernels, prefer};
+use super::{Epilogue, Size, choose, drop_those_that_loop_too_long, kernels, prefer};
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Bind, Dispatch, Kernel, grid};
 use crate::graph::lower::{Caps, Lowering, Operand};
@@ -200,6 +200,7 @@ impl Rows {
                 },
             );
         }
+        drop_those_that_loop_too_long(&mut found, caps, |kernel| self.iterations(kernel));
         found
     }
 
@@ -224,6 +225,21 @@ impl Rows {
         }
     }
 
+    /// Iterations of an invocation, over all its loops.
+    fn iterations(&self, kernel: &Kernel) -> usize {
+        if let Some(step) = Geometry::of(kernel).step {
+            // Tiles have a loop of four in each step.
+            return 5 * self.extents(step).steps.div_ceil(self.splits(kernel));
+        }
+        let run = match kernel.name {
+            "gemm_rows_narrow" => 8,
+            "gemm_rows_scalar" => 1,
+            _ => 4,
+        };
+        let segments = self.phases.iter().map(|p| p.segments.len()).max().unwrap_or(0);
+        segments * (1 + self.depth.div_ceil(run))
+    }
+
     /// Appends the dispatch, with the forced kernel or the best candidate; two for a split product.
     pub fn lower(&self, lowering: &mut Lowering, [a, b, out]: [Operand; 3], epilogue: &Epilogue, forced: Option<&Kernel>) -> Result<()> {
         let kernel = choose(&self.candidates(&lowering.caps), forced)?;
@@ -233,6 +249,7 @@ impl Rows {
                 self.phases.len()
             )));
         }
+        lowering.check_loops(kernel, self.iterations(kernel))?;
         let splits = self.splits(kernel);
         if splits == 1 {
             self.push(lowering, kernel, [a, b, out], epilogue, splits);
