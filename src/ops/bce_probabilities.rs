@@ -44,7 +44,9 @@ impl Unary for Bce {
 
     fn value(&self, p: f64) -> f64 {
         let target = self.target as f64;
-        -(target * p.ln().max(-100.0) + (1.0 - target) * (-p).ln_1p().max(-100.0))
+        // What is no probability has no loss: `max` would turn NaN into the bound.
+        let bounded = |log: f64| if log.is_nan() { log } else { log.max(-100.0) };
+        -(target * bounded(p.ln()) + (1.0 - target) * bounded((-p).ln_1p()))
     }
 
     fn derivative(&self, g: &mut Graph, p: NodeId, _y: NodeId, dy: NodeId) -> Result<Option<NodeId>> {
