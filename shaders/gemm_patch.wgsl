@@ -23,9 +23,3 @@ fn patch_of_rows(left0: vec4<f32>, right0: vec4<f32>, left2: vec4<f32>, right2: 
         mat4x4<f32>(first_quad(right0, lane), second_quad(right0, lane), first_quad(right2, lane), second_quad(right2, lane)),
     );
 }
-
-// sum + block * a, k by k. A driver that contracts makes four fused multiply-adds of it that need no further register: of `sum += block * a` it makes a
-// product and three of them, and Mesa 26 keeps half of these products of all sums in memory, at two thirds of the speed.
-fn multiply_add(sum: vec4<f32>, block: mat4x4<f32>, a: vec4<f32>) -> vec4<f32> {
-    return sum + block[0] * a.x + block[1] * a.y + block[2] * a.z + block[3] * a.w;
-}

@@ -57,14 +57,14 @@ fn gemm_rows_narrow(
             let a1 = row8(span1, k);
             let a2 = row8(span2, k);
             let a3 = row8(span3, k);
-            c0 += near * a0.lo;
-            c0 += far * a0.hi;
-            c1 += near * a1.lo;
-            c1 += far * a1.hi;
-            c2 += near * a2.lo;
-            c2 += far * a2.hi;
-            c3 += near * a3.lo;
-            c3 += far * a3.hi;
+            c0 = multiply_add(c0, near, a0.lo);
+            c0 = multiply_add(c0, far, a0.hi);
+            c1 = multiply_add(c1, near, a1.lo);
+            c1 = multiply_add(c1, far, a1.hi);
+            c2 = multiply_add(c2, near, a2.lo);
+            c2 = multiply_add(c2, far, a2.hi);
+            c3 = multiply_add(c3, near, a3.lo);
+            c3 = multiply_add(c3, far, a3.hi);
         }
     }
 

@@ -186,7 +186,7 @@ macro_rules! cols_broadcast {
             texture: cols!(
                 "gemm_cols_broadcast",
                 $texture,
-                ["gemm_a_texture", "gemm_b_texture", "gemm_patch", "gemm_cols_patch"],
+                ["gemm_a_texture", "gemm_b_texture", "gemm_multiply_add", "gemm_patch", "gemm_cols_patch"],
                 COLS_TEXTURES,
                 8,
                 LANES_WORDS
@@ -194,7 +194,7 @@ macro_rules! cols_broadcast {
             vec4: cols!(
                 "gemm_cols_broadcast",
                 $vec4,
-                ["gemm_a_vec4", "gemm_b_vec4", "gemm_patch", "gemm_cols_patch"],
+                ["gemm_a_vec4", "gemm_b_vec4", "gemm_multiply_add", "gemm_patch", "gemm_cols_patch"],
                 COLS,
                 8,
                 LANES_WORDS
@@ -247,7 +247,7 @@ pub(super) static ROWS_BROADCAST_N: Loaders = rows_loaders!(
     "n_texture",
     "n_vec4",
     "gemm_rows_store_u64",
-    ["gemm_row4", "gemm_patch", "gemm_patch_n"],
+    ["gemm_row4", "gemm_multiply_add", "gemm_patch", "gemm_patch_n"],
     LANES_WORDS
 );
 pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!(
@@ -255,15 +255,15 @@ pub(super) static ROWS_BROADCAST_T: Loaders = rows_loaders!(
     "t_texture",
     "t_vec4",
     "gemm_rows_store_u64",
-    ["gemm_row4", "gemm_patch", "gemm_patch_t"],
+    ["gemm_row4", "gemm_multiply_add", "gemm_patch", "gemm_patch_t"],
     LANES_WORDS
 );
 pub(super) static ROWS_QUAD_N: Kernel = rows_quad!("n", "gemm_quad_n");
 pub(super) static ROWS_QUAD_T: Kernel = rows_quad!("t", "gemm_quad_t");
 pub(super) static ROWS_NARROW_N: Loaders =
-    rows_loaders!("gemm_rows_narrow", "n_texture", "n_vec4", "gemm_rows_store", ["gemm_row8", "gemm_narrow_n"], LANES);
+    rows_loaders!("gemm_rows_narrow", "n_texture", "n_vec4", "gemm_rows_store", ["gemm_row8", "gemm_multiply_add", "gemm_narrow_n"], LANES);
 pub(super) static ROWS_NARROW_T: Loaders =
-    rows_loaders!("gemm_rows_narrow", "t_texture", "t_vec4", "gemm_rows_store", ["gemm_row8", "gemm_narrow_t"], LANES);
+    rows_loaders!("gemm_rows_narrow", "t_texture", "t_vec4", "gemm_rows_store", ["gemm_row8", "gemm_multiply_add", "gemm_narrow_t"], LANES);
 pub(super) static ROWS_PLAIN_N: Kernel =
     rows!("gemm_rows_plain", "n", ["gemm_a_vec4", "gemm_b_vec4", "gemm_saved_vec4"], "gemm_rows_store", ["gemm_quad_n"], ROWS, 64, &[]);
 pub(super) static ROWS_PLAIN_T: Kernel =
