@@ -129,6 +129,7 @@ impl Op for ChannelGroupSum {
             reserved1: 0,
             reserved2: 0,
         };
+        l.check_loops(&CHANNEL_GROUP_SUM, shape.channels() / self.groups / 4 + 2)?;
         l.push(Dispatch {
             kernel: &CHANNEL_GROUP_SUM,
             overrides: Vec::new(),

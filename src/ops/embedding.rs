@@ -198,6 +198,7 @@ impl Op for EmbeddingBackward {
         let count = output.1.physical_len() / 4;
         let rows = shape.rows();
         let params = EmbeddingBackwardParams { count: count as u32, columns: (shape.padded() / 4) as u32, rows: rows as u32, reserved0: 0 };
+        l.check_loops(&EMBEDDING_BACKWARD, rows)?;
         l.push(Dispatch {
             kernel: &EMBEDDING_BACKWARD,
             overrides: Vec::new(),

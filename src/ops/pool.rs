@@ -204,7 +204,14 @@ impl Pool {
     }
 
     /// Appends a kernel of this file over a map and its windows, one of which `output` is.
-    fn push(&self, l: &mut Lowering, work: Work, [map, windows]: [&Shape; 2], inputs: &[(Operand, Shape)], output: (Operand, Shape)) {
+    fn push(
+        &self,
+        l: &mut Lowering,
+        work: Work,
+        [map, windows]: [&Shape; 2],
+        inputs: &[(Operand, Shape)],
+        output: (Operand, Shape),
+    ) -> Result<()> {
         let ([images, channels, height, width], [_, _, windows_y, windows_x]) = (map.nchw(), windows.nchw());
         let floats = |shape: &Shape| shape.physical_len();
         let largest = inputs.iter().map(|(_, shape)| floats(shape)).max().unwrap_or(0);
@@ -213,6 +220,8 @@ impl Pool {
             Form::Narrow(kernel) => (kernel.kernel(&l.caps, largest), [0, 0], 1),
             Form::Apart(kernel) => (kernel.kernel(loading), self.areas([height, width]), loading.width()),
         };
+        // Its pixels, or the windows that see a pixel, which are no more.
+        l.check_loops(kernel, self.kernel[0] * (1 + self.kernel[1]))?;
         let columns = map.padded() / 4 / groups;
         let count = if areas == [0, 0] { floats(&output.1) / 4 } else { images * areas[0] * areas[1] * columns };
         let params = PoolParams {
@@ -242,6 +251,7 @@ impl Pool {
             workgroups: grid(count, 64),
             cost: Cost { flops: (work.flops * windows.len()) as u64, bytes },
         });
+        Ok(())
     }
 
     /// Most pixels of an area that one invocation writes.
@@ -281,10 +291,10 @@ struct Work {
 }
 
 /// Appends the sums of windows over x, times a factor.
-pub(super) fn lower_window_sums(l: &mut Lowering, pool: &Pool, scale: f64, x: &(Operand, Shape), y: (Operand, Shape)) {
+pub(super) fn lower_window_sums(l: &mut Lowering, pool: &Pool, scale: f64, x: &(Operand, Shape), y: (Operand, Shape)) -> Result<()> {
     let work = Work { kernel: Form::Narrow(&AVG_POOL2D), overrides: Vec::new(), scale, flops: pool.pixels() };
     let windows = y.1.clone();
-    pool.push(l, work, [&x.1, &windows], std::slice::from_ref(x), y);
+    pool.push(l, work, [&x.1, &windows], std::slice::from_ref(x), y)
 }
 
 /// Largest value of each window: (N, C, H, W) to (N, C, OH, OW). Padding never wins, and a NaN always does.
@@ -374,8 +384,7 @@ impl Op for MaxPool2d {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let work = Work { kernel: Form::Narrow(&MAX_POOL2D), overrides: vec![("INDEX", 0.0)], scale: 1.0, flops: self.pool.pixels() };
-        self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output);
-        Ok(())
+        self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output)
     }
 }
 
@@ -400,14 +409,13 @@ impl Op for MaxPool2dIndex {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let work = Work { kernel: Form::Narrow(&MAX_POOL2D), overrides: vec![("INDEX", 1.0)], scale: 1.0, flops: self.pool.pixels() };
-        self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output);
-        Ok(())
+        self.pool.push(l, work, [&inputs[0].1, &output.1.clone()], inputs, output)
     }
 }
 
 impl MaxPool2dBackward {
     /// Appends the kernel for windows that do not overlap, or the one for any.
-    fn push(&self, l: &mut Lowering, is_apart: bool, inputs: &[(Operand, Shape)], output: (Operand, Shape)) {
+    fn push(&self, l: &mut Lowering, is_apart: bool, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let (kernel, overrides) = if is_apart {
             let [y, x] = self.pool.stride.map(|stride| stride as f64);
             (Form::Apart(&MAX_POOL2D_BACKWARD_APART), vec![("STRIDE_Y", y), ("STRIDE_X", x)])
@@ -415,7 +423,7 @@ impl MaxPool2dBackward {
             (Form::Narrow(&MAX_POOL2D_BACKWARD), Vec::new())
         };
         let work = Work { kernel, overrides, scale: 1.0, flops: self.pool.pixels() };
-        self.pool.push(l, work, [&output.1.clone(), &inputs[1].1], inputs, output);
+        self.pool.push(l, work, [&output.1.clone(), &inputs[1].1], inputs, output)
     }
 }
 
@@ -449,8 +457,7 @@ impl Op for MaxPool2dBackward {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        self.push(l, self.pool.is_apart(), inputs, output);
-        Ok(())
+        self.push(l, self.pool.is_apart(), inputs, output)
     }
 }
 
@@ -487,8 +494,7 @@ impl Op for MaxPool2dPick {
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let work = Work { kernel: Form::Narrow(&MAX_POOL2D_PICK), overrides: Vec::new(), scale: 1.0, flops: 0 };
-        self.pool.push(l, work, [&inputs[1].1, &output.1.clone()], inputs, output);
-        Ok(())
+        self.pool.push(l, work, [&inputs[1].1, &output.1.clone()], inputs, output)
     }
 }
 
@@ -514,8 +520,7 @@ impl Op for AvgPool2d {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        lower_window_sums(l, &self.pool, 1.0 / self.pool.pixels() as f64, &inputs[0], output);
-        Ok(())
+        lower_window_sums(l, &self.pool, 1.0 / self.pool.pixels() as f64, &inputs[0], output)
     }
 }
 
@@ -542,8 +547,7 @@ impl Op for AvgPool2dBackward {
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
         let pixels = self.pool.pixels();
         let work = Work { kernel: Form::Narrow(&AVG_POOL2D_BACKWARD), overrides: Vec::new(), scale: 1.0 / pixels as f64, flops: pixels };
-        self.pool.push(l, work, [&output.1.clone(), &inputs[0].1], inputs, output);
-        Ok(())
+        self.pool.push(l, work, [&output.1.clone(), &inputs[0].1], inputs, output)
     }
 }
 
@@ -647,6 +651,21 @@ mod tests {
     use crate::ops::gradient_check::check;
     use crate::ops::new_graph;
 
+    #[test]
+    fn windows_of_more_pixels_than_loops_may_walk_are_refused() {
+        let lower = |side: usize, software: bool| {
+            let mut lowering = Lowering::new(Caps { software, ..Caps::minimal() });
+            let [x, y] = [0, 1].map(|i| Operand::Node(NodeId(i)));
+            let (input, output) = (shape(&[1, 4, side, side]), shape(&[1, 4, 1, 1]));
+            AvgPool2d { pool: Pool::square(side, side, 0) }.lower(&mut lowering, &[(x, input)], (y, output))
+        };
+        lower(250, true).unwrap();
+        lower(256, false).unwrap();
+        let refusal = lower(256, true).unwrap_err();
+        assert_eq!(refusal.exit_code(), 2);
+        assert!(refusal.to_string().contains("avg_pool2d/texture would run 65792 iterations of its loops"), "{refusal}");
+    }
+
     fn geometries() -> [(Pool, [usize; 4]); 4] {
         [
             (Pool::square(2, 2, 0), [2, 2, 4, 5]),
@@ -698,7 +717,7 @@ mod tests {
                 let [general, apart] = [false, true].map(|is_apart| {
                     let mut lowering = Lowering::new(caps.clone());
                     let [i, d, dx] = [0, 1, 2].map(|i| Operand::Node(NodeId(i)));
-                    backward.push(&mut lowering, is_apart, &[(i, y.clone()), (d, y.clone())], (dx, x.shape.clone()));
+                    backward.push(&mut lowering, is_apart, &[(i, y.clone()), (d, y.clone())], (dx, x.shape.clone())).unwrap();
                     let buffers = [CaseBuffer::input(&index), CaseBuffer::input(&dy), CaseBuffer::Scratch(x.shape.physical_len())];
                     Case::from_lowering("max_pool2d_backward", lowering, [i, d, dx].into_iter().zip(buffers).collect())
                 });

@@ -432,8 +432,10 @@ impl Op for SumAxes {
             reserved2: 0,
         };
         let partial = if chunks == 1 { output.0 } else { l.scratch(outputs * chunks * 4) };
+        let kernel = SUM_AXES.kernel(&l.caps, shape.physical_len());
+        l.check_loops(kernel, chunk)?;
         l.push(Dispatch {
-            kernel: SUM_AXES.kernel(&l.caps, shape.physical_len()),
+            kernel,
             overrides: vec![("LANES", (lanes && chunks == 1) as u32 as f64)],
             params: bytemuck::bytes_of(&params).to_vec(),
             operands: vec![*x, partial],

@@ -85,8 +85,7 @@ impl Op for Softmax {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        lower_softmax(l, false, inputs[0].0, output);
-        Ok(())
+        lower_softmax(l, false, inputs[0].0, output)
     }
 }
 
@@ -112,8 +111,7 @@ impl Op for LogSoftmax {
     }
 
     fn lower(&self, l: &mut Lowering, inputs: &[(Operand, Shape)], output: (Operand, Shape)) -> Result<()> {
-        lower_softmax(l, true, inputs[0].0, output);
-        Ok(())
+        lower_softmax(l, true, inputs[0].0, output)
     }
 }
 
@@ -141,12 +139,14 @@ fn by_row(x: &Tensor, value: impl Fn(&[f64]) -> Vec<f64>) -> Tensor {
     y
 }
 
-fn lower_softmax(l: &mut Lowering, log: bool, x: Operand, y: (Operand, Shape)) {
+fn lower_softmax(l: &mut Lowering, log: bool, x: Operand, y: (Operand, Shape)) -> Result<()> {
     let shape = y.1;
     let params =
         SoftmaxParams { rows: shape.rows() as u32, columns: (shape.padded() / 4) as u32, channels: shape.channels() as u32, reserved0: 0 };
+    let kernel = SOFTMAX.kernel(&l.caps, shape.physical_len());
+    l.check_loops(kernel, 3 * shape.padded() / 4)?;
     l.push(Dispatch {
-        kernel: SOFTMAX.kernel(&l.caps, shape.physical_len()),
+        kernel,
         overrides: vec![("LOG", log as u32 as f64)],
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: vec![x, y.0],
@@ -154,6 +154,7 @@ fn lower_softmax(l: &mut Lowering, log: bool, x: Operand, y: (Operand, Shape)) {
         // A maximum, two exponentials with their differences, and a quotient.
         cost: Cost { flops: 7 * shape.len() as u64, bytes: 16 * shape.physical_len() as u64 },
     });
+    Ok(())
 }
 
 /// Softmax over the channels (axis 1) of (N, C) or (N, C, H, W): torch.softmax(x, 1).
