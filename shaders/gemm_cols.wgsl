@@ -30,7 +30,7 @@ struct GemmColsParams {
     step_image: u32,   // the pixels by which a kernel goes on, as (image, y, x)
     step_y: u32,
     step_x: u32,
-    splits: u32,       // parts of the pixels that are summed apart, to slabs (1 for gemm_cols_plain and gemm_cols_scalar, which do not ask)
+    splits: u32,       // parts of the pixels that are summed apart, to slabs (1 for gemm_cols_plain, which does not ask)
     split_pixels: u32, // pixels of a part: a multiple of 16, or all
 }
 

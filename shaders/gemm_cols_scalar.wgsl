@@ -5,10 +5,11 @@
 //
 //   a   [pixels][M]                in      output gradient
 //   b   [pixels][channels]         in      input, gathered by tap
-//   c   [M][taps][channels]        out
+//   c   [M][taps][channels]        out     or slabs of it in scratch, one for each part of a split sum (gemm_split_finish)
 //
-// Work: one invocation computes one element, padding included. Workgroup z is the group.
+// Work: one invocation computes one element, padding included. Workgroup z is the group and, within it, the part of the pixels.
 // Host: src/ops/gemm/cols.rs.  Twin: conv2d_backward_weight.
+// Variants: whether the sum is split.
 
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
@@ -27,16 +28,17 @@ fn gemm_cols_scalar(
     if m >= p.rows {
         return;
     }
-    let out = (workgroup.z * p.rows + m) * p.columns + n;
+    let part = part_at(workgroup.z, workgroups.z);
+    let out = (part.row + m) * p.columns + n;
     if n % p.tap_columns >= p.channels {
         c[out] = 0.0;
         return;
     }
-    let column = column_at(n, workgroup.z);
-    var pixel = pixel_at(0u);
-    var a_address = workgroup.z * p.rows + m;
+    let column = column_at(n, part.group);
+    var pixel = pixel_at(part.first);
+    var a_address = part.first * p.a_pixel + part.group * p.rows + m;
     var sum = 0.0;
-    for (var k = 0u; k < p.pixels; k++) {
+    for (var k = part.first; k < part.end; k++) {
         let origin = origin_of(pixel);
         if is_inside(origin, column) {
             sum += a[a_address] * b[u32(origin.start + column.offset)];

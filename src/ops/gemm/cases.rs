@@ -164,15 +164,14 @@ fn problems(caps: &Caps) -> Vec<Problem> {
     }
     // Fewer output pixels than fit, as under an output padding beyond the stride.
     all.extend(convolutions(conv([1, 2], [1, 0], [2, 3], 1), [2, 6, 7, 9], [5, 6, 3, 2], [1, 1]));
-    // Weight gradients that software adapters split: with a last part that is shorter, with groups, and with more pixels than a loop may walk.
-    if caps.software {
-        let groups = conv([1, 1], [0, 0], [1, 1], 2);
-        for (conv, x, w) in
-            [(plain, [2, 3, 96, 90], [5, 3, 2, 2]), (groups, [2, 8, 96, 90], [8, 4, 2, 2]), (plain, [5, 2, 230, 240], [3, 2, 2, 2])]
-        {
-            let [_, _, weight_gradient] = convolutions(conv, x, w, [0, 0]);
-            all.push(weight_gradient);
-        }
+    // Weight gradients that are split as for software adapters: with a last part that is shorter, with groups, and with groups of three channels. And,
+    // there alone, with more pixels than a loop may walk: elsewhere there are kernels that walk them.
+    let groups = conv([1, 1], [0, 0], [1, 1], 2);
+    let split = [(plain, [2, 3, 96, 90], [5, 3, 2, 2]), (groups, [2, 8, 96, 90], [8, 4, 2, 2]), (groups, [2, 6, 96, 90], [6, 3, 2, 2])];
+    let long = [(plain, [5, 2, 230, 240], [3, 2, 2, 2]), (groups, [5, 6, 120, 121], [6, 3, 2, 2])];
+    for (conv, x, w) in split.into_iter().chain(long.into_iter().filter(|_| caps.software)) {
+        let [_, _, weight_gradient] = convolutions(conv, x, w, [0, 0]);
+        all.push(weight_gradient);
     }
     all
 }
@@ -353,6 +352,25 @@ mod tests {
     use crate::ops::case::run;
 
     /// Tables of variants tell products apart by their names.
+    #[test]
+    fn products_that_would_loop_longer_than_software_adapters_allow_are_refused() {
+        let lower = |k: usize, software: bool| {
+            let mut lowering = Lowering::new(Caps { software, ..Caps::minimal() });
+            lowering.label = "step/D/linear1.forward".into();
+            let [a, b, y] = [0, 1, 2].map(|i| Operand::Node(NodeId(i)));
+            // Only the kernel of single numbers multiplies two transposed matrices.
+            let op = Matmul { transpose_a: true, transpose_b: true };
+            op.lower(&mut lowering, &[(a, shape(&[k, 4])), (b, shape(&[4, k]))], (y, shape(&[4, 4])))
+        };
+        lower(60_000, true).unwrap();
+        lower(70_000, false).unwrap();
+        let refusal = lower(70_000, true).unwrap_err();
+        assert_eq!(refusal.exit_code(), 2);
+        let text = refusal.to_string();
+        assert!(text.starts_with("step/D/linear1.forward: gemm_rows_scalar would run 70001 iterations"), "{text}");
+        assert!(text.contains("make the batch or the images smaller"), "{text}");
+    }
+
     #[test]
     fn products_have_names_of_their_own() {
         let conv = Conv2dForward { conv: Conv2d::square(2, 1), output_hw: None };

@@ -12,7 +12,7 @@
 //! | [`MIN_STEPS`] | 4 | a shorter part would mostly wait for its first loads |
 //! | [`SOFTWARE_TARGET`] | 16 | weight gradients of image layers are 2 to 4 tiles, and more cores than that are common |
 //! | [`SOFTWARE_MIN_STEPS`] | 512 | on a software adapter, adding the slabs costs about what 64 steps do |
-//! | [`SOFTWARE_MOST_STEPS`] | 8192 | half of the iterations of loops that [`Caps::can_loop`](crate::graph::lower::Caps::can_loop) allows |
+//! | [`SOFTWARE_ITERATIONS`] | 32768 | half of what [`Caps::can_loop`](crate::graph::lower::Caps::can_loop) allows |
 
 /// Rows or columns up to which a product is narrow.
 pub(super) const FEW: usize = 8;
@@ -31,9 +31,10 @@ const MIN_STEPS: usize = 4;
 
 /// Workgroups that splitting aims at on software adapters.
 const SOFTWARE_TARGET: usize = 16;
-/// Fewest and most steps of a part there.
+/// Fewest steps of a part there.
 const SOFTWARE_MIN_STEPS: usize = 512;
-const SOFTWARE_MOST_STEPS: usize = 8192;
+/// Most iterations of a part's loop.
+const SOFTWARE_ITERATIONS: usize = 32_768;
 
 /// Rows and columns of the tiles.
 pub(super) const LARGE: [usize; 2] = [128, 128];
@@ -103,10 +104,10 @@ impl Extents {
         self.parts(SPLIT_TARGET.div_ceil(self.tiles(tile).max(1)).min(self.steps / MIN_STEPS))
     }
 
-    /// The same on a software adapter.
-    pub fn software_splits(&self) -> usize {
+    /// The same on a software adapter, for a kernel that does so many k in an iteration of its loop.
+    pub fn software_splits(&self, stride: usize) -> usize {
         let wanted = SOFTWARE_TARGET.div_ceil(self.tiles(SOFTWARE).max(1)).min(self.steps / SOFTWARE_MIN_STEPS);
-        self.parts(wanted.max(self.steps.div_ceil(SOFTWARE_MOST_STEPS)))
+        self.parts(wanted.max(self.steps.div_ceil(SOFTWARE_ITERATIONS * stride / TILE_STEP)))
     }
 
     /// About so many parts, of which none is empty.
@@ -161,13 +162,15 @@ mod tests {
 
     #[test]
     fn software_splits_feed_some_cores_and_keep_loops_short() {
-        let splits = |rows: usize, columns, pixels: usize| {
+        let by = |stride: usize, rows: usize, columns, pixels: usize| {
             let extents = Extents { rows: vec![rows], columns, steps: pixels.div_ceil(TILE_STEP) };
-            let (splits, steps) = (extents.software_splits(), extents.steps);
+            let (splits, steps) = (extents.software_splits(stride), extents.steps);
             let part = steps.div_ceil(splits);
-            assert!(splits * part >= steps && (splits - 1) * part < steps && part <= SOFTWARE_MOST_STEPS, "{extents:?}: {splits}");
+            assert!(splits * part >= steps && (splits - 1) * part < steps, "{extents:?}: {splits}");
+            assert!(part * TILE_STEP / stride <= SOFTWARE_ITERATIONS, "{extents:?}: {splits}");
             splits
         };
+        let splits = |rows, columns, pixels| by(4, rows, columns, pixels);
         // The first layer of `dcgan-32`, with reals and fakes; inner layers; dense layers.
         assert_eq!(splits(64, 64, 32768), 4);
         assert_eq!(splits(128, 1024, 8192), 1);
@@ -178,6 +181,7 @@ mod tests {
         assert_eq!(splits(4096, 4096, 1 << 20), 8);
         for pixels in (1..3_000_000).step_by(7919) {
             splits(3, 5, pixels);
+            by(1, 3, 5, pixels);
         }
     }
 }

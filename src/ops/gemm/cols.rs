@@ -95,11 +95,15 @@ impl Cols {
 
     /// The kernels that can run this product on an adapter, best first. The order depends on the adapter and the shape alone.
     pub fn candidates(&self, caps: &Caps) -> Vec<&'static Kernel> {
+        let is_split = |kernel: &Kernel| self.splits(kernel) > 1;
         if !self.is_aligned() {
-            return vec![&kernels::COLS_SCALAR];
+            let mut found: Vec<&'static Kernel> = vec![&kernels::COLS_SCALAR];
+            found.extend(is_split(&kernels::COLS_SCALAR_SPLIT).then_some(&kernels::COLS_SCALAR_SPLIT));
+            drop_those_that_loop_too_long(&mut found, caps, |kernel| self.iterations(kernel));
+            return found;
         }
         let mut found: Vec<&'static Kernel> = Vec::new();
-        let splits = caps.software && self.splits(&kernels::COLS_QUAD_SPLIT) > 1;
+        let splits = is_split(&kernels::COLS_QUAD_SPLIT);
         if caps.fixed_subgroup && caps.int64 {
             found.extend(splits.then(|| kernels::COLS_BROADCAST_SPLIT.fitting(self.size.largest)).into_iter().flatten());
             found.extend(kernels::COLS_BROADCAST.fitting(self.size.largest));
@@ -138,7 +142,8 @@ impl Cols {
     fn splits(&self, kernel: &Kernel) -> usize {
         let splits = match kernel.name {
             _ if !kernels::is_split(kernel) => 1,
-            "gemm_cols_broadcast" | "gemm_cols_quad" => self.extents().software_splits(),
+            "gemm_cols_broadcast" | "gemm_cols_quad" => self.extents().software_splits(4),
+            "gemm_cols_scalar" => self.extents().software_splits(1),
             _ => self.extents().splits(choice::SMALL),
         };
         if self.groups * splits <= 65_535 { splits } else { 1 }
@@ -261,20 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn where_no_kernel_can_loop_that_long_the_product_is_refused() {
-        let lower = |pixels: usize, caps: Caps| {
-            let mut lowering = Lowering::new(caps);
-            lowering.label = "step/D/conv1.backward_weight".into();
-            // Groups of three channels: only the kernel that goes pixel by pixel can address them.
-            let operands = [0, 1, 2].map(|i| Operand::Node(crate::graph::NodeId(i)));
-            over(pixels, 2).lower(&mut lowering, operands, None)
-        };
-        lower(60_000, software()).unwrap();
-        lower(70_000, Caps::minimal()).unwrap();
-        let refusal = lower(70_000, software()).unwrap_err();
-        assert_eq!(refusal.exit_code(), 2);
-        let text = refusal.to_string();
-        assert!(text.starts_with("step/D/conv1.backward_weight: gemm_cols_scalar would run 70000 iterations"), "{text}");
-        assert!(text.contains("make the batch or the images smaller"), "{text}");
+    fn groups_that_only_the_kernel_of_single_numbers_can_address_are_split_where_they_must_be() {
+        let labels = |pixels, caps: &Caps| over(pixels, 2).candidates(caps).iter().map(|k| k.label()).collect::<Vec<_>>();
+        assert_eq!(labels(1000, &software()), ["gemm_cols_scalar"]);
+        assert_eq!(labels(60_000, &software()), ["gemm_cols_scalar", "gemm_cols_scalar/split"]);
+        assert_eq!(labels(70_000, &software()), ["gemm_cols_scalar/split"]);
+        assert_eq!(labels(70_000, &Caps::minimal()), ["gemm_cols_scalar", "gemm_cols_scalar/split"]);
+        for pixels in [70_000, 1_000_000] {
+            let product = over(pixels, 2);
+            assert!(software().can_loop(product.iterations(&kernels::COLS_SCALAR_SPLIT)), "{pixels}");
+        }
     }
 }

@@ -297,6 +297,7 @@ pub(super) static COLS_TILES: ColsTiles = cols_tiles!("", "split", ["gemm_a_vec4
 static COLS_TILES_A16: ColsTiles = cols_tiles!("a16", "a16_split", ["gemm_a_f16"], "gemm_tile_f16", HALVES);
 static COLS_TILES_B16: ColsTiles = cols_tiles!("b16", "b16_split", ["gemm_b_f16"], "gemm_tile_f16", HALVES);
 pub(super) static COLS_SCALAR: Kernel = cols!("gemm_cols_scalar", "", [], COLS, 64, &[]);
+pub(super) static COLS_SCALAR_SPLIT: Kernel = cols!("gemm_cols_scalar", "split", [], COLS, 64, &[]);
 
 pub(super) static SPLIT_FINISH: Kernel = Kernel {
     name: "gemm_split_finish",
@@ -363,6 +364,6 @@ pub fn kernels() -> Vec<&'static Kernel> {
     let software = software.into_iter().flat_map(|loaders| [&loaders.texture, &loaders.vec4]);
     let quads = [&ROWS_QUAD_N, &ROWS_QUAD_T, &COLS_QUAD, &COLS_QUAD_SPLIT];
     let tiles = half_forms().flat_map(|forms| [Some(forms.f32), forms.ab, forms.b, forms.a]).flatten();
-    let others = [&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH, &COLS_PLAIN, &COLS_SCALAR, &TO_F16];
+    let others = [&ROWS_PLAIN_N, &ROWS_PLAIN_T, &ROWS_SCALAR, &SPLIT_FINISH, &COLS_PLAIN, &COLS_SCALAR, &COLS_SCALAR_SPLIT, &TO_F16];
     software.chain(quads).chain(tiles).chain(&ROWS_MATRIX_N).chain(&ROWS_MATRIX_T).chain(others).collect()
 }
