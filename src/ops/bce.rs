@@ -116,11 +116,22 @@ pub fn bce_parts(g: &mut Graph, logits: NodeId, runs: &[(usize, Target)]) -> Res
 }
 
 /// The fused kernel: the losses of one or two runs into `losses`, and `dlogits` from the gradient `dy` of their sum.
-pub fn lower_bce(l: &mut Lowering, logits: Operand, dy: Operand, runs: &[(usize, Target)], dlogits: Operand, losses: &[Operand]) {
+///
+/// # Errors
+/// As [`Lowering::check_loops`].
+pub fn lower_bce(
+    l: &mut Lowering,
+    logits: Operand,
+    dy: Operand,
+    runs: &[(usize, Target)],
+    dlogits: Operand,
+    losses: &[Operand],
+) -> Result<()> {
     let params = parts(runs);
     let unused = if losses.len() < 2 { Some(l.scratch(4)) } else { None };
     let losses: Vec<Operand> = losses.iter().copied().chain(unused).collect();
     let rows = (params.rows0 + params.rows1) as usize;
+    l.check_loops(&BCE_WITH_LOGITS, rows)?;
     l.push(Dispatch {
         kernel: &BCE_WITH_LOGITS,
         overrides: Vec::new(),
@@ -129,6 +140,7 @@ pub fn lower_bce(l: &mut Lowering, logits: Operand, dy: Operand, runs: &[(usize,
         workgroups: grid(rows.max(2), 64),
         cost: Cost { flops: 50 * rows as u64, bytes: 48 * rows as u64 },
     });
+    Ok(())
 }
 
 /// The layer that makes a logit of each row, as [`lower_bce_head`] sees it.
@@ -143,6 +155,9 @@ pub struct Head {
 }
 
 /// [`lower_bce`], and the gradient through the layer that made the logits.
+///
+/// # Errors
+/// As [`Lowering::check_loops`].
 pub fn lower_bce_head(
     l: &mut Lowering,
     logits: Operand,
@@ -151,7 +166,7 @@ pub fn lower_bce_head(
     dlogits: Operand,
     losses: &[Operand],
     head: &Head,
-) {
+) -> Result<()> {
     let (dx, shape) = &head.dx;
     let params = parts(runs);
     let rows = (params.rows0 + params.rows1) as usize;
@@ -162,14 +177,17 @@ pub fn lower_bce_head(
     let unused = if losses.len() < 2 { Some(l.scratch(4)) } else { None };
     let params =
         BceHeadParams { parts: params, columns: columns as u32, run: run as u32, activation: activation.code(), slope: activation.slope() };
+    let kernel = if from_texture { &BCE_HEAD_TEXTURE } else { &BCE_HEAD };
+    l.check_loops(kernel, rows)?;
     l.push(Dispatch {
-        kernel: if from_texture { &BCE_HEAD_TEXTURE } else { &BCE_HEAD },
+        kernel,
         overrides: Vec::new(),
         params: bytemuck::bytes_of(&params).to_vec(),
         operands: [vec![saved, logits, dy, head.weight, dlogits, *dx], losses.to_vec(), unused.into_iter().collect()].concat(),
         workgroups: grid((rows.div_ceil(run) * columns).max(2), 64),
         cost: Cost { flops: (50 * rows + 3 * shape.len()) as u64, bytes: (48 * rows + 8 * shape.physical_len()) as u64 },
     });
+    Ok(())
 }
 
 fn parts(runs: &[(usize, Target)]) -> BceWithLogitsParams {
@@ -229,7 +247,7 @@ pub fn cases(caps: &Caps) -> Vec<Case> {
             let node = |i: usize| Operand::Node(NodeId(i));
             let mut lowering = Lowering::new(caps.clone());
             let outputs: Vec<Operand> = (0..runs.len()).map(|i| node(3 + i)).collect();
-            lower_bce(&mut lowering, node(0), node(1), runs, node(2), &outputs);
+            lower_bce(&mut lowering, node(0), node(1), runs, node(2), &outputs).unwrap_or_else(|e| panic!("{e}"));
             let mut known = vec![
                 (node(0), CaseBuffer::input(&logits)),
                 (node(1), CaseBuffer::input(&scalar(-1.5))),
@@ -265,7 +283,7 @@ fn head_cases(caps: &Caps) -> Vec<Case> {
         let losses: Vec<Operand> = losses.iter().map(|loss| b.output(vec![*loss, 0.0, 0.0, 0.0])).collect();
         let mask = (activation != Activation::None).then_some((y, activation));
         let head = Head { weight: w, dx: (dx, saved.shape), mask };
-        lower_bce_head(&mut b.lowering, from, dy, runs, dlogits, &losses, &head);
+        lower_bce_head(&mut b.lowering, from, dy, runs, dlogits, &losses, &head).unwrap_or_else(|e| panic!("{e}"));
         b.finish(format!("bce_head {runs:?} {image:?} {activation:?}"))
     };
     uses.map(case).to_vec()

@@ -130,21 +130,15 @@ impl Cover {
             Cover::Loss { loss, dy, dlogits, head } => {
                 let runs: Vec<_> = loss.parts.iter().map(|p| (p.rows, p.target)).collect();
                 let losses: Vec<_> = loss.parts.iter().map(|p| Operand::Node(p.loss)).collect();
-                let rows = runs.iter().map(|(rows, _)| rows).sum();
                 let [logits, dy, dlogits] = [loss.logits, *dy, *dlogits].map(Operand::Node);
                 match head {
-                    None => {
-                        lowering.check_loops(&bce::BCE_WITH_LOGITS, rows)?;
-                        bce::lower_bce(lowering, logits, dy, &runs, dlogits, &losses);
-                    }
+                    None => bce::lower_bce(lowering, logits, dy, &runs, dlogits, &losses),
                     Some(Head { weight, dx, mask }) => {
                         let mask = mask.map(|(saved, activation)| (Operand::Node(saved), activation));
                         let head = bce::Head { weight: Operand::Node(*weight), dx: operand(graph, *dx), mask };
-                        lowering.check_loops(&bce::BCE_HEAD, rows)?;
-                        bce::lower_bce_head(lowering, logits, dy, &runs, dlogits, &losses, &head);
+                        bce::lower_bce_head(lowering, logits, dy, &runs, dlogits, &losses, &head)
                     }
                 }
-                Ok(())
             }
             Cover::Sums(nodes) => {
                 let summed: Vec<_> = nodes.iter().map(|n| summed(graph, *n)).collect();

@@ -11,8 +11,8 @@
 //! | [`SPLIT_TARGET`] | 256 | two workgroups for each multiprocessor of a large GPU |
 //! | [`MIN_STEPS`] | 4 | a shorter part would mostly wait for its first loads |
 //! | [`SOFTWARE_TARGET`] | 16 | weight gradients of image layers are 2 to 4 tiles, and more cores than that are common |
-//! | [`SOFTWARE_MIN_STEPS`] | 512 | on a software adapter, adding the slabs costs about what 64 steps do |
-//! | [`SOFTWARE_ITERATIONS`] | 32768 | half of what [`Caps::can_loop`](crate::graph::lower::Caps::can_loop) allows |
+//! | [`SOFTWARE_MIN_STEPS`] | 512 | a step takes about 1 us on lavapipe, and a second dispatch 60 |
+//! | [`SPLIT_ITERATIONS`] | 32768 | half of what [`Caps::can_loop`](crate::graph::lower::Caps::can_loop) allows |
 
 /// Rows or columns up to which a product is narrow.
 pub(super) const FEW: usize = 8;
@@ -34,7 +34,7 @@ const SOFTWARE_TARGET: usize = 16;
 /// Fewest steps of a part there.
 const SOFTWARE_MIN_STEPS: usize = 512;
 /// Most iterations of a part's loop.
-const SOFTWARE_ITERATIONS: usize = 32_768;
+const SPLIT_ITERATIONS: usize = 32_768;
 
 /// Rows and columns of the tiles.
 pub(super) const LARGE: [usize; 2] = [128, 128];
@@ -107,7 +107,7 @@ impl Extents {
     /// The same on a software adapter, for a kernel that does so many k in an iteration of its loop.
     pub fn software_splits(&self, stride: usize) -> usize {
         let wanted = SOFTWARE_TARGET.div_ceil(self.tiles(SOFTWARE).max(1)).min(self.steps / SOFTWARE_MIN_STEPS);
-        self.parts(wanted.max(self.steps.div_ceil(SOFTWARE_ITERATIONS * stride / TILE_STEP)))
+        self.parts(wanted.max(self.steps.div_ceil(SPLIT_ITERATIONS * stride / TILE_STEP)))
     }
 
     /// About so many parts, of which none is empty.
@@ -167,7 +167,7 @@ mod tests {
             let (splits, steps) = (extents.software_splits(stride), extents.steps);
             let part = steps.div_ceil(splits);
             assert!(splits * part >= steps && (splits - 1) * part < steps, "{extents:?}: {splits}");
-            assert!(part * TILE_STEP / stride <= SOFTWARE_ITERATIONS, "{extents:?}: {splits}");
+            assert!(part * TILE_STEP / stride <= SPLIT_ITERATIONS, "{extents:?}: {splits}");
             splits
         };
         let splits = |rows, columns, pixels| by(4, rows, columns, pixels);

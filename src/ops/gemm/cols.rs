@@ -62,6 +62,15 @@ struct GemmColsParams {
     split_pixels: u32,
 }
 
+/// Pixels that a kernel sums in one iteration of its loop.
+fn pixels_of_a_step(kernel: &Kernel) -> usize {
+    match kernel.name {
+        "gemm_cols_broadcast" | "gemm_cols_quad" => 4,
+        "gemm_cols_tile_large" | "gemm_cols_tile_small" => choice::TILE_STEP,
+        _ => 1,
+    }
+}
+
 impl Cols {
     /// The product of a transposed matrix `[k][a_stride]`, of which `m` columns exist, and a matrix `[k][b_stride]`, of which `n` columns exist.
     pub fn matrix(k: usize, [m, a_stride]: [usize; 2], [n, b_stride]: [usize; 2]) -> Self {
@@ -142,8 +151,7 @@ impl Cols {
     fn splits(&self, kernel: &Kernel) -> usize {
         let splits = match kernel.name {
             _ if !kernels::is_split(kernel) => 1,
-            "gemm_cols_broadcast" | "gemm_cols_quad" => self.extents().software_splits(4),
-            "gemm_cols_scalar" => self.extents().software_splits(1),
+            "gemm_cols_broadcast" | "gemm_cols_quad" | "gemm_cols_scalar" => self.extents().software_splits(pixels_of_a_step(kernel)),
             _ => self.extents().splits(choice::SMALL),
         };
         if self.groups * splits <= 65_535 { splits } else { 1 }
@@ -151,13 +159,10 @@ impl Cols {
 
     /// Iterations of an invocation, over all its loops.
     fn iterations(&self, kernel: &Kernel) -> usize {
-        let pixels = self.pixels().div_ceil(self.splits(kernel));
-        match kernel.name {
-            "gemm_cols_broadcast" | "gemm_cols_quad" => pixels.div_ceil(4),
-            // Each step has a loop of four.
-            "gemm_cols_tile_large" | "gemm_cols_tile_small" => 5 * pixels.div_ceil(choice::TILE_STEP),
-            _ => pixels,
-        }
+        let step = pixels_of_a_step(kernel);
+        let steps = self.pixels().div_ceil(self.splits(kernel)).div_ceil(step);
+        // A step of the tiles has a loop of four.
+        if step == choice::TILE_STEP { 5 * steps } else { steps }
     }
 
     /// Appends the dispatch, with the forced kernel or the best candidate; two for a split product.
